@@ -1,0 +1,37 @@
+//! Access to the machine's physical memory, and barriers on its other CPUs.
+
+use core::ptr::NonNull;
+
+use units::{Pfn, PhysRange};
+
+/// Physical memory as the kernel sees it.
+///
+/// # Safety
+/// Implementers promise that a pointer returned by [`PhysMemory::direct_map`] or [`PhysMemory::memmap`] stays valid for
+/// reads and writes of the whole range until the implementing value is dropped, and that disjoint ranges never share bytes.
+/// The pointers say nothing about who owns the bytes; that is settled by memblock at boot and by the page allocator after it.
+pub unsafe trait PhysMemory: Sync {
+    /// Returns where the kernel sees `range`, or `None` if part of it is no memory or is not mapped permanently (HighMem).
+    fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>>;
+
+    /// Returns zeroed, virtually contiguous room of `bytes` for the descriptors of all frames from `start` up, aligned to 64.
+    ///
+    /// Called once, at boot. The room may be backed lazily. `None` if the machine has no address space left.
+    /// Linux: vmemmap (SPARSEMEM_VMEMMAP) or node_mem_map (FLATMEM).
+    fn memmap(&self, start: Pfn, bytes: u64) -> Option<NonNull<u8>>;
+
+    /// Makes `range` of the room that [`PhysMemory::memmap`] returned usable, with `backing`, memory that the caller took from
+    /// memblock, behind it.
+    ///
+    /// Offsets are bytes from the start of the room. A hosted machine whose host backs the room lazily has nothing to do.
+    fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool;
+}
+
+/// A machine: its memory and what its CPUs can do to each other.
+pub trait Platform: PhysMemory {
+    /// Makes every other CPU of the machine execute a full memory barrier before this call returns.
+    ///
+    /// Linux: membarrier(2) or an inter-processor interrupt. The rare side of an asymmetric protocol calls it, so that the
+    /// frequent side needs no barrier (`sync::OwnerCell`).
+    fn fence_other_cpus(&self);
+}

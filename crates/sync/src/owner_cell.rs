@@ -1,0 +1,116 @@
+//! A value that one CPU uses all the time without atomic read-modify-writes, and others reach rarely.
+//!
+//! Protocol (Dekker's, made asymmetric): the owner stores `busy`, then loads `claimed`; a remote CPU stores `claimed`, makes
+//! every other CPU execute a barrier, then waits for `busy` to clear. The barrier stands in for the store-load fence that the
+//! owner leaves out, so at least one of the two sees the other. The owner never waits: if the cell is claimed, or if it is an
+//! interrupt handler that arrived inside the section, it gets `None` and takes another way.
+//! Linux: `pcp_spin_trylock` and `zone_pcp_disable` have the same outcomes at the price of an atomic operation each time.
+
+use crate::Cpu;
+use crate::atomic::{AtomicBool, Ordering, RawCell, light_fence, relax};
+
+/// Value owned by one CPU.
+///
+/// # Invariants
+/// The value is reached only by the owning CPU between its store of `busy` and its clearing, when it saw `claimed` false in
+/// between; or by the CPU that set `claimed`, after the barrier and after it saw `busy` false.
+#[derive(Debug)]
+pub struct OwnerCell<T> {
+    tag: u64,
+    busy: AtomicBool,
+    claimed: AtomicBool,
+    value: RawCell<T>,
+}
+
+// SAFETY: by the type invariant one CPU at a time reaches the value, which needs `T: Send` and nothing else.
+unsafe impl<T: Send> Sync for OwnerCell<T> {}
+
+impl<T> OwnerCell<T> {
+    /// Makes the cell of the CPU that [`Cpu::tag_of`] names `tag`.
+    pub fn new(tag: u64, value: T) -> Self {
+        Self { tag, busy: AtomicBool::new(false), claimed: AtomicBool::new(false), value: RawCell::new(value) }
+    }
+
+    /// Runs `f` on the value if `cpu` owns the cell and nobody else is inside.
+    ///
+    /// Returns `None` on another CPU, in an interrupt that arrived inside the section, and while a remote CPU is inside.
+    #[inline(always)]
+    pub fn try_with<R>(&self, cpu: &Cpu, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        // Relaxed: written by this CPU only; an interrupt handler sees its own CPU's store.
+        if self.tag != cpu.tag() || self.busy.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Relaxed: made visible to a remote CPU by its barrier on this one.
+        self.busy.store(true, Ordering::Relaxed);
+        light_fence();
+        cpu.interrupt_window();
+        // Acquire: pairs with the Release store that ends `with_remote`, so its writes are seen.
+        let result = if self.claimed.load(Ordering::Acquire) {
+            None
+        } else {
+            // SAFETY: this is the owning CPU, `busy` is set and `claimed` was seen false: the type invariant gives exclusion.
+            Some(self.value.with_mut(|value| f(unsafe { &mut *value })))
+        };
+        // Release: pairs with the Acquire load in `with_remote`.
+        self.busy.store(false, Ordering::Release);
+        result
+    }
+
+    /// Runs `f` on the value from any CPU, waiting for the owner and for other remote CPUs.
+    ///
+    /// `fence_other_cpus` is `Platform::fence_other_cpus`. Returns `None` only in an interrupt handler on the owning CPU that
+    /// arrived inside the section: waiting there would never end. Interrupts are off on `cpu` while `f` runs.
+    pub fn with_remote<R>(&self, cpu: &Cpu, fence_other_cpus: impl FnOnce(), f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
+        if self.tag == cpu.tag() && self.busy.load(Ordering::Relaxed) {
+            return None;
+        }
+        let irq_enabled = cpu.irq_save();
+        // Acquire: pairs with the Release store below of the previous remote CPU.
+        while self.claimed.swap(true, Ordering::Acquire) {
+            relax();
+        }
+        fence_other_cpus();
+        light_fence();
+        // Acquire: pairs with the owner's Release store at the end of `try_with`.
+        while self.busy.load(Ordering::Acquire) {
+            relax();
+        }
+        // SAFETY: this CPU set `claimed`, executed the barrier and saw `busy` false: the type invariant gives exclusion.
+        let result = self.value.with_mut(|value| f(unsafe { &mut *value }));
+        // Release: pairs with the Acquire operations on `claimed` here and in `try_with`.
+        self.claimed.store(false, Ordering::Release);
+        cpu.irq_restore(irq_enabled);
+        Some(result)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use units::CpuId;
+
+    use super::*;
+    use crate::IrqControl;
+
+    #[test]
+    fn only_the_owner_enters_without_a_barrier() {
+        // SAFETY: the only tokens of machine 3.
+        let (zero, one) = unsafe {
+            (Cpu::new(3, CpuId::ZERO, IrqControl::NONE), Cpu::new(3, CpuId::try_new(1).unwrap(), IrqControl::NONE))
+        };
+        let cell = OwnerCell::new(zero.tag(), 7);
+        assert_eq!(cell.try_with(&zero, |value| *value), Some(7));
+        assert_eq!(cell.try_with(&one, |value| *value), None);
+        assert_eq!(cell.with_remote(&one, || (), |value| core::mem::replace(value, 8)), Some(7));
+        assert_eq!(cell.try_with(&zero, |value| *value), Some(8));
+    }
+
+    #[test]
+    fn an_interrupt_inside_the_section_is_turned_away() {
+        // SAFETY: the only token of machine 4.
+        let cpu = unsafe { Cpu::new(4, CpuId::ZERO, IrqControl::NONE) };
+        let cell = OwnerCell::new(cpu.tag(), 0);
+        let nested = cell.try_with(&cpu, |_| (cell.try_with(&cpu, |_| ()), cell.with_remote(&cpu, || (), |_| ())));
+        assert_eq!(nested, Some((None, None)));
+    }
+}
