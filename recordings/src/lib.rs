@@ -1,0 +1,6 @@
+//! Readers of what real kernels recorded.
+//!
+//! Hosted (standard library): used by the `mmkit` command and by tests. Foreign input never panics; every reader returns one
+//! error that says where and what was expected.
+#![forbid(unsafe_code)]
+
