@@ -4,3 +4,4 @@
 //! error that says where and what was expected.
 #![forbid(unsafe_code)]
 
+pub mod pages;

@@ -1,0 +1,72 @@
+//! The one error that the readers of page recordings return: where, what was found, what was expected.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Position inside a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The file as a whole: it could not be opened, or is of another kind.
+    File,
+    /// A line, counted from 1 after decompression.
+    Line(u64),
+    /// A byte, counted from 0 after decompression.
+    Byte(u64),
+}
+
+/// Input that is not what its format promises.
+///
+/// Every caller reacts in the same way: it reports the error and stops, so there are no variants.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}{place}: found {found}, expected {expected}", .file.display())]
+pub struct InputError {
+    /// File that holds the input.
+    pub file: PathBuf,
+    /// Where in the file.
+    pub place: Place,
+    /// What stands there, shortened and quoted.
+    pub found: String,
+    /// What the format asks for.
+    pub expected: String,
+}
+
+impl InputError {
+    /// Makes an error about `file` at `place`.
+    pub fn new(file: &Path, place: Place, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), place, found: found.into(), expected: expected.into() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => Ok(()),
+            Self::Line(line) => write!(f, ", line {line}"),
+            Self::Byte(byte) => write!(f, ", byte {byte}"),
+        }
+    }
+}
+
+/// Quotes the start of `bytes` so that it can stand in a one-line message.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    const LONGEST: usize = 40;
+    let shown = bytes.get(..LONGEST).unwrap_or(bytes);
+    let more = if shown.len() < bytes.len() { "..." } else { "" };
+    format!("\"{}{more}\"", shown.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_file_line_found_and_expected() {
+        let error = InputError::new(Path::new("a.zst"), Place::Line(7), quoted(b"x\n"), "a number");
+        assert_eq!(error.to_string(), "a.zst, line 7: found \"x\\n\", expected a number");
+    }
+
+    #[test]
+    fn long_input_is_cut_in_the_message() {
+        assert_eq!(quoted(&[b'a'; 50]).len(), 40 + 3 + 2);
+    }
+}

@@ -1,0 +1,167 @@
+//! The run-length coded scan of /proc/kpageflags: what every frame was used for.
+//!
+//! The scan is not atomic: its header gives the window of time in which it ran. Linux 6.12: fs/proc/page.c.
+
+use std::path::Path;
+
+use units::{Pfn, PfnRange};
+
+use super::fields::{FieldError, Fields, wrong};
+use super::input_error::{InputError, quoted};
+use super::lines::Lines;
+
+/// What a frame was used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageKind {
+    /// Free, on a buddy list.
+    Free,
+    /// Anonymous memory.
+    Anon,
+    /// Page cache, or another page on a reclaim list.
+    File,
+    /// Slab.
+    Slab,
+    /// Page table.
+    PageTable,
+    /// Mapped into a process, of no other kind.
+    Mapped,
+    /// Held by the kernel in a way that flags do not tell, or on a per-CPU list.
+    Kernel,
+    /// Never handed to the page allocator.
+    Reserved,
+    /// Offline.
+    Offline,
+    /// No memory.
+    Hole,
+}
+
+impl PageKind {
+    fn from_letter(letter: &[u8]) -> Option<Self> {
+        Some(match letter {
+            b"b" => Self::Free,
+            b"a" => Self::Anon,
+            b"f" => Self::File,
+            b"s" => Self::Slab,
+            b"t" => Self::PageTable,
+            b"m" => Self::Mapped,
+            b"k" => Self::Kernel,
+            b"r" => Self::Reserved,
+            b"o" => Self::Offline,
+            b"-" => Self::Hole,
+            _ => return None,
+        })
+    }
+}
+
+/// A run of frames of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KindRun {
+    /// The frames.
+    pub range: PfnRange,
+    /// What they are used for.
+    pub kind: PageKind,
+}
+
+/// One scan: runs in ascending order that do not overlap.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PfnKinds {
+    /// CLOCK_MONOTONIC before the first frame was read, in nanoseconds.
+    pub begin_mono_ns: u64,
+    /// CLOCK_MONOTONIC after the last frame was read.
+    pub end_mono_ns: u64,
+    /// The runs.
+    pub runs: Vec<KindRun>,
+}
+
+impl PfnKinds {
+    /// Reads a scan from `path`, compressed by zstd or plain.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no scan, or its runs are out of order.
+    pub fn open(path: &Path) -> Result<Self, InputError> {
+        Self::read(Lines::open(path)?)
+    }
+
+    fn read(mut lines: Lines) -> Result<Self, InputError> {
+        let first = lines.next_line()?.unwrap_or_default().to_vec();
+        let Some((begin_mono_ns, end_mono_ns)) = window(&first) else {
+            return Err(lines.error(quoted(&first), "\"# mono_ns_begin N mono_ns_end N\", the first line of a scan"));
+        };
+        let mut kinds = Self { begin_mono_ns, end_mono_ns, runs: Vec::new() };
+        while let Some(parsed) = lines.next_line()?.map(parse_run) {
+            let run = parsed.map_err(|error| lines.error(error.found, error.expected))?;
+            let end = kinds.end();
+            if run.range.start < end {
+                return Err(lines.error(format!("{:x}", run.range.start), format!("a run at {end:x} or above")));
+            }
+            kinds.runs.push(run);
+        }
+        Ok(kinds)
+    }
+
+    /// Returns the frame after the last run.
+    pub fn end(&self) -> Pfn {
+        self.runs.last().map_or(Pfn::ZERO, |run| run.range.end)
+    }
+
+    /// Iterates over the frames of one kind, as ranges.
+    pub fn ranges(&self, kind: PageKind) -> impl Iterator<Item = PfnRange> + '_ {
+        self.runs.iter().filter(move |run| run.kind == kind).map(|run| run.range)
+    }
+}
+
+fn window(line: &[u8]) -> Option<(u64, u64)> {
+    let mut fields = Fields::new(line);
+    if fields.word() != b"#" || fields.word() != b"mono_ns_begin" {
+        return None;
+    }
+    let begin = fields.decimal("").ok()?;
+    if fields.word() != b"mono_ns_end" {
+        return None;
+    }
+    Some((begin, fields.decimal("").ok()?))
+}
+
+fn parse_run(line: &[u8]) -> Result<KindRun, FieldError> {
+    const COUNT: &str = "a number of frames from 1 to 2^40";
+    let mut fields = Fields::new(line);
+    let start = fields.pfn()?;
+    let nr_pages = fields.decimal(COUNT)?;
+    if nr_pages == 0 || nr_pages > 1 << 40 {
+        return Err(wrong(nr_pages.to_string().as_bytes(), COUNT));
+    }
+    let letter = fields.word();
+    let kind = PageKind::from_letter(letter).ok_or_else(|| wrong(letter, "one of the kinds b a f s t m k r o -"))?;
+    fields.end()?;
+    Ok(KindRun { range: PfnRange::with_len(start, nr_pages), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<PfnKinds, InputError> {
+        PfnKinds::read(Lines::new(Path::new("test"), Box::new(std::io::Cursor::new(text.to_owned().into_bytes()))))
+    }
+
+    #[test]
+    fn runs_and_window_read_back() {
+        let kinds = read("# mono_ns_begin 5 mono_ns_end 9\n0 256 r\n100 16 b\n110 1 k\n").unwrap();
+        assert_eq!((kinds.begin_mono_ns, kinds.end_mono_ns), (5, 9));
+        assert_eq!(kinds.ranges(PageKind::Free).collect::<Vec<_>>(), [PfnRange::with_len(Pfn::new(0x100), 16)]);
+        assert_eq!(kinds.end(), Pfn::new(0x111));
+    }
+
+    #[test]
+    fn overlapping_runs_are_refused() {
+        let error = read("# mono_ns_begin 5 mono_ns_end 9\n0 256 r\nff 16 b\n").unwrap_err();
+        assert_eq!(error.found, "ff");
+    }
+
+    #[test]
+    fn unknown_kinds_and_empty_runs_are_refused() {
+        assert!(read("# mono_ns_begin 5 mono_ns_end 9\n0 256 q\n").is_err());
+        assert!(read("# mono_ns_begin 5 mono_ns_end 9\n0 0 r\n").is_err());
+        assert!(read("0 256 r\n").is_err());
+    }
+}
