@@ -5,3 +5,4 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod firmware;

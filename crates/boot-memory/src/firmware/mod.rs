@@ -1,0 +1,23 @@
+//! What the firmware says about the machine: memory ranges, nodes, distances, CPUs, and the kernel options that change them.
+//!
+//! Every parser reads one foreign format and fills the same two structures, [`MemoryMap`] and [`NumaMap`]. None allocates and
+//! none panics: a bad input gives a [`FirmwareError`] that names the input, the place and what was expected there.
+//! Used by the machines before memblock exists, and by the tools that read recorded logs. No locking: plain values.
+//! Linux 6.12: arch/x86/kernel/e820.c, drivers/acpi/numa/srat.c, drivers/of/fdt.c, drivers/of/of_numa.c, mm/memblock.c (options).
+
+mod e820_log;
+mod error;
+mod iomem;
+mod memory_map;
+mod options;
+mod reshape;
+mod text;
+
+pub use e820_log::parse_e820_log;
+pub use error::{FirmwareError, Input, Place, Problem};
+pub use iomem::{IomemLine, parse_iomem, read_iomem};
+pub use memory_map::{MAX_MAP_ENTRIES, MapEntry, MapFull, MemoryMap, RangeFlags, RangeKind};
+pub use options::{
+    BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, NumaOption, OptionError, OptionToken, option_tokens,
+};
+pub use reshape::{BIOS_HOLE, RangeChange};
