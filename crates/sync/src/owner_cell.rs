@@ -94,10 +94,10 @@ mod tests {
 
     #[test]
     fn only_the_owner_enters_without_a_barrier() {
-        // SAFETY: the only tokens of machine 3.
-        let (zero, one) = unsafe {
-            (Cpu::new(3, CpuId::ZERO, IrqControl::NONE), Cpu::new(3, CpuId::try_new(1).unwrap(), IrqControl::NONE))
-        };
+        // SAFETY: the only token of CPU 0 of machine 3.
+        let zero = unsafe { Cpu::new(3, CpuId::ZERO, IrqControl::NONE) };
+        // SAFETY: the only token of CPU 1 of machine 3.
+        let one = unsafe { Cpu::new(3, CpuId::try_new(1).unwrap(), IrqControl::NONE) };
         let cell = OwnerCell::new(zero.tag(), 7);
         assert_eq!(cell.try_with(&zero, |value| *value), Some(7));
         assert_eq!(cell.try_with(&one, |value| *value), None);

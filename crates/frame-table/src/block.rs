@@ -1,0 +1,185 @@
+//! Who holds a block of frames: `FreeBlock` between lists, `OwnedBlock` outside the allocator.
+//!
+//! Neither is `Clone`, and each comes into being only by a checked change of the head frame's state, so holding one proves that
+//! nobody else holds the frames. Dropping one leaks the frames; nothing breaks.
+
+use core::fmt;
+
+use units::{Order, Pfn, PfnRange};
+
+use crate::{FrameTable, PageFlags, PageType};
+
+/// Free block of `1 << order` frames that is on no list.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "dropping a free block leaks its frames"]
+pub struct FreeBlock {
+    pfn: Pfn,
+    order: Order,
+}
+
+/// Allocated block of `1 << order` frames with one owner and no references.
+///
+/// Proves exclusive use of the frames' contents. It says nothing about zeroing. While it exists, the count of the head frame is 0,
+/// so nobody can take a speculative reference (Linux: a frozen page).
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "dropping an owned block leaks its frames"]
+pub struct OwnedBlock {
+    pfn: Pfn,
+    order: Order,
+}
+
+/// A block was given back that the allocator did not hand out in this form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadFree {
+    /// First frame of the block as the caller named it.
+    pub pfn: Pfn,
+    /// Order as the caller named it.
+    pub order: Order,
+    /// State that the frame is in; `None` if it is counted, was never initialised or does not exist.
+    pub found: Option<(PageType, Order)>,
+}
+
+impl fmt::Display for BadFree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "free of pfn {:#x} order {}: expected an allocated block, found ", self.pfn, self.order)?;
+        match self.found {
+            Some((page_type, order)) => write!(f, "{page_type:?} of order {order}"),
+            None => f.write_str("no block"),
+        }
+    }
+}
+
+impl core::error::Error for BadFree {}
+
+impl FreeBlock {
+    pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
+        Self { pfn, order }
+    }
+
+    /// Returns the first frame.
+    #[inline]
+    pub const fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Returns the order.
+    #[inline]
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Splits off the upper half; an order-0 block has none.
+    #[inline]
+    pub fn split(self, frames: &FrameTable) -> (Self, Option<Self>) {
+        let Some(order) = self.order.down() else { return (self, None) };
+        let upper = Self::new(self.pfn.add(order.nr_pages()), order);
+        frames.at(upper.pfn).set_state(PageType::Detached, order);
+        frames.at(self.pfn).set_state(PageType::Detached, order);
+        (Self::new(self.pfn, order), Some(upper))
+    }
+
+    /// Joins two buddies.
+    ///
+    /// # Errors
+    /// Gives both back if they are not the two halves of one block.
+    #[inline]
+    pub fn join(self, buddy: Self, frames: &FrameTable) -> Result<Self, (Self, Self)> {
+        match self.order.up() {
+            Some(order) if self.order == buddy.order && self.pfn.buddy(self.order) == buddy.pfn => {
+                let (lower, upper) = if self.pfn < buddy.pfn { (self.pfn, buddy.pfn) } else { (buddy.pfn, self.pfn) };
+                frames.at(upper).set_state(PageType::Inner, Order::ZERO);
+                frames.at(lower).set_state(PageType::Detached, order);
+                Ok(Self::new(lower, order))
+            }
+            _ => Err((self, buddy)),
+        }
+    }
+
+    /// Hands the block to an owner.
+    #[inline]
+    pub fn into_owned(self, frames: &FrameTable) -> OwnedBlock {
+        frames.at(self.pfn).set_state(PageType::Owned, self.order);
+        OwnedBlock { pfn: self.pfn, order: self.order }
+    }
+}
+
+impl OwnedBlock {
+    pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
+        Self { pfn, order }
+    }
+
+    /// Returns the first frame.
+    #[inline]
+    pub const fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Returns the order.
+    #[inline]
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Returns all frames.
+    pub const fn frames(&self) -> PfnRange {
+        PfnRange::with_len(self.pfn, self.order.nr_pages())
+    }
+
+    /// Gives the block back to the allocator. Flags of the head are cleared, but for HWPOISON.
+    #[inline]
+    pub fn into_free(self, frames: &FrameTable) -> FreeBlock {
+        let head = frames.at(self.pfn);
+        if head.flags().contains(PageFlags::HEAD) {
+            self.dissolve_compound(frames);
+        }
+        head.reset_flags();
+        head.set_state(PageType::Detached, self.order);
+        FreeBlock::new(self.pfn, self.order)
+    }
+
+    /// Splits the block into its order-0 pages, each owned by itself (Linux: split_page). A compound page becomes plain pages.
+    pub fn split_pages(self, frames: &FrameTable) -> impl Iterator<Item = Self> {
+        if frames.at(self.pfn).flags().contains(PageFlags::HEAD) {
+            self.dissolve_compound(frames);
+        }
+        for pfn in self.frames().iter() {
+            frames.at(pfn).set_state(PageType::Owned, Order::ZERO);
+        }
+        self.frames().iter().map(|pfn| Self::new(pfn, Order::ZERO))
+    }
+
+    /// Splits off the upper half; an order-0 block has none.
+    pub fn split_half(self, frames: &FrameTable) -> (Self, Option<Self>) {
+        let Some(order) = self.order.down() else { return (self, None) };
+        let upper = Self::new(self.pfn.add(order.nr_pages()), order);
+        frames.at(upper.pfn).set_state(PageType::Owned, order);
+        frames.at(self.pfn).set_state(PageType::Owned, order);
+        (Self::new(self.pfn, order), Some(upper))
+    }
+
+    /// Forgets the ownership; the frames are known by number until [`FrameTable::adopt_raw`] takes them back.
+    #[inline]
+    pub fn into_raw(self, frames: &FrameTable) -> Pfn {
+        frames.at(self.pfn).set_state(PageType::Raw, self.order);
+        self.pfn
+    }
+
+    /// Links the tails to the head, so that any frame of the block finds it (Linux: prep_compound_page).
+    pub fn make_compound(&self, frames: &FrameTable) {
+        frames.at(self.pfn).set_flags(PageFlags::HEAD);
+        for tail in self.frames().iter().skip(1) {
+            let frame = frames.at(tail);
+            frame.set_flags(PageFlags::TAIL);
+            frame.set_private(self.pfn.raw());
+        }
+    }
+
+    fn dissolve_compound(&self, frames: &FrameTable) {
+        frames.at(self.pfn).clear_flags(PageFlags::HEAD);
+        for tail in self.frames().iter().skip(1) {
+            let frame = frames.at(tail);
+            frame.clear_flags(PageFlags::TAIL);
+            frame.set_private(0);
+        }
+    }
+}

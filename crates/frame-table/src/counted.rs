@@ -1,0 +1,103 @@
+//! Shared blocks: one holder freed them as a block, others hold references to the head.
+//!
+//! Linux: get_page, put_page, and the rule of __free_pages for blocks that are not compound.
+
+use units::{Order, Pfn};
+
+use crate::{FrameTable, OwnedBlock, PageFlags, PageType};
+
+/// The block as its allocator holds it, with other references possible.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "dropping a counted block leaks its frames"]
+pub struct CountedBlock {
+    pfn: Pfn,
+    order: Order,
+}
+
+/// One more reference: to the whole block if it is compound, to its head page alone if it is not.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "dropping a reference leaks it"]
+pub struct PageRef {
+    pfn: Pfn,
+    order: Order,
+}
+
+/// What giving a reference back leaves to be freed.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Put {
+    /// Others still hold the block.
+    Shared,
+    /// This was the last reference; the block is the caller's.
+    Last(OwnedBlock),
+}
+
+impl OwnedBlock {
+    /// Starts counting references, with one held by the result. Others may take more from then on.
+    pub fn into_counted(self, frames: &FrameTable) -> CountedBlock {
+        frames.at(self.pfn()).start_counting(1);
+        CountedBlock { pfn: self.pfn(), order: self.order() }
+    }
+}
+
+impl CountedBlock {
+    /// Returns the first frame.
+    pub const fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Returns the order of the block.
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Takes a reference (Linux: get_page).
+    pub fn get(&self, frames: &FrameTable) -> PageRef {
+        let head = frames.at(self.pfn);
+        let taken = head.try_get();
+        debug_assert!(taken, "a held block keeps the count above zero");
+        let compound = head.flags().contains(PageFlags::HEAD);
+        PageRef { pfn: self.pfn, order: if compound { self.order } else { Order::ZERO } }
+    }
+
+    /// Gives the block back by the rule of Linux's __free_pages; calls `free` for each part that can go.
+    ///
+    /// Without other references that is the whole block. If the head of a block that is not compound is referenced, everything
+    /// but the head goes, in falling orders, and the last [`PageRef`] frees the head. A compound block waits whole.
+    pub fn free(self, frames: &FrameTable, mut free: impl FnMut(OwnedBlock)) {
+        let plain = !frames.at(self.pfn).flags().contains(PageFlags::HEAD);
+        match put(frames, self.pfn, self.order) {
+            Put::Last(block) => free(block),
+            Put::Shared if plain => {
+                for part in (0..self.order.raw()).rev().map(Order::new_truncate) {
+                    let upper = self.pfn.add(part.nr_pages());
+                    frames.at(upper).set_state(PageType::Owned, part);
+                    free(OwnedBlock::new(upper, part));
+                }
+            }
+            Put::Shared => {}
+        }
+    }
+}
+
+impl PageRef {
+    /// Returns the first frame.
+    pub const fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Gives the reference back (Linux: put_page).
+    pub fn put(self, frames: &FrameTable) -> Put {
+        put(frames, self.pfn, self.order)
+    }
+}
+
+fn put(frames: &FrameTable, pfn: Pfn, order: Order) -> Put {
+    let head = frames.at(pfn);
+    if !head.put() {
+        return Put::Shared;
+    }
+    debug_assert!(head.mapcount() == 0, "the last reference goes after the last mapping");
+    head.set_state(PageType::Owned, order);
+    Put::Last(OwnedBlock::new(pfn, order))
+}

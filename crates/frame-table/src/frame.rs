@@ -1,0 +1,279 @@
+//! The descriptor of one frame: 32 bytes.
+//!
+//! Zeroed memory is a valid descriptor in no state, so a table may be reserved without being touched.
+//! Relaxed throughout: fields are published by the lock under which a block changes hands, or by the release of whoever hands a
+//! reference over; the reference count alone orders by itself.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use units::{NodeId, Order, ZoneType};
+
+use crate::{PageFlags, PageType};
+
+/// End of a list; no frame has this index.
+pub(crate) const NIL: u32 = u32::MAX;
+
+const NODE_SHIFT: u32 = 48;
+const INDEX_HIGH_SHIFT: u32 = 32;
+const PLACE_MASK: u64 = 0xffff << NODE_SHIFT;
+
+/// Zone and node of a frame, as kept in its flags word. Two frames belong to the same zone if these are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct FramePlace(u16);
+
+impl FramePlace {
+    /// Packs a node and a zone.
+    #[inline]
+    pub const fn new(node: NodeId, zone: ZoneType) -> Self {
+        Self((zone as u16) << 8 | node.raw() as u16)
+    }
+
+    /// Returns the node.
+    #[inline]
+    pub fn node(self) -> NodeId {
+        NodeId::try_new(u64::from(self.0 & 0xff)).unwrap_or_default()
+    }
+
+    /// Returns the zone.
+    #[inline]
+    pub fn zone(self) -> ZoneType {
+        ZoneType::from_index(usize::from(self.0 >> 8)).unwrap_or(ZoneType::Normal)
+    }
+
+    /// Returns a dense number: node times the number of zone kinds, plus the zone.
+    #[inline]
+    pub const fn slot(self) -> usize {
+        (self.0 & 0xff) as usize * ZoneType::COUNT + (self.0 >> 8) as usize
+    }
+}
+
+/// Descriptor of a frame (Linux: struct page).
+#[derive(Debug)]
+#[repr(C, align(32))]
+pub struct Frame {
+    /// PageFlags in bits 0-31, high part of the mapping index in 32-39, node in 48-55, zone in 56-63.
+    flags: AtomicU64,
+    /// References; 0 for free pages and for blocks that one owner holds exclusively.
+    count: AtomicI32,
+    /// Map count, or state and order while nobody can map the frame.
+    state: AtomicU32,
+    next: AtomicU32,
+    prev: AtomicU32,
+    /// `private`; or mapping number and low part of the index; or in a compound tail the head's number and a mark.
+    word: AtomicU64,
+}
+
+const _: () = assert!(core::mem::size_of::<Frame>() == 32);
+
+impl Frame {
+    /// Writes a descriptor as boot leaves it (Linux: __init_single_page).
+    pub(crate) fn init(&self, place: FramePlace, page_type: PageType, flags: PageFlags) {
+        self.flags.store(u64::from(place.0) << NODE_SHIFT | u64::from(flags.bits()), Ordering::Relaxed);
+        self.count.store(0, Ordering::Relaxed);
+        self.set_state(page_type, Order::ZERO);
+        self.word.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns the PG_ flags.
+    #[inline]
+    pub fn flags(&self) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.load(Ordering::Relaxed) as u32)
+    }
+
+    /// Sets flags; atomic against other flag changes.
+    pub fn set_flags(&self, flags: PageFlags) {
+        self.flags.fetch_or(u64::from(flags.bits()), Ordering::Relaxed);
+    }
+
+    /// Clears flags; atomic against other flag changes.
+    pub fn clear_flags(&self, flags: PageFlags) {
+        self.flags.fetch_and(!u64::from(flags.bits()), Ordering::Relaxed);
+    }
+
+    /// Clears all flags but HWPOISON, and the high part of the index, without an atomic operation; for frames that nobody else
+    /// can reach.
+    #[inline]
+    pub(crate) fn reset_flags(&self) {
+        let word = self.flags.load(Ordering::Relaxed);
+        let keep = PLACE_MASK | u64::from(PageFlags::HWPOISON.bits());
+        if word & !keep != 0 {
+            self.flags.store(word & keep, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns zone and node.
+    #[inline]
+    pub fn place(&self) -> FramePlace {
+        FramePlace((self.flags.load(Ordering::Relaxed) >> NODE_SHIFT) as u16)
+    }
+
+    /// Returns state and order; `None` while the frame is counted, or if it was never initialised.
+    #[inline]
+    pub fn page_type(&self) -> Option<(PageType, Order)> {
+        PageType::decode(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Returns true if the frame heads a block in exactly this state.
+    #[inline]
+    pub fn is(&self, page_type: PageType, order: Order) -> bool {
+        self.state.load(Ordering::Relaxed) == page_type.word(order)
+    }
+
+    /// Enters a state without checking the one before; for code that stands for the frame.
+    #[inline]
+    pub(crate) fn set_state(&self, page_type: PageType, order: Order) {
+        self.state.store(page_type.word(order), Ordering::Relaxed);
+    }
+
+    /// Enters a state if the frame is in another; false if it is not.
+    pub(crate) fn change_state(&self, from: PageType, to: PageType, order: Order) -> bool {
+        self.state.compare_exchange(from.word(order), to.word(order), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Leaves the states for a count of references, nobody mapping the frame.
+    pub(crate) fn start_counting(&self, references: i32) {
+        self.state.store(PageType::UNMAPPED, Ordering::Relaxed);
+        // Release: pairs with the Acquire of `try_get`, so whoever gets a reference sees the frame initialised.
+        self.count.store(references, Ordering::Release);
+    }
+
+    /// Returns the number of references (Linux: page_count).
+    #[inline]
+    pub fn count(&self) -> i32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Takes a reference if there is one already (Linux: get_page_unless_zero).
+    pub fn try_get(&self) -> bool {
+        // Acquire: pairs with the Release in `start_counting`.
+        self.count.fetch_update(Ordering::Acquire, Ordering::Relaxed, |count| (count > 0).then(|| count + 1)).is_ok()
+    }
+
+    /// Gives a reference back; true if it was the last one (Linux: put_page_testzero).
+    pub(crate) fn put(&self) -> bool {
+        // AcqRel: the last holder must see what all others did before they let go.
+        self.count.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Returns how many page tables map the frame; 0 while it is in a state (Linux: page_mapcount).
+    pub fn mapcount(&self) -> u32 {
+        let word = self.state.load(Ordering::Relaxed);
+        if word & 0xf000_0000 == 0xf000_0000 { 0 } else { word.wrapping_add(1) }
+    }
+
+    /// Adds a mapping of a counted frame.
+    pub fn add_mapping(&self) {
+        debug_assert!(self.page_type().is_none(), "only a counted frame can be mapped");
+        self.state.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Removes a mapping; true if it was the last one.
+    pub fn remove_mapping(&self) -> bool {
+        debug_assert!(self.mapcount() > 0, "a mapping is removed that was never added");
+        self.state.fetch_sub(1, Ordering::Relaxed) == 0
+    }
+
+    /// Returns the owner's word (Linux: page->private).
+    pub fn private(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+
+    /// Sets the owner's word.
+    pub fn set_private(&self, value: u64) {
+        self.word.store(value, Ordering::Relaxed);
+    }
+
+    /// Returns the number of the mapping and the page's index in it, 40 bits (Linux: page->mapping, page->index).
+    pub fn mapping(&self) -> (u32, u64) {
+        let word = self.word.load(Ordering::Relaxed);
+        let high = self.flags.load(Ordering::Relaxed) >> INDEX_HIGH_SHIFT & 0xff;
+        ((word >> 32) as u32, high << 32 | word & 0xffff_ffff)
+    }
+
+    /// Sets mapping number and index; false, with nothing changed, if the index does not fit 40 bits.
+    pub fn set_mapping(&self, mapping: u32, index: u64) -> bool {
+        if index >> 40 != 0 {
+            return false;
+        }
+        let high_mask = 0xff << INDEX_HIGH_SHIFT;
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            Some(word & !high_mask | index >> 32 << INDEX_HIGH_SHIFT)
+        });
+        self.word.store(u64::from(mapping) << 32 | index & 0xffff_ffff, Ordering::Relaxed);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn prev(&self) -> u32 {
+        self.prev.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_next(&self, index: u32) {
+        self.next.store(index, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn set_prev(&self, index: u32) {
+        self.prev.store(index, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zeroed() -> Frame {
+        Frame {
+            flags: AtomicU64::new(0),
+            count: AtomicI32::new(0),
+            state: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            prev: AtomicU32::new(0),
+            word: AtomicU64::new(0),
+        }
+    }
+
+    #[test]
+    fn a_reference_can_be_taken_only_while_one_exists() {
+        let frame = zeroed();
+        assert!(!frame.try_get());
+        frame.start_counting(1);
+        assert!(frame.try_get());
+        assert!(!frame.put());
+        assert!(frame.put());
+        assert!(!frame.try_get());
+    }
+
+    #[test]
+    fn mappings_are_counted_and_the_last_one_is_told() {
+        let frame = zeroed();
+        frame.start_counting(1);
+        frame.add_mapping();
+        frame.add_mapping();
+        assert_eq!(frame.mapcount(), 2);
+        assert!(!frame.remove_mapping());
+        assert!(frame.remove_mapping());
+        assert_eq!(frame.mapcount(), 0);
+    }
+
+    #[test]
+    fn flags_do_not_disturb_place_or_index() {
+        let frame = zeroed();
+        let place = FramePlace::new(NodeId::try_new(63).unwrap(), ZoneType::Movable);
+        frame.init(place, PageType::Boot, PageFlags::RESERVED);
+        assert!(frame.set_mapping(7, 0xab_1234_5678));
+        frame.set_flags(PageFlags::DIRTY);
+        frame.clear_flags(PageFlags::RESERVED);
+        assert_eq!(frame.place(), place);
+        assert_eq!(frame.mapping(), (7, 0xab_1234_5678));
+        assert_eq!(frame.flags(), PageFlags::DIRTY);
+        assert!(!frame.set_mapping(7, 1 << 40));
+    }
+}

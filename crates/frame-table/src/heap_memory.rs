@@ -1,0 +1,67 @@
+//! Physical memory on the host's heap, for tests of the crates above (feature `heap-memory`).
+//!
+//! Small machines only: every byte is allocated at once. The hosted machine proper is `machines/sim`.
+
+extern crate std;
+
+use std::alloc::{Layout, alloc_zeroed};
+use std::ptr::NonNull;
+
+use platform::{PhysMemory, Platform};
+use units::{Pfn, PhysRange};
+
+/// Zeroed memory for one physical range, kept until the process ends.
+#[derive(Debug)]
+pub struct HeapMemory {
+    range: PhysRange,
+    start: NonNull<u8>,
+}
+
+// SAFETY: the pointer names bytes that nobody but the holders of blocks and boot slices touch.
+unsafe impl Send for HeapMemory {}
+
+// SAFETY: as for `Send`; the value itself is never changed.
+unsafe impl Sync for HeapMemory {}
+
+impl HeapMemory {
+    /// Allocates the memory; `None` if the host has none, or for an empty range.
+    pub fn new(range: PhysRange) -> Option<Self> {
+        let start = zeroed(range.len())?;
+        Some(Self { range, start })
+    }
+}
+
+fn zeroed(bytes: u64) -> Option<NonNull<u8>> {
+    let layout = Layout::from_size_align(usize::try_from(bytes).ok()?, 4096).ok()?;
+    if layout.size() == 0 {
+        return None;
+    }
+    // SAFETY: the layout is not empty.
+    NonNull::new(unsafe { alloc_zeroed(layout) })
+}
+
+// SAFETY: the allocation covers the whole range, lives until the process ends, and offsets map disjoint ranges to disjoint bytes.
+unsafe impl PhysMemory for HeapMemory {
+    fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>> {
+        if range.is_empty() || range.intersection(self.range) != range {
+            return None;
+        }
+        let offset = usize::try_from(range.start.since(self.range.start)).ok()?;
+        // SAFETY: the range lies inside the allocation, so the offset does.
+        Some(unsafe { self.start.add(offset) })
+    }
+
+    fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
+        zeroed(bytes)
+    }
+
+    fn populate_memmap(&self, _offset: u64, _backing: PhysRange) -> bool {
+        true
+    }
+}
+
+impl Platform for HeapMemory {
+    fn fence_other_cpus(&self) {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}

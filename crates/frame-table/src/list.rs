@@ -1,0 +1,184 @@
+//! Doubly linked lists of free blocks, threaded through the descriptors by frame index.
+//!
+//! Every operation takes the table and costs O(1). A block on a list is marked with the list's kind ([`PageType::Buddy`] or
+//! [`PageType::Pcp`]); taking it off checks the mark, so a frame cannot leave two lists.
+//! Locking: `&mut self` is the protection of the list; it comes from the zone lock or the per-CPU section.
+
+use units::{Order, Pfn};
+
+use crate::frame::NIL;
+use crate::{FrameTable, FreeBlock, PageType};
+
+/// List of free blocks.
+///
+/// # Invariants
+/// `head` and `tail` are both `NIL` or both frames of the table; following `next` from `head` reaches `tail` in `len` frames, and
+/// `prev` mirrors it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameList {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl Default for FrameList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FrameList {
+    /// Makes an empty list.
+    pub const fn new() -> Self {
+        Self { head: NIL, tail: NIL, len: 0 }
+    }
+
+    /// Returns the number of blocks.
+    #[inline]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Returns true if there is no block.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+
+    /// Returns the first block's frame.
+    #[inline]
+    pub fn front(&self, frames: &FrameTable) -> Option<Pfn> {
+        (self.head != NIL).then(|| frames.pfn(self.head))
+    }
+
+    /// Adds a block at the head, marked as `kind`.
+    #[inline]
+    pub fn push_front(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
+        let index = frames.index(block.pfn());
+        let frame = frames.at_index(index);
+        frame.set_state(kind, block.order());
+        frame.set_next(self.head);
+        frame.set_prev(NIL);
+        if self.head == NIL {
+            self.tail = index;
+        } else {
+            frames.at_index(self.head).set_prev(index);
+        }
+        self.head = index;
+        self.len += 1;
+    }
+
+    /// Adds a block at the tail, marked as `kind`.
+    #[inline]
+    pub fn push_back(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
+        let index = frames.index(block.pfn());
+        let frame = frames.at_index(index);
+        frame.set_state(kind, block.order());
+        frame.set_next(NIL);
+        frame.set_prev(self.tail);
+        if self.tail == NIL {
+            self.head = index;
+        } else {
+            frames.at_index(self.tail).set_next(index);
+        }
+        self.tail = index;
+        self.len += 1;
+    }
+
+    /// Takes the first block if it is marked as `kind` with `order`.
+    #[inline]
+    pub fn pop_front(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<FreeBlock> {
+        if self.head == NIL {
+            return None;
+        }
+        let index = self.head;
+        let frame = frames.at_index(index);
+        if !frame.is(kind, order) {
+            debug_assert!(false, "the head of a list carries the list's mark");
+            return None;
+        }
+        frame.set_state(PageType::Detached, order);
+        self.head = frame.next();
+        if self.head == NIL {
+            self.tail = NIL;
+        } else {
+            frames.at_index(self.head).set_prev(NIL);
+        }
+        self.len -= 1;
+        Some(FreeBlock::new(frames.pfn(index), order))
+    }
+
+    /// Takes the last block if it is marked as `kind` with `order`.
+    #[inline]
+    pub fn pop_back(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<FreeBlock> {
+        if self.tail == NIL {
+            return None;
+        }
+        self.remove(frames, frames.pfn(self.tail), kind, order)
+    }
+
+    /// Takes a block from anywhere on this list if it is marked as `kind` with `order`.
+    ///
+    /// The caller knows that a block with this mark is on this list: the pageblock's type says which one it is.
+    #[inline]
+    pub fn remove(&mut self, frames: &FrameTable, pfn: Pfn, kind: PageType, order: Order) -> Option<FreeBlock> {
+        let frame = frames.get(pfn)?;
+        if !frame.is(kind, order) {
+            return None;
+        }
+        frame.set_state(PageType::Detached, order);
+        let (next, prev) = (frame.next(), frame.prev());
+        if next == NIL {
+            self.tail = prev;
+        } else {
+            frames.at_index(next).set_prev(prev);
+        }
+        if prev == NIL {
+            self.head = next;
+        } else {
+            frames.at_index(prev).set_next(next);
+        }
+        self.len -= 1;
+        Some(FreeBlock::new(pfn, order))
+    }
+
+    /// Iterates over the first frames of the blocks, head first.
+    pub fn iter<'a>(&self, frames: &'a FrameTable) -> impl Iterator<Item = Pfn> + use<'a> {
+        let (mut next, mut left) = (self.head, self.len);
+        core::iter::from_fn(move || {
+            if left == 0 || next == NIL {
+                return None;
+            }
+            let pfn = frames.pfn(next);
+            next = frames.at_index(next).next();
+            left -= 1;
+            Some(pfn)
+        })
+    }
+
+    /// Walks the whole list and checks the type's invariants and the mark of every block.
+    ///
+    /// # Errors
+    /// The first frame that breaks them, with the rule that it breaks.
+    pub fn check(&self, frames: &FrameTable, kind: PageType, order: Order) -> Result<(), (Pfn, &'static str)> {
+        let (mut index, mut prev) = (self.head, NIL);
+        for _ in 0..self.len {
+            if index == NIL {
+                return Err((Pfn::ZERO, "the list ends before its length"));
+            }
+            let frame = frames.at_index(index);
+            if !frame.is(kind, order) {
+                return Err((frames.pfn(index), "a block on a list carries the list's mark and order"));
+            }
+            if frame.prev() != prev {
+                return Err((frames.pfn(index), "prev mirrors next"));
+            }
+            prev = index;
+            index = frame.next();
+        }
+        if self.len > 0 && index != NIL || self.tail != prev {
+            return Err((Pfn::ZERO, "the list ends at its tail after its length"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Ownership, lists and sharing over a small table.
+
+extern crate std;
+use std::vec::Vec;
+
+use collections::BootSlice;
+use units::{NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
+
+use crate::heap_memory::HeapMemory;
+use crate::*;
+
+fn table(nr_pages: u64) -> (HeapMemory, FrameTable) {
+    let memory = HeapMemory::new(PhysRange::with_len(PhysAddr::ZERO, nr_pages << 12)).unwrap();
+    let span = PfnRange::with_len(Pfn::ZERO, nr_pages);
+    let sections = SectionMap::new(MemoryModel::Flat, span, BootSlice::empty());
+    let frames = FrameTable::new(&memory, span, sections).unwrap();
+    frames.init_range(span, FramePlace::new(NodeId::ZERO, ZoneType::Normal), PageFlags::RESERVED);
+    (memory, frames)
+}
+
+fn order(raw: u8) -> Order {
+    Order::new_truncate(raw)
+}
+
+#[test]
+fn boot_memory_is_released_once() {
+    let (_memory, frames) = table(16);
+    let block = frames.release_boot_block(Pfn::new(8), order(3)).unwrap();
+    assert_eq!((block.pfn(), block.order()), (Pfn::new(8), order(3)));
+    let again = frames.release_boot_block(Pfn::new(8), order(0)).unwrap_err();
+    assert_eq!(again.found, Some((PageType::Detached, order(3))));
+    assert!(frames.release_boot_block(Pfn::new(15), order(0)).is_err());
+    assert!(frames.release_boot_block(Pfn::new(4), order(3)).is_err(), "misaligned");
+    assert!(frames.release_boot_block(Pfn::new(16), order(0)).is_err(), "beyond the table");
+}
+
+#[test]
+fn a_list_keeps_order_and_gives_each_block_once() {
+    let (_memory, frames) = table(16);
+    let mut list = FrameList::new();
+    for pfn in [1, 2, 3] {
+        list.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Buddy);
+    }
+    list.push_front(&frames, frames.release_boot_block(Pfn::new(0), order(0)).unwrap(), PageType::Buddy);
+    assert!(list.iter(&frames).eq([0, 1, 2, 3].map(Pfn::new)));
+    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(()));
+    let middle = list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0));
+    assert_eq!(middle.map(|block| block.pfn()), Some(Pfn::new(2)));
+    assert_eq!(list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0)), None);
+    let last = list.pop_back(&frames, PageType::Buddy, order(0)).unwrap();
+    let first = list.pop_front(&frames, PageType::Buddy, order(0)).unwrap();
+    assert_eq!((first.pfn(), last.pfn(), list.len()), (Pfn::new(0), Pfn::new(3), 1));
+    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(()));
+    assert!(list.check(&frames, PageType::Pcp, order(0)).is_err());
+}
+
+#[test]
+fn only_the_two_halves_of_a_block_join() {
+    let (_memory, frames) = table(16);
+    let whole = frames.release_boot_block(Pfn::ZERO, order(2)).unwrap();
+    let (low, high) = whole.split(&frames);
+    let high = high.unwrap();
+    let (low_low, low_high) = low.split(&frames);
+    let (low_low, high) = low_low.join(high, &frames).unwrap_err();
+    let low = low_low.join(low_high.unwrap(), &frames).unwrap();
+    let whole = high.join(low, &frames).unwrap();
+    assert_eq!((whole.pfn(), whole.order()), (Pfn::ZERO, order(2)));
+}
+
+#[test]
+fn a_raw_block_comes_back_once_and_only_at_its_order() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(4), order(2)).unwrap().into_owned(&frames);
+    let pfn = owned.into_raw(&frames);
+    let wrong = frames.adopt_raw(pfn, order(1)).unwrap_err();
+    assert_eq!(wrong.found, Some((PageType::Raw, order(2))));
+    let owned = frames.adopt_raw(pfn, order(2)).unwrap();
+    assert!(frames.adopt_raw(pfn, order(2)).is_err(), "double free");
+    let _free = owned.into_free(&frames);
+    assert!(frames.adopt_raw(pfn, order(2)).is_err(), "free of a free block");
+}
+
+#[test]
+fn freeing_a_plain_block_whose_head_is_referenced_leaves_the_head() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::ZERO, order(2)).unwrap().into_owned(&frames);
+    let counted = owned.into_counted(&frames);
+    let reference = counted.get(&frames);
+    let mut freed = Vec::new();
+    counted.free(&frames, |block| freed.push((block.pfn().raw(), block.order().raw())));
+    assert_eq!(freed, [(2, 1), (1, 0)]);
+    let Put::Last(head) = reference.put(&frames) else { panic!("the last reference") };
+    assert_eq!((head.pfn(), head.order()), (Pfn::ZERO, order(0)));
+}
+
+#[test]
+fn a_compound_block_goes_whole_with_its_last_reference() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames);
+    owned.make_compound(&frames);
+    assert_eq!(frames.compound_head(Pfn::new(11)), Some(Pfn::new(8)));
+    let counted = owned.into_counted(&frames);
+    let reference = counted.get(&frames);
+    counted.free(&frames, |_| panic!("still referenced"));
+    let Put::Last(block) = reference.put(&frames) else { panic!("the last reference") };
+    assert_eq!(block.order(), order(2));
+    let _free = block.into_free(&frames);
+    assert_eq!(frames.compound_head(Pfn::new(11)), Some(Pfn::new(11)));
+}
+
+#[test]
+fn a_write_after_filling_is_found_at_its_byte() {
+    let (memory, frames) = table(16);
+    let mut owned = frames.release_boot_block(Pfn::new(2), order(1)).unwrap().into_owned(&frames);
+    fill(&memory, &mut owned, 12, 0xaa).unwrap();
+    assert_eq!(first_difference(&memory, &mut owned, 12, 0xaa), Ok(None));
+    assert_eq!(first_difference(&memory, &mut owned, 12, 0), Ok(Some(PhysAddr::new(0x2000))));
+}
+
+#[test]
+fn splitting_into_pages_keeps_every_frame_owned() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(8), order(3)).unwrap().into_owned(&frames);
+    let pages: Vec<_> = owned.split_pages(&frames).collect();
+    assert!(pages.iter().map(OwnedBlock::pfn).eq((8..16).map(Pfn::new)));
+    assert!(pages.iter().all(|page| frames.get(page.pfn()).unwrap().is(PageType::Owned, order(0))));
+}
