@@ -1,7 +1,10 @@
 //! `cargo xtask`: the project's own tasks. One file a task; see each file's header.
 
+mod lint;
 mod shell;
+mod source;
 mod test;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -17,12 +20,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Holds the budgets on code and prints them beside their limits
+    Lint(lint::Options),
     /// Runs every test of the project and prints a summary
     Test(test::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Lint(options) => lint::run(&options),
         Task::Test(options) => test::run(&options),
     };
     match outcome {
