@@ -38,30 +38,14 @@ pub fn parse_e820_log(log: &str) -> Result<MemoryMap, FirmwareError> {
 fn parse_entry(entry: &str) -> Option<(units::PhysRange, RangeKind)> {
     if let Some(bracket) = entry.strip_prefix("[mem ") {
         let (range, rest) = take_range(bracket)?;
-        return Some((range, parse_kind(rest.strip_prefix(']')?.trim())?));
+        return Some((range, rest.strip_prefix(']')?.trim().parse().ok()?));
     }
     let (range, kind) = entry.split_once('(')?;
     let (start, end) = range.split_once('-')?;
     let start = u64::from_str_radix(start.trim(), 16).ok()?;
     let end = u64::from_str_radix(end.trim(), 16).ok()?;
     let range = units::PhysRange::new(units::PhysAddr::new(start), units::PhysAddr::new(end));
-    Some((range, parse_kind(kind.strip_suffix(')')?)?))
-}
-
-fn parse_kind(text: &str) -> Option<RangeKind> {
-    Some(match text {
-        "usable" => RangeKind::Usable,
-        "reserved" => RangeKind::Reserved,
-        "ACPI data" => RangeKind::AcpiData,
-        "ACPI NVS" => RangeKind::AcpiNvs,
-        "unusable" => RangeKind::Unusable,
-        "soft reserved" => RangeKind::SoftReserved,
-        _ => {
-            let persistent = text.strip_prefix("persistent (").and_then(|inner| inner.strip_suffix(')'));
-            let number = persistent.unwrap_or(text).strip_prefix("type ")?;
-            RangeKind::from_e820(number.parse().ok()?)
-        }
-    })
+    Some((range, kind.strip_suffix(')')?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -81,6 +81,41 @@ impl fmt::Display for RangeKind {
     }
 }
 
+/// Words that name no [`RangeKind`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownKind;
+
+impl fmt::Display for UnknownKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "expected usable, reserved, ACPI data, ACPI NVS, unusable, persistent (type N), soft reserved or type N",
+        )
+    }
+}
+
+impl core::error::Error for UnknownKind {}
+
+/// Reads the words that [`fmt::Display`] writes.
+impl core::str::FromStr for RangeKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Ok(match text {
+            "usable" => Self::Usable,
+            "reserved" => Self::Reserved,
+            "ACPI data" => Self::AcpiData,
+            "ACPI NVS" => Self::AcpiNvs,
+            "unusable" => Self::Unusable,
+            "soft reserved" => Self::SoftReserved,
+            _ => {
+                let persistent = text.strip_prefix("persistent (").and_then(|inner| inner.strip_suffix(')'));
+                let number = persistent.unwrap_or(text).strip_prefix("type ").ok_or(UnknownKind)?;
+                Self::from_e820(number.parse().map_err(|_| UnknownKind)?)
+            }
+        })
+    }
+}
+
 bitflags::bitflags! {
     /// What is known of a range beside its kind.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -9,6 +9,7 @@ mod e820_log;
 mod error;
 mod iomem;
 mod memory_map;
+mod numa_map;
 mod options;
 mod reshape;
 mod text;
@@ -16,7 +17,11 @@ mod text;
 pub use e820_log::parse_e820_log;
 pub use error::{FirmwareError, Input, Place, Problem};
 pub use iomem::{IomemLine, parse_iomem, read_iomem};
-pub use memory_map::{MAX_MAP_ENTRIES, MapEntry, MapFull, MemoryMap, RangeFlags, RangeKind};
+pub use memory_map::{MAX_MAP_ENTRIES, MapEntry, MapFull, MemoryMap, RangeFlags, RangeKind, UnknownKind};
+pub use numa_map::{
+    CpuAffinity, LOCAL_DISTANCE, MAX_CPU_AFFINITIES, MAX_MEMORY_AFFINITIES, MemoryAffinity, NumaFull, NumaMap,
+    REMOTE_DISTANCE,
+};
 pub use options::{
     BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, NumaOption, OptionError, OptionToken, option_tokens,
 };
