@@ -2,3 +2,19 @@
 //!
 //! Used by the `mmkit` command, the tests and programs that embed the memory manager. Several machines live in one process
 //! and share nothing.
+
+mod cpus;
+mod error;
+mod interrupts;
+mod memory;
+mod platform;
+mod reservation;
+mod rng;
+
+pub use crate::cpus::CpuGuard;
+pub use crate::error::{CpuUnavailable, MachineError};
+pub use crate::interrupts::{Handler, InterruptRate};
+pub use crate::memory::{HostUse, MemoryLayout, SimMemory};
+pub use crate::platform::SimPlatform;
+pub use crate::reservation::HostPages;
+pub use crate::rng::Rng;
