@@ -1,0 +1,73 @@
+//! A file as a list of lines that were understood, printed back byte for byte.
+//!
+//! Every parsed file is one of these. An item prints its line in the kernel's form; where the input was in another form
+//! (other spacing, a line that no field is known for), the input is kept beside the item and wins.
+
+use std::boxed::Box;
+use std::fmt;
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::{Cursor, ParseError};
+
+/// Parsed lines in the order of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Lines<T> {
+    entries: Vec<Entry<T>>,
+    ends_in_newline: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry<T> {
+    item: Option<T>,
+    /// Text of the line, if the item is absent or prints something else.
+    verbatim: Option<Box<str>>,
+}
+
+impl<T: fmt::Display> Lines<T> {
+    /// Reads every line with `read`, which returns `None` for a line that is to be kept as it is.
+    pub(crate) fn parse(
+        text: &str,
+        mut read: impl FnMut(&mut Cursor<'_>) -> Result<Option<T>, ParseError>,
+    ) -> Result<Self, ParseError> {
+        let body = text.strip_suffix('\n');
+        let ends_in_newline = body.is_some();
+        let body = body.unwrap_or(text);
+        let mut entries = Vec::new();
+        if text.is_empty() {
+            return Ok(Self { entries, ends_in_newline });
+        }
+        for (index, line) in body.split('\n').enumerate() {
+            let item = read(&mut Cursor::new(index + 1, line))?;
+            let same = item.as_ref().is_some_and(|item| item.to_string() == line);
+            entries.push(Entry { item, verbatim: (!same).then(|| line.into()) });
+        }
+        Ok(Self { entries, ends_in_newline })
+    }
+
+    /// Iterates over the lines that were understood.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|entry| entry.item.as_ref())
+    }
+
+    /// Returns the number of lines that are kept as text because they are not in the kernel's form.
+    pub(crate) fn nr_verbatim(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.verbatim.is_some()).count()
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Lines<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.entries.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            match (&entry.verbatim, &entry.item) {
+                (Some(text), _) => f.write_str(text)?,
+                (None, Some(item)) => item.fmt(f)?,
+                (None, None) => {}
+            }
+        }
+        f.write_str(if self.ends_in_newline { "\n" } else { "" })
+    }
+}
