@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own tasks. One file a task; see each file's header.
 
 mod lint;
+mod qemu;
 mod shell;
 mod source;
 mod test;
@@ -24,12 +25,15 @@ enum Task {
     Lint(lint::Options),
     /// Runs every test of the project and prints a summary
     Test(test::Options),
+    /// Builds the bare-metal image and boots it in QEMU
+    Qemu(qemu::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Lint(options) => lint::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Qemu(options) => qemu::run(&options),
     };
     match outcome {
         Ok(code) => code,

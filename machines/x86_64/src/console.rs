@@ -1,0 +1,29 @@
+//! Lines of text on the serial port, whole even when several CPUs print.
+//!
+//! Locking: `CONSOLE` has `sync`'s highest rank, so anything may print; a dying CPU goes round it.
+
+use core::fmt::{self, Write};
+
+use sync::{Cpu, SpinLock, rank};
+
+use crate::serial::Serial;
+
+static CONSOLE: SpinLock<{ rank::LEAF }, Serial> = SpinLock::new(Serial);
+
+/// Prints one line.
+pub(crate) fn write_line(cpu: &Cpu, text: fmt::Arguments<'_>) {
+    let mut serial = CONSOLE.lock(cpu);
+    // The serial port cannot fail; a formatter of ours that fails has nobody to report to.
+    let _ = writeln!(serial, "{text}");
+}
+
+/// Prints one line without the lock: for a CPU that is about to stop the machine and may hold it.
+pub(crate) fn write_line_unlocked(text: fmt::Arguments<'_>) {
+    let _ = writeln!(Serial, "{text}");
+}
+
+/// Prints one formatted line on CPU `$cpu`.
+macro_rules! print_line {
+    ($cpu:expr, $($text:tt)*) => { $crate::console::write_line($cpu, format_args!($($text)*)) };
+}
+pub(crate) use print_line;

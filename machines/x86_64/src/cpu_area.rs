@@ -1,0 +1,149 @@
+//! What belongs to one CPU: its token, descriptor tables, interrupt stacks and counters, found through the GS base.
+//!
+//! Each CPU writes its own area when it starts; others reach only the atomics.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ptr;
+
+use sync::{Cpu, IrqControl};
+use units::CpuId;
+
+use crate::exit::die;
+use crate::gdt::{Gdt, INTERRUPT_STACKS, TaskState};
+use crate::instructions::{interrupts_enable, interrupts_save, write_msr};
+
+/// Most CPUs that the machine starts.
+pub(crate) const MAX_CPUS: usize = 8;
+
+/// Number of this machine in CPU tokens; there is one machine in the address space.
+const MACHINE: u32 = 0;
+const INTERRUPT_STACK_SIZE: usize = 32 << 10;
+const MSR_GS_BASE: u32 = 0xc000_0101;
+
+/// Interrupts of a CPU are its interrupt flag; they arrive by themselves, so there is no window to open.
+const IRQ_CONTROL: IrqControl = IrqControl {
+    save: |_| interrupts_save(),
+    restore: |_, enabled| {
+        if enabled {
+            interrupts_enable();
+        }
+    },
+    window: |_| (),
+};
+
+/// Memory of an interrupt stack.
+///
+/// # Invariants
+/// Only the CPU that the stack belongs to uses it, as its stack.
+#[repr(C, align(4096))]
+struct Stack(UnsafeCell<[u8; INTERRUPT_STACK_SIZE]>);
+
+impl Stack {
+    const fn new() -> Self {
+        Self(UnsafeCell::new([0; INTERRUPT_STACK_SIZE]))
+    }
+
+    fn top(&self) -> u64 {
+        (self.0.get().addr() + INTERRUPT_STACK_SIZE) as u64
+    }
+}
+
+// SAFETY: by the type invariant nobody shares it.
+unsafe impl Sync for Stack {}
+
+/// One CPU's own data.
+///
+/// # Invariants
+/// After `load` the GS base of the CPU points to its area, and nobody but that CPU uses `token`. `gdt` and `task_state` are
+/// written by `load` only.
+#[repr(C)]
+pub(crate) struct CpuArea {
+    /// Address of this area; first, so that `gs:0` reads it.
+    this: UnsafeCell<*const CpuArea>,
+    token: Cpu,
+    gdt: UnsafeCell<Gdt>,
+    task_state: UnsafeCell<TaskState>,
+}
+
+// SAFETY: by the type invariant only the CPU itself uses the fields that are not atomic.
+unsafe impl Sync for CpuArea {}
+
+/// Interrupt stacks, apart from the areas so that they take no room in the image's file.
+static STACKS: [[Stack; INTERRUPT_STACKS]; MAX_CPUS] = [const { [const { Stack::new() }; INTERRUPT_STACKS] }; MAX_CPUS];
+
+static AREAS: [CpuArea; MAX_CPUS] = [
+    CpuArea::new(0),
+    CpuArea::new(1),
+    CpuArea::new(2),
+    CpuArea::new(3),
+    CpuArea::new(4),
+    CpuArea::new(5),
+    CpuArea::new(6),
+    CpuArea::new(7),
+];
+
+impl CpuArea {
+    const fn new(index: u64) -> Self {
+        let Some(id) = CpuId::try_new(index) else { panic!("CPU index above units::MAX_CPUS") };
+        Self {
+            this: UnsafeCell::new(ptr::null()),
+            // SAFETY: one token for each index, in the only machine of this address space.
+            token: unsafe { Cpu::new(MACHINE, id, IRQ_CONTROL) },
+            gdt: UnsafeCell::new(Gdt::new()),
+            task_state: UnsafeCell::new(TaskState::new()),
+        }
+    }
+
+    /// Returns the area of CPU `id`, if the machine has room for it.
+    pub(crate) fn of(id: CpuId) -> Option<&'static Self> {
+        AREAS.get(id.index())
+    }
+
+    /// Returns the CPU's token.
+    ///
+    /// # Safety
+    /// The caller runs on this CPU.
+    pub(crate) unsafe fn token(&self) -> &Cpu {
+        &self.token
+    }
+
+    /// Makes this the area of the CPU that executes the call: segments, interrupt stacks, GS base.
+    ///
+    /// # Safety
+    /// Called once for each area, with interrupts off, on the CPU that is to own it.
+    pub(crate) unsafe fn load(&'static self) {
+        // SAFETY: nobody else looks at the field before the GS base is set.
+        unsafe { self.this.get().write(self) };
+        // SAFETY: called once, so this is the only reference.
+        let task_state = unsafe { &mut *self.task_state.get() };
+        let Some(stacks) = STACKS.get(self.token.id().index()) else {
+            die(format_args!("CPU without interrupt stacks"))
+        };
+        task_state.set_stacks(stacks.each_ref().map(Stack::top));
+        // SAFETY: called once, so this is the only reference.
+        let gdt = unsafe { &mut *self.gdt.get() };
+        gdt.set_task_state(self.task_state.get().addr() as u64);
+        // SAFETY: the area is static and the tables are not written again.
+        unsafe { gdt.load() };
+        // SAFETY: compiled code does not use gs.
+        unsafe { write_msr(MSR_GS_BASE, (&raw const *self).addr() as u64) };
+    }
+}
+
+/// Returns the token of the CPU that runs this.
+///
+/// The caller stays on its CPU: nothing here moves code between CPUs.
+pub(crate) fn this_cpu() -> &'static Cpu {
+    // SAFETY: the area is the one of the CPU that runs this.
+    unsafe { this_area().token() }
+}
+
+/// Returns the area of the CPU that runs this.
+pub(crate) fn this_area() -> &'static CpuArea {
+    let area: *const CpuArea;
+    // SAFETY: every CPU loads its area before it runs anything that calls this.
+    unsafe { asm!("mov {}, gs:[0]", out(reg) area, options(pure, readonly, nostack, preserves_flags)) };
+    // SAFETY: by the type invariant gs:0 holds the address of a static area.
+    unsafe { &*area }
+}

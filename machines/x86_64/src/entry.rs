@@ -1,0 +1,112 @@
+//! PVH entry: from 32-bit protected mode without paging to Rust in long mode at -2 GiB.
+//!
+//! The PVH loader enters with ebx = physical address of hvm_start_info, flat segments, paging and interrupts off. The boot
+//! page tables map the low 4 GiB with 2 MiB pages three times: identity (for this code and the start-up code of the other
+//! CPUs), at the direct map's base, and its low 2 GiB at -2 GiB. They stay in use for starting CPUs.
+//! Linux 6.12: arch/x86/platform/pvh/head.S, arch/x86/kernel/head_64.S.
+
+use core::arch::global_asm;
+
+/// Bytes of the stack that the boot CPU runs on.
+const BOOT_STACK_SIZE: usize = 128 << 10;
+
+global_asm!(
+    // Note that makes a loader treat the ELF file as a PVH kernel: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY).
+    ".pushsection .note.Xen, \"a\", @note",
+    ".balign 4",
+    ".long 4, 8, 18",
+    ".asciz \"Xen\"",
+    ".quad pvh_entry",
+    ".popsection",
+    ".pushsection .boot.text, \"ax\", @progbits",
+    ".code32",
+    ".globl pvh_entry",
+    "pvh_entry:",
+    "cli",
+    "cld",
+    // 2,048 entries of 2 MiB: present, writable, page size.
+    "mov edi, offset boot_pd",
+    "mov eax, 0x83",
+    "xor ecx, ecx",
+    "2:",
+    "mov [edi + ecx * 8], eax",
+    "mov dword ptr [edi + ecx * 8 + 4], 0",
+    "add eax, 0x200000",
+    "inc ecx",
+    "cmp ecx, 2048",
+    "jne 2b",
+    // The four page directories under the low 4 GiB, and the first two of them under -2 GiB.
+    "mov eax, offset boot_pd + 3",
+    "mov edi, offset boot_pdpt_low",
+    "mov [edi], eax",
+    "mov [boot_pdpt_high + 510 * 8], eax",
+    "add eax, 0x1000",
+    "mov [edi + 8], eax",
+    "mov [boot_pdpt_high + 511 * 8], eax",
+    "add eax, 0x1000",
+    "mov [edi + 16], eax",
+    "add eax, 0x1000",
+    "mov [edi + 24], eax",
+    "mov eax, offset boot_pdpt_low + 3",
+    "mov [boot_pml4], eax",
+    "mov [boot_pml4 + 273 * 8], eax",
+    "mov eax, offset boot_pdpt_high + 3",
+    "mov [boot_pml4 + 511 * 8], eax",
+    // CR4: PAE, OSFXSR, OSXMMEXCPT.
+    "mov eax, cr4",
+    "or eax, 0x620",
+    "mov cr4, eax",
+    "mov eax, offset boot_pml4",
+    "mov cr3, eax",
+    // EFER: SCE, LME, NXE.
+    "mov ecx, 0xc0000080",
+    "rdmsr",
+    "or eax, 0x901",
+    "wrmsr",
+    // CR0: PG, WP, NE, MP, PE; EM and TS off so that SSE works.
+    "mov eax, 0x80010023",
+    "mov cr0, eax",
+    "lgdt [boot_gdt_pointer]",
+    // ljmp 8:3f, spelled out because the assembler has no Intel syntax for it in 64-bit objects.
+    "push 8",
+    "lea eax, [3f]",
+    "push eax",
+    "retf",
+    ".code64",
+    "3:",
+    "xor eax, eax",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov ss, eax",
+    "mov fs, eax",
+    "mov gs, eax",
+    "movabs rsp, offset boot_stack_top",
+    "xor ebp, ebp",
+    "mov edi, ebx",
+    "movabs rax, offset {rust_entry}",
+    "call rax",
+    "ud2",
+    ".balign 8",
+    "boot_gdt:",
+    ".quad 0",
+    ".quad 0x00af9a000000ffff",
+    "boot_gdt_pointer:",
+    ".word 15",
+    ".long boot_gdt",
+    ".popsection",
+    ".pushsection .boot.bss, \"aw\", @nobits",
+    ".balign 4096",
+    "boot_pml4: .skip 4096",
+    "boot_pdpt_low: .skip 4096",
+    "boot_pdpt_high: .skip 4096",
+    "boot_pd: .skip 4096 * 4",
+    ".globl boot_pml4",
+    ".popsection",
+    ".pushsection .bss.boot_stack, \"aw\", @nobits",
+    ".balign 4096",
+    ".skip {stack_size}",
+    "boot_stack_top:",
+    ".popsection",
+    rust_entry = sym crate::rust_entry,
+    stack_size = const BOOT_STACK_SIZE,
+);

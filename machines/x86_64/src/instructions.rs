@@ -1,0 +1,77 @@
+//! Privileged and special instructions, one function each.
+//!
+//! The functions are safe where the instruction cannot break memory safety by itself, unsafe where it can.
+//! Intel SDM volume 2.
+
+use core::arch::asm;
+
+/// Writes a byte to an I/O port.
+///
+/// # Safety
+/// The device behind `port` does not write to memory because of it.
+pub(crate) unsafe fn out8(port: u16, value: u8) {
+    // SAFETY: the caller knows the device.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Writes four bytes to an I/O port.
+///
+/// # Safety
+/// The device behind `port` does not write to memory because of it.
+pub(crate) unsafe fn out32(port: u16, value: u32) {
+    // SAFETY: the caller knows the device.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Reads a byte from an I/O port.
+///
+/// # Safety
+/// The device behind `port` does not write to memory because of it.
+pub(crate) unsafe fn in8(port: u16) -> u8 {
+    let value;
+    // SAFETY: the caller knows the device.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Disables interrupts; returns true if they were enabled.
+#[inline]
+pub(crate) fn interrupts_save() -> bool {
+    let flags: u64;
+    // SAFETY: keeping interrupts off breaks nothing; not `nomem`, so memory accesses stay behind it.
+    unsafe { asm!("pushfq", "pop {}", "cli", out(reg) flags, options(preserves_flags)) };
+    flags & 1 << 9 != 0
+}
+
+/// Enables interrupts.
+#[inline]
+pub(crate) fn interrupts_enable() {
+    // SAFETY: handlers for every vector that can arrive are installed before this is called; they preserve all registers.
+    unsafe { asm!("sti", options(nostack, preserves_flags)) };
+}
+
+/// Stops this CPU for good.
+pub(crate) fn halt() -> ! {
+    loop {
+        // SAFETY: touches no memory.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Writes a model-specific register.
+///
+/// # Safety
+/// `value` keeps the machine state that compiled code relies on.
+pub(crate) unsafe fn write_msr(register: u32, value: u64) {
+    let (low, high) = (value as u32, (value >> 32) as u32);
+    // SAFETY: the caller's contract.
+    unsafe { asm!("wrmsr", in("ecx") register, in("eax") low, in("edx") high, options(nostack, preserves_flags)) };
+}
+
+/// Reads the faulting address of the last page fault.
+pub(crate) fn read_cr2() -> u64 {
+    let value;
+    // SAFETY: reading CR2 has no side effect.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}

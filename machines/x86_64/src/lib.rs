@@ -1,0 +1,22 @@
+//! The bare-metal x86-64 machine: everything between the PVH entry and the memory manager.
+//!
+//! Boots in QEMU on microvm, pc and q35 with 1 to 8 CPUs. The only crate with assembly. A library, so
+//! that the host checks and tests it; the image in `main.rs` adds the entry code and what a freestanding link needs.
+//!
+//! Interrupts: every vector runs on an interrupt stack of its own kind with interrupts off, because the precompiled `core` may
+//! use the red zone below the stack pointer; handlers save the SSE registers. Barriers on other CPUs are NMIs, which arrive
+//! even at a CPU that spins with interrupts off.
+#![no_std]
+
+mod console;
+mod cpu_area;
+mod exit;
+mod gdt;
+mod idt;
+mod instructions;
+mod serial;
+mod start;
+mod traps;
+
+pub use exit::die;
+pub use start::{BootArguments, Image, start};

@@ -1,0 +1,89 @@
+//! `cargo xtask qemu`: builds the bare-metal image, checks it, boots it in QEMU and turns its exit code into ours.
+//!
+//! One file a concern: `build` (flags and link), `red_zone` (check of the linked image), `run` (QEMU's command line, timeout,
+//! exit codes), `matrix` (the machines that `--test` and `cargo xtask test` boot).
+
+mod build;
+mod matrix;
+mod red_zone;
+mod run;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+pub(crate) use matrix::test;
+
+use build::Profile;
+use run::{Ending, Instructions, Machine, Output};
+
+/// Options of `cargo xtask qemu`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Machine type
+    #[arg(long, value_enum, default_value_t = MachineType::Microvm)]
+    machine: MachineType,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    smp: u32,
+    /// Memory size, as QEMU takes it
+    #[arg(long, default_value = "256M")]
+    mem: String,
+    /// Memory sizes of NUMA nodes, for instance 256M,512M; CPUs are dealt out evenly (pc and q35 only)
+    #[arg(long, value_delimiter = ',')]
+    numa: Vec<String>,
+    /// The kernel's command line
+    #[arg(long, default_value = "")]
+    append: String,
+    /// Counts guest instructions: one tick of the time-stamp counter is one instruction, and runs repeat exactly
+    #[arg(long)]
+    icount: bool,
+    /// Builds with optimisation and without debug assertions; implied by --icount
+    #[arg(long)]
+    release: bool,
+    /// Seconds after which the machine is stopped
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    /// Boots every machine of the test matrix instead
+    #[arg(long)]
+    test: bool,
+}
+
+/// Machine types of QEMU that the image boots on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum MachineType {
+    /// No PCI, no legacy firmware
+    Microvm,
+    /// i440FX
+    Pc,
+    /// Q35
+    Q35,
+}
+
+/// Builds and boots what the options ask for.
+///
+/// # Errors
+/// The image could not be built, failed its check, or QEMU could not be started.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.test {
+        return Ok(if test()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let profile = if options.release || options.icount { Profile::Release } else { Profile::Dev };
+    let image = build::image(profile)?;
+    let machine = Machine {
+        kind: options.machine,
+        cpus: options.smp,
+        memory: options.mem.clone(),
+        nodes: options.numa.clone(),
+        append: options.append.clone(),
+        instructions: if options.icount { Instructions::Counted } else { Instructions::Free },
+        timeout: Duration::from_secs(options.timeout),
+    };
+    let (ending, _) = run::boot(&machine, &image, Output::Through)?;
+    if ending != Ending::Passed {
+        eprintln!("error: {ending}");
+    }
+    Ok(ending.exit_code())
+}

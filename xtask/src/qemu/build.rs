@@ -1,0 +1,44 @@
+//! The image: one package, for an explicit target and in a target directory of its own, so that nothing else is rebuilt.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use super::red_zone;
+use crate::shell;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PACKAGE: &str = "mmkit-x86-64";
+/// Interrupts do not spare the red zone; the image runs at -2 GiB and is not relocated.
+const RUSTFLAGS: &str = "-Cno-redzone=yes -Crelocation-model=static -Ccode-model=kernel -Cforce-frame-pointers=yes";
+
+/// How the image is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Profile {
+    /// With debug assertions: lock ranks and invariants are checked.
+    Dev,
+    /// As a user of the crates would build it.
+    Release,
+}
+
+/// Builds and checks the image; returns its path.
+///
+/// # Errors
+/// The build failed or the linked image uses the red zone.
+pub(super) fn image(profile: Profile) -> Result<PathBuf> {
+    let directory = shell::top().join("target").join("bare-metal");
+    let mut command = shell::cargo(&["build", "--quiet", "--package", PACKAGE, "--features", "boot-image"]);
+    command.args(["--target", TARGET]).arg("--target-dir").arg(&directory).env("RUSTFLAGS", RUSTFLAGS);
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            command.arg("--release");
+            "release"
+        }
+    };
+    ensure!(shell::succeeds(&mut command)?, "the bare-metal image does not build");
+    let image = directory.join(TARGET).join(folder).join(PACKAGE);
+    red_zone::check(&image)?;
+    Ok(image)
+}
