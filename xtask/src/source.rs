@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, ImplItem, Item, Meta};
+use syn::{Attribute, Expr, ExprLit, ImplItem, Item, Lit, Meta};
 
 /// A parsed file.
 pub(crate) struct SourceFile {
@@ -128,9 +128,16 @@ pub(crate) fn is_test_only(attributes: &[Attribute]) -> bool {
     })
 }
 
+/// Features that only tests of other crates ask for.
+const TEST_FEATURES: [&str; 1] = ["heap-memory"];
+
 /// Tells whether a `cfg` predicate can hold in a test build only.
 fn implies_test(meta: &Meta) -> bool {
-    let Meta::List(list) = meta else { return meta.path().is_ident("test") };
+    let list = match meta {
+        Meta::Path(path) => return path.is_ident("test"),
+        Meta::NameValue(pair) => return pair.path.is_ident("feature") && is_test_feature(&pair.value),
+        Meta::List(list) => list,
+    };
     let parser = syn::punctuated::Punctuated::<Meta, syn::Token![,]>::parse_terminated;
     let Ok(inner) = list.parse_args_with(parser) else { return false };
     if list.path.is_ident("all") {
@@ -138,6 +145,11 @@ fn implies_test(meta: &Meta) -> bool {
     } else {
         list.path.is_ident("any") && !inner.is_empty() && inner.iter().all(implies_test)
     }
+}
+
+fn is_test_feature(value: &Expr) -> bool {
+    let Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) = value else { return false };
+    TEST_FEATURES.contains(&name.value().as_str())
 }
 
 /// A file named `tests.rs`, or below a directory `tests`.
@@ -289,6 +301,8 @@ mod tests {
     fn only_a_predicate_that_needs_test_makes_test_code() {
         for (attribute, expected) in [
             ("test", true),
+            ("any(test, feature = \"heap-memory\")", true),
+            ("any(test, feature = \"parse\")", false),
             ("all(loom, test)", true),
             ("not(test)", false),
             ("any(test, loom)", false),

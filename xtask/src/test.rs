@@ -1,28 +1,137 @@
 //! `cargo xtask test`: every test of the project, one step after the other, with a summary at the end.
+//!
+//! A failed step does not stop the ones after it. A step whose tool is missing is skipped with a line that starts with
+//! `SKIPPED:`; where `CI=true` that is a failure.
 
+mod steps;
+
+use std::fmt;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::shell;
+use steps::STEPS;
+
+/// A run in CI may take this long.
+const CI_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Runs the stress tests and the fuzz targets for minutes instead of seconds
+    /// Runs the stress tests and the fuzz targets for minutes instead of seconds, and ignored tests as well
     #[arg(long)]
-    long: bool,
+    pub(crate) long: bool,
+    /// Runs only the steps whose names contain this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything in it passed.
+    Passed,
+    /// Something in it failed; its own output above says what.
+    Failed,
+    /// It could not run, for this reason.
+    Skipped(String),
+}
+
+impl From<bool> for Outcome {
+    fn from(succeeded: bool) -> Self {
+        if succeeded { Self::Passed } else { Self::Failed }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::Skipped(_) => "SKIPPED",
+        })
+    }
+}
+
+/// A step that has run.
+struct Done {
+    name: &'static str,
+    outcome: Outcome,
+    time: Duration,
 }
 
 /// Runs the steps; the exit code tells whether all passed.
 ///
 /// # Errors
-/// A program that a step needs could not be started.
+/// None of the steps has the name that was asked for.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let mut command = shell::cargo(&["test", "--workspace"]);
-    if options.long {
-        command.env("MMKIT_TEST_LONG", "1");
+    let wanted = options.only.as_deref().unwrap_or("");
+    let chosen: Vec<_> = STEPS.iter().filter(|step| step.name.contains(wanted)).collect();
+    anyhow::ensure!(!chosen.is_empty(), "no step is named like `{wanted}`");
+    let mut done = Vec::new();
+    for step in chosen {
+        println!("\n=== {} ===", step.name);
+        let start = Instant::now();
+        let outcome = (step.run)(options).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            Outcome::Failed
+        });
+        if let Outcome::Skipped(reason) = &outcome {
+            println!("SKIPPED: {}: {reason}", step.name);
+        }
+        done.push(Done { name: step.name, outcome, time: start.elapsed() });
     }
-    Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    print!("{}", summary(&done));
+    Ok(if is_success(&done, in_ci) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_success(done: &[Done], in_ci: bool) -> bool {
+    done.iter().all(|step| match step.outcome {
+        Outcome::Passed => true,
+        Outcome::Failed => false,
+        Outcome::Skipped(_) => !in_ci,
+    })
+}
+
+fn summary(done: &[Done]) -> String {
+    let mut text = format!("\n{:<34} {:>8}  outcome\n", "step", "seconds");
+    for Done { name, outcome, time } in done {
+        text += &format!("{name:<34} {:>8.1}  {outcome}\n", time.as_secs_f64());
+    }
+    let total: Duration = done.iter().map(|step| step.time).sum();
+    let verdict = if total <= CI_LIMIT { "within" } else { "OVER" };
+    text + &format!("{:<34} {:>8.1}  {verdict} the {} s of CI\n", "total", total.as_secs_f64(), CI_LIMIT.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(outcome: Outcome) -> Vec<Done> {
+        let passed = Done { name: "first", outcome: Outcome::Passed, time: Duration::from_secs(700) };
+        vec![passed, Done { name: "second", outcome, time: Duration::from_secs(600) }]
+    }
+
+    #[test]
+    fn one_failed_step_fails_the_run() {
+        assert!(is_success(&done(Outcome::Passed), true));
+        assert!(!is_success(&done(Outcome::Failed), false));
+    }
+
+    #[test]
+    fn a_skipped_step_fails_the_run_in_ci_only() {
+        let skipped = done(Outcome::Skipped("no QEMU".into()));
+        assert!(is_success(&skipped, false));
+        assert!(!is_success(&skipped, true));
+    }
+
+    #[test]
+    fn the_summary_adds_up_the_time_and_compares_it_with_the_limit() {
+        let text = summary(&done(Outcome::Failed));
+        assert!(text.contains("second                                600.0  FAILED"), "{text}");
+        assert!(text.contains("1300.0  OVER the 1200 s of CI"), "{text}");
+    }
 }
