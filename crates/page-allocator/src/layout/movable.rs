@@ -1,0 +1,255 @@
+//! Where ZONE_MOVABLE starts on each node, from kernelcore=, movablecore= and movable_node.
+//!
+//! Linux 6.12: mm/mm_init.c (`find_zone_movable_pfns_for_nodes`, `cmdline_parse_core`).
+
+use units::{MAX_NODES, NodeId, Pfn, PhysAddr, ZoneType};
+
+use super::memory_range::{MemoryKind, MemoryRanges, node_span, nodes_with_memory, total_pages};
+use super::zone_limits::ZoneLimits;
+
+/// Amount of memory as an option gives it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CoreSize {
+    /// The option was not given.
+    #[default]
+    Unset,
+    /// Pages of the machine's size.
+    Pages(u64),
+    /// Percent of all memory.
+    Percent(u64),
+}
+
+impl CoreSize {
+    /// Reads a number with an optional suffix K, M, G, T, P, E or %.
+    ///
+    /// Returns `None` if `value` does not start with a number, goes on behind it, or is above 2^64 bytes or 100 percent.
+    pub fn parse(value: &str, page_shift: u32) -> Option<Self> {
+        let (hex, digits) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+            Some(rest) => (true, rest),
+            None => (false, value),
+        };
+        let radix = if hex { 16 } else { 10 };
+        let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+        let (number, suffix) = digits.split_at(end);
+        let number = u64::from_str_radix(number, radix).ok()?;
+        let shift = match suffix {
+            "%" if number <= 100 => return Some(Self::Percent(number)),
+            "" => 0,
+            "K" | "k" => 10,
+            "M" | "m" => 20,
+            "G" | "g" => 30,
+            "T" | "t" => 40,
+            "P" | "p" => 50,
+            "E" | "e" => 60,
+            _ => return None,
+        };
+        Some(Self::Pages(number.checked_mul(1 << shift)? >> page_shift))
+    }
+
+    fn resolve(self, total: u64) -> u64 {
+        match self {
+            Self::Unset => 0,
+            Self::Pages(pages) => pages,
+            Self::Percent(percent) => total.saturating_mul(100).saturating_mul(percent) / 10_000,
+        }
+    }
+}
+
+/// What the command line asks of ZONE_MOVABLE.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MovableRule {
+    /// kernelcore= and movablecore=: the larger kernel part wins.
+    Sizes {
+        /// Memory that stays usable for the kernel.
+        kernelcore: CoreSize,
+        /// Memory that becomes movable only.
+        movablecore: CoreSize,
+    },
+    /// kernelcore=mirror: all memory that the hardware does not mirror.
+    Mirror,
+    /// movable_node: all memory that can be unplugged.
+    HotPluggable,
+}
+
+impl Default for MovableRule {
+    fn default() -> Self {
+        Self::Sizes { kernelcore: CoreSize::Unset, movablecore: CoreSize::Unset }
+    }
+}
+
+impl MovableRule {
+    /// Takes up one option of the kernel command line; returns false if it does not concern ZONE_MOVABLE or is malformed.
+    ///
+    /// movable_node wins over kernelcore=mirror, and that over sizes, in whatever order they come.
+    pub fn apply_option(&mut self, name: &str, value: Option<&str>, page_shift: u32) -> bool {
+        match (name, value) {
+            ("movable_node", _) => *self = Self::HotPluggable,
+            ("kernelcore", Some("mirror")) if *self != Self::HotPluggable => *self = Self::Mirror,
+            ("kernelcore" | "movablecore", Some(value)) => {
+                let Some(size) = CoreSize::parse(value, page_shift) else { return false };
+                if let Self::Sizes { kernelcore, movablecore } = self {
+                    *(if name == "kernelcore" { kernelcore } else { movablecore }) = size;
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// First frame of ZONE_MOVABLE on each node, if it has one (Linux: zone_movable_pfn).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MovableStarts {
+    /// 0 means none: a movable zone cannot hold frame 0, which the kernel keeps.
+    starts: [Pfn; MAX_NODES],
+    rule: MovableRule,
+}
+
+/// Memory below this is always the kernel's under kernelcore=mirror.
+const MIRROR_KEEP_END: PhysAddr = PhysAddr::new(4 << 30);
+
+impl MovableStarts {
+    /// No node has a ZONE_MOVABLE.
+    pub const NONE: Self = Self {
+        starts: [Pfn::ZERO; MAX_NODES],
+        rule: MovableRule::Sizes { kernelcore: CoreSize::Unset, movablecore: CoreSize::Unset },
+    };
+
+    /// Computes the starts for `memory` under `rule`.
+    ///
+    /// `block_pages` is the size of the largest buddy block, to which every start is rounded up.
+    pub fn compute<M: MemoryRanges>(memory: M, limits: &ZoneLimits, rule: MovableRule, page: PageSizes) -> Self {
+        let mut found = Self { rule, ..Self::NONE };
+        match rule {
+            MovableRule::Sizes { kernelcore, movablecore } => {
+                let total = total_pages(memory.clone());
+                let Some(core) = core_pages(total, kernelcore.resolve(total), movablecore.resolve(total), page) else {
+                    return found;
+                };
+                let Some(source) = limits.movable_source() else { return found };
+                found.spread(memory.clone(), limits, source, core);
+            }
+            MovableRule::HotPluggable => {
+                found.lowest_of(memory.clone().filter(|range| range.kind == MemoryKind::HotPluggable));
+            }
+            MovableRule::Mirror => {
+                if !memory.clone().any(|range| range.kind == MemoryKind::Mirrored) {
+                    return found;
+                }
+                let keep_end = MIRROR_KEEP_END.pfn_down(page.shift);
+                found.lowest_of(
+                    memory.clone().filter(|range| range.kind != MemoryKind::Mirrored && range.frames.start >= keep_end),
+                );
+            }
+        }
+        found.round_up(memory, page);
+        found
+    }
+
+    /// Returns the first frame of ZONE_MOVABLE on `node`, or `None` if the node has no such zone.
+    pub fn start(&self, node: NodeId) -> Option<Pfn> {
+        let start = self.starts[node.index()];
+        (start != Pfn::ZERO).then_some(start)
+    }
+
+    /// Returns the rule that the starts came from.
+    pub const fn rule(&self) -> MovableRule {
+        self.rule
+    }
+
+    /// Starts each node's zone at its lowest range in `ranges`.
+    fn lowest_of(&mut self, ranges: impl MemoryRanges) {
+        for range in ranges {
+            let start = &mut self.starts[range.node.index()];
+            *start = if *start == Pfn::ZERO { range.frames.start } else { range.frames.start.min(*start) };
+        }
+    }
+
+    /// Gives each node an equal share of `core` kernel pages; what a small node cannot take is shared again by the rest.
+    fn spread<M: MemoryRanges>(&mut self, memory: M, limits: &ZoneLimits, source: ZoneType, mut core: u64) {
+        let usable_start = limits.range(source).start;
+        let nodes = nodes_with_memory(memory.clone());
+        let mut usable_nodes = u64::from(nodes.len());
+        while usable_nodes > 0 {
+            let mut share = core / usable_nodes;
+            for node in nodes.iter() {
+                if core < share {
+                    share = core / usable_nodes;
+                }
+                self.fill_node(memory.clone().filter(|range| range.node == node), usable_start, share, &mut core);
+            }
+            usable_nodes -= 1;
+            if core <= usable_nodes {
+                return;
+            }
+        }
+    }
+
+    /// Moves one node's start up over `share` pages, those below `usable_start` for nothing; takes them off `core`.
+    fn fill_node(&mut self, ranges: impl MemoryRanges, usable_start: Pfn, share: u64, core: &mut u64) {
+        let mut remaining = share;
+        for range in ranges {
+            let movable = &mut self.starts[range.node.index()];
+            let end = range.frames.end;
+            let mut start = range.frames.start.max(*movable);
+            if start >= end {
+                continue;
+            }
+            if start < usable_start {
+                let kernel_pages = end.min(usable_start).since(start);
+                remaining = remaining.saturating_sub(kernel_pages);
+                *core = core.saturating_sub(kernel_pages);
+                if end <= usable_start {
+                    // Left behind the range, so that a later round does not count it twice.
+                    *movable = end;
+                    continue;
+                }
+                start = usable_start;
+            }
+            let taken = end.since(start).min(remaining);
+            *movable = start.add(taken);
+            *core = core.saturating_sub(taken);
+            remaining -= taken;
+            if remaining == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Rounds up to whole blocks and drops starts at or above the end of their node.
+    fn round_up(&mut self, memory: impl MemoryRanges, page: PageSizes) {
+        for (index, start) in self.starts.iter_mut().enumerate() {
+            *start = start.align_up(page.block_pages);
+            let end = NodeId::try_new(index as u64)
+                .and_then(|node| node_span(memory.clone(), node))
+                .map_or(Pfn::ZERO, |span| span.end);
+            if *start >= end {
+                *start = Pfn::ZERO;
+            }
+        }
+    }
+}
+
+/// Page sizes of a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PageSizes {
+    /// Base-2 logarithm of the page size.
+    pub shift: u32,
+    /// Pages of the largest buddy block (Linux: MAX_ORDER_NR_PAGES).
+    pub block_pages: u64,
+}
+
+impl PageSizes {
+    /// 4 KiB pages and blocks of order 10: x86, and arm64 as distributions build it.
+    pub const FOUR_KIB: Self = Self { shift: 12, block_pages: 1 << 10 };
+}
+
+/// Returns how many pages stay the kernel's, or `None` if no ZONE_MOVABLE is wanted or possible.
+fn core_pages(total: u64, kernelcore: u64, movablecore: u64, page: PageSizes) -> Option<u64> {
+    let mut core = kernelcore;
+    if movablecore != 0 {
+        let movable = movablecore.checked_next_multiple_of(page.block_pages).unwrap_or(total).min(total);
+        core = core.max(total - movable);
+    }
+    (core != 0 && core < total).then_some(core)
+}
