@@ -2,19 +2,32 @@
 //!
 //! Used by the trace reader and the pfn-kind reader. Memory is bounded by the buffer, whatever the file's size.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::input_error::{InputError, Place, quoted};
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BUFFER_BYTES: usize = 1 << 18;
 
+/// How far the reading of a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Bytes of the file, as stored, that were read.
+    pub done: u64,
+    /// Size of the file; 0 if it is not known.
+    pub total: u64,
+}
+
 /// Reader of the lines of one file.
 pub(crate) struct Lines {
     path: PathBuf,
+    stored: Rc<Cell<u64>>,
+    stored_total: u64,
     input: Box<dyn Read>,
     buffer: Vec<u8>,
     unread: Range<usize>,
@@ -30,15 +43,26 @@ impl Lines {
         let mut magic = Vec::new();
         file.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut magic).map_err(unreadable)?;
         let compressed = magic == ZSTD_MAGIC;
-        let whole = io::Cursor::new(magic).chain(file);
+        let stored_total = file.metadata().map_or(0, |metadata| metadata.len());
+        let stored = Rc::new(Cell::new(0));
+        let whole = io::Cursor::new(magic).chain(Counted { input: file, count: Rc::clone(&stored) });
         let input: Box<dyn Read> =
             if compressed { Box::new(zstd::Decoder::new(whole).map_err(unreadable)?) } else { Box::new(whole) };
-        Ok(Self::new(path, input))
+        Ok(Self { stored, stored_total, ..Self::new(path, input) })
     }
 
     /// Reads lines from `input`; `path` is only for messages.
     pub(crate) fn new(path: &Path, input: Box<dyn Read>) -> Self {
-        Self { path: path.to_owned(), input, buffer: vec![0; BUFFER_BYTES], unread: 0..0, line: 0, bytes: 0 }
+        Self {
+            path: path.to_owned(),
+            stored: Rc::default(),
+            stored_total: 0,
+            input,
+            buffer: vec![0; BUFFER_BYTES],
+            unread: 0..0,
+            line: 0,
+            bytes: 0,
+        }
     }
 
     /// Returns the next line without its newline, or `None` at the end.
@@ -82,6 +106,11 @@ impl Lines {
         self.line
     }
 
+    /// Returns how far the reading is.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { done: self.stored.get(), total: self.stored_total }
+    }
+
     fn fill(&mut self) -> Result<usize, InputError> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -109,6 +138,20 @@ impl Lines {
     fn truncated(&self) -> InputError {
         let rest = self.buffer.get(self.unread.clone()).unwrap_or_default();
         InputError::new(&self.path, Place::Line(self.line + 1), quoted(rest), "a line that ends in a newline")
+    }
+}
+
+/// Counts the bytes that pass through.
+struct Counted<R> {
+    input: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.count.set(self.count.get() + count as u64);
+        Ok(count)
     }
 }
 

@@ -6,13 +6,18 @@
 mod event;
 mod fields;
 mod free_map;
+mod guided;
 mod input_error;
 mod lines;
 mod pfn_kinds;
+mod recording;
 mod trace;
 
 pub use event::{Action, Batch, Context, Event, ExtFrag};
 pub use free_map::{FreeBlock, FreeMap};
+pub use guided::{GuidedCounts, GuidedOutcome, GuidedReplay, pcp_holds};
 pub use input_error::{InputError, Place};
+pub use lines::Progress;
 pub use pfn_kinds::{KindRun, PageKind, PfnKinds};
+pub use recording::Recording;
 pub use trace::{TraceHeader, TraceReader};

@@ -11,7 +11,7 @@ use units::MAX_CPUS;
 use super::event::{Event, parse_event};
 use super::fields::Fields;
 use super::input_error::{InputError, quoted};
-use super::lines::Lines;
+use super::lines::{Lines, Progress};
 
 /// What the header lines of a trace say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +61,11 @@ impl TraceReader {
     /// Returns the line that was read last, counted from 1.
     pub fn line(&self) -> u64 {
         self.lines.line()
+    }
+
+    /// Returns how far the reading is, for progress displays.
+    pub fn progress(&self) -> Progress {
+        self.lines.progress()
     }
 
     /// Returns an error about the line that was read last, for readers of the events' meaning.
