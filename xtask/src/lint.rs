@@ -104,8 +104,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut rows = source_rows(&checkout);
     rows.push(tools::format()?);
     if !options.fast {
-        rows.push(tools::clippy(&checkout.members)?);
-        rows.push(tools::rustdoc(&checkout.members)?);
+        rows.push(tools::clippy()?);
+        rows.push(tools::rustdoc()?);
     }
     print(&rows);
     Ok(if rows.iter().all(|row| row.held) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

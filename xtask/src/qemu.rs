@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+pub(crate) use build::clippy;
 pub(crate) use matrix::test;
+pub(crate) use run::is_installed;
 
 use build::Profile;
 use run::{Ending, Instructions, Machine, Output};

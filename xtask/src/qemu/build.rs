@@ -1,6 +1,7 @@
 //! The image: one package, for an explicit target and in a target directory of its own, so that nothing else is rebuilt.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 
@@ -26,10 +27,7 @@ pub(super) enum Profile {
 /// # Errors
 /// The build failed or the linked image uses the red zone.
 pub(super) fn image(profile: Profile) -> Result<PathBuf> {
-    let directory = shell::top().join("target").join("bare-metal");
-    let mut command = shell::cargo(&["build", "--quiet", "--package", PACKAGE, "--features", "boot-image"]);
-    command.args(["--target", TARGET]).arg("--target-dir").arg(&directory).env("RUSTFLAGS", RUSTFLAGS);
-    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let mut command = freestanding("build");
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => {
@@ -38,7 +36,27 @@ pub(super) fn image(profile: Profile) -> Result<PathBuf> {
         }
     };
     ensure!(shell::succeeds(&mut command)?, "the bare-metal image does not build");
-    let image = directory.join(TARGET).join(folder).join(PACKAGE);
+    let image = directory().join(TARGET).join(folder).join(PACKAGE);
     red_zone::check(&image)?;
     Ok(image)
+}
+
+/// Runs clippy over the image, with warnings as errors; tells whether it found nothing.
+///
+/// # Errors
+/// Cargo could not be started.
+pub(crate) fn clippy() -> Result<bool> {
+    shell::succeeds(freestanding("clippy").args(["--", "-D", "warnings"]))
+}
+
+/// A cargo command over the image's package with the image's flags.
+fn freestanding(subcommand: &str) -> Command {
+    let mut command = shell::cargo(&[subcommand, "--quiet", "--package", PACKAGE, "--features", "boot-image"]);
+    command.args(["--target", TARGET]).arg("--target-dir").arg(directory()).env("RUSTFLAGS", RUSTFLAGS);
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+}
+
+fn directory() -> PathBuf {
+    shell::top().join("target").join("bare-metal")
 }

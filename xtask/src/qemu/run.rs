@@ -89,7 +89,7 @@ impl fmt::Display for Ending {
 }
 
 /// Returns true if the emulator starts.
-pub(super) fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     Command::new(PROGRAM).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::{Options, Outcome};
-use crate::shell;
 use crate::workspace;
+use crate::{qemu, shell};
 
 /// Tests that hammer for a time of their own read it from this variable.
 const STRESS_SECONDS: &str = "MMKIT_STRESS_SECONDS";
@@ -20,10 +20,11 @@ pub(super) struct Step {
 }
 
 /// All steps in the order in which they run.
-pub(super) const STEPS: [Step; 3] = [
+pub(super) const STEPS: [Step; 4] = [
     Step { name: "unit, property and model tests", run: hosted_tests },
     Step { name: "documentation examples", run: doc_tests },
     Step { name: "concurrency models (loom)", run: concurrency_models },
+    Step { name: "bare metal in QEMU", run: bare_metal },
 ];
 
 fn stress(command: &mut Command, options: &Options) {
@@ -57,6 +58,13 @@ fn concurrency_models(options: &Options) -> Result<Outcome> {
     command.env("CARGO_PROFILE_RELEASE_LTO", "false").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     stress(&mut command, options);
     shell::succeeds(&mut command).map(Outcome::from)
+}
+
+fn bare_metal(_: &Options) -> Result<Outcome> {
+    if !qemu::is_installed() {
+        return Ok(Outcome::Skipped("qemu-system-x86_64 is not installed".into()));
+    }
+    qemu::test().map(Outcome::from)
 }
 
 fn packages_with_loom() -> Result<Vec<String>> {
