@@ -18,3 +18,5 @@ pub use crate::memory::{HostUse, MemoryLayout, SimMemory};
 pub use crate::platform::SimPlatform;
 pub use crate::reservation::HostPages;
 pub use crate::rng::Rng;
+
+pub mod description;

@@ -26,3 +26,4 @@ pub use options::{
     BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, NumaOption, OptionError, OptionToken, option_tokens,
 };
 pub use reshape::{BIOS_HOLE, RangeChange};
+pub use text::take_size;

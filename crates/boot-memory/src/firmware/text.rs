@@ -24,7 +24,7 @@ pub(super) fn take_range(text: &str) -> Option<(PhysRange, &str)> {
 /// Splits a size off the front: decimal, `0x` hexadecimal or `0` octal, with one of the suffixes K M G T P E (Linux: memparse).
 ///
 /// `None` if there is no digit or the product exceeds 64 bits.
-pub(super) fn take_size(text: &str) -> Option<(u64, &str)> {
+pub fn take_size(text: &str) -> Option<(u64, &str)> {
     let (number, rest) = take_number(text)?;
     let shift = match rest.bytes().next().map(|byte| byte.to_ascii_uppercase()) {
         Some(b'K') => 10,
