@@ -27,8 +27,8 @@ pub use memmap::MemmapCost;
 pub use memory_range::{
     MemoryKind, MemoryRange, MemoryRanges, node_span, nodes_with_memory, present_pages, total_pages,
 };
-pub use movable::{CoreSize, MovableRule, MovableStarts, PageSizes};
-pub use node_order::{Distances, NodeOrder, NodeOrders, Topology};
+pub use movable::{MovableRule, MovableStarts, PageSizes};
+pub use node_order::{NodeOrder, NodeOrders, Topology};
 pub use pcp_size::{PcpSize, PcpZone, pcp_size};
 pub use release::Release;
 pub use stat_threshold::{drift_mark, normal_threshold, pressure_threshold};

@@ -2,68 +2,21 @@
 //!
 //! Linux 6.12: mm/mm_init.c (`find_zone_movable_pfns_for_nodes`, `cmdline_parse_core`).
 
+use boot_memory::firmware::{BootOptions, CoreSize};
 use units::{MAX_NODES, NodeId, Pfn, PhysAddr, ZoneType};
 
 use super::memory_range::{MemoryKind, MemoryRanges, node_span, nodes_with_memory, total_pages};
 use super::zone_limits::ZoneLimits;
 
-/// Amount of memory as an option gives it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum CoreSize {
-    /// The option was not given.
-    #[default]
-    Unset,
-    /// Pages of the machine's size.
-    Pages(u64),
-    /// Percent of all memory.
-    Percent(u64),
-}
-
-impl CoreSize {
-    /// Reads a number with an optional suffix K, M, G, T, P, E or %.
-    ///
-    /// Returns `None` if `value` does not start with a number, goes on behind it, or is above 2^64 bytes or 100 percent.
-    pub fn parse(value: &str, page_shift: u32) -> Option<Self> {
-        let (hex, digits) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
-            Some(rest) => (true, rest),
-            None => (false, value),
-        };
-        let radix = if hex { 16 } else { 10 };
-        let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
-        let (number, suffix) = digits.split_at(end);
-        let number = u64::from_str_radix(number, radix).ok()?;
-        let shift = match suffix {
-            "%" if number <= 100 => return Some(Self::Percent(number)),
-            "" => 0,
-            "K" | "k" => 10,
-            "M" | "m" => 20,
-            "G" | "g" => 30,
-            "T" | "t" => 40,
-            "P" | "p" => 50,
-            "E" | "e" => 60,
-            _ => return None,
-        };
-        Some(Self::Pages(number.checked_mul(1 << shift)? >> page_shift))
-    }
-
-    fn resolve(self, total: u64) -> u64 {
-        match self {
-            Self::Unset => 0,
-            Self::Pages(pages) => pages,
-            Self::Percent(percent) => total.saturating_mul(100).saturating_mul(percent) / 10_000,
-        }
-    }
-}
-
 /// What the command line asks of ZONE_MOVABLE.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MovableRule {
-    /// kernelcore= and movablecore=: the larger kernel part wins.
+    /// kernelcore= and movablecore=: the larger kernel part wins. [`CoreSize::Mirror`] counts as not given.
     Sizes {
         /// Memory that stays usable for the kernel.
-        kernelcore: CoreSize,
+        kernelcore: Option<CoreSize>,
         /// Memory that becomes movable only.
-        movablecore: CoreSize,
+        movablecore: Option<CoreSize>,
     },
     /// kernelcore=mirror: all memory that the hardware does not mirror.
     Mirror,
@@ -71,29 +24,28 @@ pub enum MovableRule {
     HotPluggable,
 }
 
-impl Default for MovableRule {
-    fn default() -> Self {
-        Self::Sizes { kernelcore: CoreSize::Unset, movablecore: CoreSize::Unset }
+impl MovableRule {
+    /// No option was given.
+    pub const NONE: Self = Self::Sizes { kernelcore: None, movablecore: None };
+}
+
+impl From<&BootOptions<'_>> for MovableRule {
+    /// Chooses the rule: movable_node wins over kernelcore=mirror, and that over sizes.
+    fn from(options: &BootOptions<'_>) -> Self {
+        match options.kernelcore {
+            _ if options.movable_node => Self::HotPluggable,
+            Some(CoreSize::Mirror) => Self::Mirror,
+            kernelcore => Self::Sizes { kernelcore, movablecore: options.movablecore },
+        }
     }
 }
 
-impl MovableRule {
-    /// Takes up one option of the kernel command line; returns false if it does not concern ZONE_MOVABLE or is malformed.
-    ///
-    /// movable_node wins over kernelcore=mirror, and that over sizes, in whatever order they come.
-    pub fn apply_option(&mut self, name: &str, value: Option<&str>, page_shift: u32) -> bool {
-        match (name, value) {
-            ("movable_node", _) => *self = Self::HotPluggable,
-            ("kernelcore", Some("mirror")) if *self != Self::HotPluggable => *self = Self::Mirror,
-            ("kernelcore" | "movablecore", Some(value)) => {
-                let Some(size) = CoreSize::parse(value, page_shift) else { return false };
-                if let Self::Sizes { kernelcore, movablecore } = self {
-                    *(if name == "kernelcore" { kernelcore } else { movablecore }) = size;
-                }
-            }
-            _ => return false,
-        }
-        true
+/// Returns the pages of `total` that `size` asks for; 0 if it was not given.
+fn resolve(size: Option<CoreSize>, total: u64, page_shift: u32) -> u64 {
+    match size {
+        Some(CoreSize::Bytes(bytes)) => bytes >> page_shift,
+        Some(CoreSize::Percent(percent)) => total.saturating_mul(100).saturating_mul(u64::from(percent)) / 10_000,
+        Some(CoreSize::Mirror) | None => 0,
     }
 }
 
@@ -110,10 +62,7 @@ const MIRROR_KEEP_END: PhysAddr = PhysAddr::new(4 << 30);
 
 impl MovableStarts {
     /// No node has a ZONE_MOVABLE.
-    pub const NONE: Self = Self {
-        starts: [Pfn::ZERO; MAX_NODES],
-        rule: MovableRule::Sizes { kernelcore: CoreSize::Unset, movablecore: CoreSize::Unset },
-    };
+    pub const NONE: Self = Self { starts: [Pfn::ZERO; MAX_NODES], rule: MovableRule::NONE };
 
     /// Computes the starts for `memory` under `rule`.
     ///
@@ -123,9 +72,9 @@ impl MovableStarts {
         match rule {
             MovableRule::Sizes { kernelcore, movablecore } => {
                 let total = total_pages(memory.clone());
-                let Some(core) = core_pages(total, kernelcore.resolve(total), movablecore.resolve(total), page) else {
-                    return found;
-                };
+                let kernelcore = resolve(kernelcore, total, page.shift);
+                let movablecore = resolve(movablecore, total, page.shift);
+                let Some(core) = core_pages(total, kernelcore, movablecore, page) else { return found };
                 let Some(source) = limits.movable_source() else { return found };
                 found.spread(memory.clone(), limits, source, core);
             }

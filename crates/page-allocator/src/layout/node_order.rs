@@ -6,42 +6,11 @@ use units::{MAX_NODES, NodeId, NodeMask};
 
 use super::release::Release;
 
-/// Distances between nodes as SLIT gives them, row by row.
-#[derive(Clone, Copy, Debug)]
-pub struct Distances<'a> {
-    table: &'a [u8],
-    nr_nodes: usize,
-}
-
-impl<'a> Distances<'a> {
-    /// Distance of a node to itself (Linux: LOCAL_DISTANCE).
-    pub const LOCAL: u8 = 10;
-    /// Distance between nodes of which nothing is known (Linux: REMOTE_DISTANCE).
-    pub const REMOTE: u8 = 20;
-    /// No table: 10 within a node, 20 between any two.
-    pub const DEFAULT: Distances<'static> = Distances { table: &[], nr_nodes: 0 };
-
-    /// Takes a table of `nr_nodes` rows of `nr_nodes` distances; `None` if it has another length.
-    pub const fn new(table: &'a [u8], nr_nodes: usize) -> Option<Self> {
-        match nr_nodes.checked_mul(nr_nodes) {
-            Some(len) if len == table.len() => Some(Self { table, nr_nodes }),
-            _ => None,
-        }
-    }
-
-    /// Returns the distance from `from` to `to` (Linux: node_distance).
-    pub fn get(&self, from: NodeId, to: NodeId) -> u8 {
-        let known = from.index() < self.nr_nodes && to.index() < self.nr_nodes;
-        let entry = known.then(|| self.table.get(from.index() * self.nr_nodes + to.index())).flatten();
-        entry.copied().unwrap_or(if from == to { Self::LOCAL } else { Self::REMOTE })
-    }
-}
-
 /// What the fallback orders depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Topology<'a> {
-    /// Distances between the nodes.
-    pub distances: Distances<'a>,
+pub struct Topology<D> {
+    /// Distance from one node to another, 10 to itself (Linux: node_distance).
+    pub distance: D,
     /// Nodes that have memory.
     pub with_memory: NodeMask,
     /// Nodes that have CPUs registered with them. Empty while boot builds the first lists: CPUs register later.
@@ -73,15 +42,15 @@ impl NodeOrder {
 ///
 /// Every rebuild starts from a new value and goes through the nodes in ascending order, as Linux does.
 #[derive(Clone, Debug)]
-pub struct NodeOrders<'a> {
-    topology: Topology<'a>,
+pub struct NodeOrders<D> {
+    topology: Topology<D>,
     /// How often a node headed a group of equal distance (Linux: node_load).
     load: [u32; MAX_NODES],
 }
 
-impl<'a> NodeOrders<'a> {
+impl<D: Fn(NodeId, NodeId) -> u8> NodeOrders<D> {
     /// Starts with no node leaned on.
-    pub const fn new(topology: Topology<'a>) -> Self {
+    pub const fn new(topology: Topology<D>) -> Self {
         Self { topology, load: [0; MAX_NODES] }
     }
 
@@ -90,10 +59,9 @@ impl<'a> NodeOrders<'a> {
         let mut order = NodeOrder { nodes: [NodeId::ZERO; MAX_NODES], len: 0 };
         let mut used = NodeMask::EMPTY;
         let mut previous = local;
-        let distances = self.topology.distances;
         while let Some(node) = self.next_best(local, used) {
             // Only the first of a group of equal distance takes load, so the next node with the same group starts elsewhere.
-            if distances.get(local, node) != distances.get(local, previous) {
+            if (self.topology.distance)(local, node) != (self.topology.distance)(local, previous) {
                 self.load[node.index()] += 1;
             }
             order.push(node);
@@ -116,7 +84,7 @@ impl<'a> NodeOrders<'a> {
     fn cost(&self, local: NodeId, node: NodeId) -> u32 {
         let wrapped = u32::from(node < local);
         let has_cpus = u32::from(self.topology.with_cpus.contains(node));
-        let near = u32::from(self.topology.distances.get(local, node)) + wrapped + has_cpus;
+        let near = u32::from((self.topology.distance)(local, node)) + wrapped + has_cpus;
         near * MAX_NODES as u32 + self.load[node.index()]
     }
 }
@@ -132,14 +100,14 @@ mod tests {
         (0..u64::from(count)).filter_map(NodeId::try_new)
     }
 
-    fn orders(topology: Topology<'_>, count: u8) -> Vec<Vec<u8>> {
+    fn orders<D: Fn(NodeId, NodeId) -> u8>(topology: Topology<D>, count: u8) -> Vec<Vec<u8>> {
         let mut orders = NodeOrders::new(topology);
         nodes(count).map(|node| orders.next(node).as_slice().iter().map(|node| node.raw()).collect()).collect()
     }
 
-    fn flat(count: u8) -> Topology<'static> {
+    fn flat(count: u8) -> Topology<fn(NodeId, NodeId) -> u8> {
         Topology {
-            distances: Distances::DEFAULT,
+            distance: |from, to| if from == to { 10 } else { 20 },
             with_memory: nodes(count).fold(NodeMask::EMPTY, NodeMask::with),
             with_cpus: NodeMask::EMPTY,
             release: Release::V6_12,
@@ -170,14 +138,14 @@ mod tests {
     fn load_moves_the_second_node_to_another_neighbour() {
         // Nodes 0 and 1 see 2 and 3 at the same distance; 0 leans on 2, so 1 starts with 3.
         let table = [10, 40, 20, 20, 40, 10, 20, 20, 20, 20, 10, 40, 20, 20, 40, 10];
-        let distances = Distances::new(&table, 4).unwrap();
-        let found = orders(Topology { distances, ..flat(4) }, 2);
+        let topology = Topology {
+            distance: |from: NodeId, to: NodeId| table[4 * from.index() + to.index()],
+            with_memory: flat(4).with_memory,
+            with_cpus: NodeMask::EMPTY,
+            release: Release::V6_12,
+        };
+        let found = orders(topology, 2);
         assert_eq!(found[0][..2], [0, 2]);
         assert_eq!(found[1][..2], [1, 3]);
-    }
-
-    #[test]
-    fn a_table_of_another_size_is_refused() {
-        assert!(Distances::new(&[10, 20, 20], 2).is_none());
     }
 }
