@@ -66,8 +66,8 @@ impl<T> OwnerCell<T> {
             return None;
         }
         let irq_enabled = cpu.irq_save();
-        // Acquire: pairs with the Release store below of the previous remote CPU.
-        while self.claimed.swap(true, Ordering::Acquire) {
+        // Acquire: pairs with the Release store below of the previous remote CPU. A failed try uses nothing, so it is Relaxed.
+        while self.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             relax();
         }
         fence_other_cpus();

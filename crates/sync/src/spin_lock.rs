@@ -48,9 +48,10 @@ impl<const RANK: u8, T> SpinLock<RANK, T> {
     pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> SpinGuard<'a, RANK, T> {
         cpu.enter_rank(RANK);
         let irq_enabled = cpu.irq_save();
-        // Acquire: pairs with the Release store in `SpinGuard::drop`.
-        while self.locked.swap(true, Ordering::Acquire) {
-            // Relaxed: only a hint for when to try the swap again.
+        // Acquire: pairs with the Release store in `SpinGuard::drop`. A failed try uses nothing, so it is Relaxed; unlike a
+        // swap it also stores nothing, without which loom could not end a model of two waiting threads.
+        while self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            // Relaxed: only a hint for when to try again.
             while self.locked.load(Ordering::Relaxed) {
                 relax();
             }
