@@ -42,3 +42,6 @@ pub use zone_spans::{NodeLayout, ZoneLayout};
 pub use zonelist::{
     MobilityGrouping, NodeZonelists, ZoneRef, Zonelist, ZonelistWalk, ZonelistWriter, policy_zone, write_zonelist,
 };
+
+#[cfg(test)]
+mod tests;
