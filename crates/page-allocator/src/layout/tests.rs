@@ -236,13 +236,18 @@ fn mirrored_memory_stays_the_kernels_wherever_it_lies() {
     let above = 1 << 20;
     let range =
         |start, kind| MemoryRange { frames: PfnRange::with_len(Pfn::new(start), 800), node: NodeId::ZERO, kind };
-    let memory =
-        [range(8, MemoryKind::Mirrored), range(above, MemoryKind::Plain), range(above + 800, MemoryKind::Mirrored)];
-    let limits = ZoneLimits::x86_64(PfnRange::new(Pfn::new(8), Pfn::new(above + 1600)));
+    let memory = [
+        range(8, MemoryKind::Mirrored),
+        range(above, MemoryKind::Mirrored),
+        range(above + 800, MemoryKind::Plain),
+        range(above + 1600, MemoryKind::Mirrored),
+    ];
+    let limits = ZoneLimits::x86_64(PfnRange::new(Pfn::new(8), Pfn::new(above + 2400)));
     let movable = MovableStarts::compute(memory.into_iter(), &limits, MovableRule::Mirror, PAGE);
     let node = NodeLayout::compute(NodeId::ZERO, memory.into_iter(), &limits, &movable);
     assert_eq!(node.zone(ZoneType::Movable).present, 800);
-    assert_eq!(node.present(), 2400);
+    assert_eq!(node.zone(ZoneType::Normal).present, 1600);
+    assert_eq!(node.present(), 3200);
     let plain = [range(8, MemoryKind::Plain)];
     assert_eq!(MovableStarts::compute(plain.into_iter(), &limits, MovableRule::Mirror, PAGE).start(NodeId::ZERO), None);
 }
