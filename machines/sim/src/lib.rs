@@ -10,6 +10,7 @@ mod memory;
 mod platform;
 mod reservation;
 mod rng;
+mod scheduler;
 
 pub use crate::cpus::CpuGuard;
 pub use crate::error::{CpuUnavailable, MachineError};
@@ -18,5 +19,6 @@ pub use crate::memory::{HostUse, MemoryLayout, SimMemory};
 pub use crate::platform::SimPlatform;
 pub use crate::reservation::HostPages;
 pub use crate::rng::Rng;
+pub use crate::scheduler::{RunEnd, Scheduler, Step};
 
 pub mod description;

@@ -6,8 +6,10 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use boot_memory::memblock::{Region, RegionMemory};
+use collections::BootSlice;
 use platform::PhysMemory;
 use units::{Pfn, PhysAddr, PhysRange};
 
@@ -51,6 +53,8 @@ pub struct SimMemory {
     backing: Reservation,
     memmap: OnceLock<Option<Reservation>>,
     memmap_pages: HostPages,
+    /// Ranges that became region arrays, none overlapping another.
+    region_arrays: Mutex<Vec<PhysRange>>,
 }
 
 impl SimMemory {
@@ -73,6 +77,7 @@ impl SimMemory {
             backing,
             memmap: OnceLock::new(),
             memmap_pages: layout.memmap_pages,
+            region_arrays: Mutex::default(),
         })
     }
 
@@ -145,6 +150,27 @@ unsafe impl PhysMemory for SimMemory {
     }
 }
 
+/// A range becomes an array once in the machine's life: one that shares bytes with an earlier array is refused, even if memblock
+/// gave that one up since, because its slice may still exist.
+impl RegionMemory for SimMemory {
+    fn region_slice(&self, at: PhysRange) -> Option<BootSlice<Region>> {
+        let start = self.direct_map(at)?.cast::<Region>();
+        let len = usize::try_from(at.len()).ok()? / size_of::<Region>();
+        if !start.is_aligned() {
+            return None;
+        }
+        // The list is whole after a panic elsewhere: nothing panics while it is held.
+        let mut arrays = self.region_arrays.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrays.iter().any(|array| array.overlaps(at)) {
+            return None;
+        }
+        arrays.push(at);
+        // SAFETY: the room is aligned, mapped as long as the machine lives, set aside by memblock for this array and, by the list
+        // above, in no other array.
+        Some(unsafe { BootSlice::init_raw(start, len, |_| Region::default()) })
+    }
+}
+
 /// Sorts `ranges` and joins those that touch.
 fn merged(ranges: &[PhysRange]) -> Result<Box<[PhysRange]>, MachineError> {
     let mut sorted: Vec<PhysRange> = ranges.iter().copied().filter(|range| !range.is_empty()).collect();
@@ -162,6 +188,8 @@ fn merged(ranges: &[PhysRange]) -> Result<Box<[PhysRange]>, MachineError> {
 
 #[cfg(test)]
 mod tests {
+    use boot_memory::memblock::REGION_BYTES;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -254,5 +282,16 @@ mod tests {
         assert_eq!(unsafe { page.read() }, 0);
         // SAFETY: no memory, so nothing is touched.
         assert_eq!(unsafe { memory.release(range(640 << 10, MIB)) }.unwrap(), 0);
+    }
+
+    #[test]
+    fn a_range_becomes_a_region_array_once() {
+        let memory = pc();
+        let array = memory.region_slice(range(MIB, MIB + 8192)).unwrap();
+        assert_eq!(array.len() as u64, 8192 / REGION_BYTES);
+        assert!(array.iter().all(|region| *region == Region::default()));
+        assert!(memory.region_slice(range(MIB + 4096, MIB + 12288)).is_none());
+        assert!(memory.region_slice(range(MIB + 8192, MIB + 12288)).is_some());
+        assert!(memory.region_slice(range(640 << 10, MIB)).is_none());
     }
 }

@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use boot_memory::memblock::{Region, RegionMemory};
+use collections::BootSlice;
 use platform::{PhysMemory, Platform};
 use rustix::thread::{MembarrierCommand, membarrier};
 use sync::{Cpu, IrqControl};
@@ -119,6 +121,12 @@ unsafe impl PhysMemory for SimPlatform {
 
     fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool {
         self.memory.populate_memmap(offset, backing)
+    }
+}
+
+impl RegionMemory for SimPlatform {
+    fn region_slice(&self, at: PhysRange) -> Option<BootSlice<Region>> {
+        self.memory.region_slice(at)
     }
 }
 
