@@ -5,15 +5,22 @@
 //! Used by the machines before memblock exists, and by the tools that read recorded logs. No locking: plain values.
 //! Linux 6.12: arch/x86/kernel/e820.c, drivers/acpi/numa/srat.c, drivers/of/fdt.c, drivers/of/of_numa.c, mm/memblock.c (options).
 
+mod acpi;
 mod e820_log;
 mod error;
 mod iomem;
 mod memory_map;
 mod numa_map;
 mod options;
+mod phys_read;
+mod pvh;
 mod reshape;
 mod text;
 
+pub use acpi::{
+    AcpiRoot, AcpiTable, MadtCpu, MadtEntry, ProximityDomains, parse_acpi_numa, parse_rsdp, parse_slit, parse_srat,
+    read_madt, scan_for_rsdp,
+};
 pub use e820_log::parse_e820_log;
 pub use error::{FirmwareError, Input, Place, Problem};
 pub use iomem::{IomemLine, parse_iomem, read_iomem};
@@ -25,5 +32,7 @@ pub use numa_map::{
 pub use options::{
     BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, NumaOption, OptionError, OptionToken, option_tokens,
 };
+pub use phys_read::{MemoryImage, PhysRead};
+pub use pvh::{PvhModule, PvhStartInfo, parse_pvh};
 pub use reshape::{BIOS_HOLE, RangeChange};
 pub use text::take_size;
