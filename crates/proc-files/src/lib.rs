@@ -13,15 +13,21 @@
 #[cfg(feature = "parse")]
 extern crate std;
 
+mod alloc_failure;
 pub mod buddyinfo;
+mod gfp_names;
 pub mod pagetypeinfo;
 #[cfg(feature = "parse")]
 pub mod parse;
 mod profile;
+pub mod show_mem;
 pub mod vmstat;
 pub mod zoneinfo;
 
+pub use alloc_failure::{AllocationFailure, OomInvocation};
+pub use gfp_names::{GfpText, gfp_from_name};
 pub use profile::{Config, Profile, Release};
+pub use show_mem::{MemorySource, ShowMem};
 
 /// Values of counters by Linux's name. A counter that the machine does not keep reads 0.
 pub type Counters<'a> = &'a dyn Fn(&str) -> u64;

@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use mmkit_proc_files::parse::{BuddyInfo, PageTypeInfo, ParseError, VmStat, ZoneInfo};
+use mmkit_proc_files::parse::{BuddyInfo, Log, PageTypeInfo, ParseError, VmStat, ZoneInfo};
 use proptest::prelude::*;
 
 /// Parses, and judges what comes back: either the text survives, or the error points into it.
-fn check<T: Display>(text: &str, parse: fn(&str) -> Result<T, ParseError>) -> Result<(), TestCaseError> {
+fn check<T: Display>(text: &str, parse: impl Fn(&str) -> Result<T, ParseError>) -> Result<(), TestCaseError> {
     match parse(text) {
         Ok(parsed) => prop_assert_eq!(parsed.to_string(), text),
         Err(error) => {
@@ -22,12 +22,20 @@ fn check_all(text: &str) -> Result<(), TestCaseError> {
     check(text, BuddyInfo::parse)?;
     check(text, PageTypeInfo::parse)?;
     check(text, VmStat::parse)?;
+    check(text, |text| Ok(Log::parse(text)))?;
+    for problem in Log::parse(text).problems() {
+        check(text, |_| Err::<String, _>(problem.clone()))?;
+    }
     check(text, ZoneInfo::parse)
 }
 
 fn recorded() -> impl Strategy<Value = String> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arm64-cma");
-    let files: Vec<_> = data.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let machine = data.join("boots/arm64-cma");
+    let files = ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat"].map(|name| machine.join(name));
+    let mut files = files.to_vec();
+    files.push(data.join("reports/oom-i386-highmem-linux-6.1.txt"));
+    files.push(data.join("reports/page-allocation-failure-arm64-64k.txt"));
     prop::sample::select(files).prop_map(|path| std::fs::read_to_string(path).unwrap())
 }
 

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use mmkit_proc_files::parse::{BuddyInfo, PageTypeInfo, ParseError, VmStat, ZoneInfo};
+use mmkit_proc_files::parse::{BuddyInfo, Log, PageTypeInfo, ParseError, VmStat, ZoneInfo};
+use units::Order;
 
-/// Directories of recorded files: a few beside this test, the rest in the project's data.
+/// The file of this name in every recorded directory.
 fn recorded_files(name: &str) -> Vec<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let roots = [here.join("tests/data"), here.join("../../data/boots"), here.join("../../data/pages")];
-    let machines = roots.iter().filter_map(|root| root.read_dir().ok()).flatten();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let machines = ["boots", "pages"].map(|kind| data.join(kind).read_dir().unwrap());
+    let machines = machines.into_iter().flatten();
     let mut files: Vec<_> = machines.map(|entry| entry.unwrap().path().join(name)).filter(|p| p.exists()).collect();
     files.sort();
     files
@@ -17,7 +18,7 @@ fn recorded_files(name: &str) -> Vec<PathBuf> {
 
 fn assert_round_trip<T: Display>(name: &str, parse: fn(&str) -> Result<T, ParseError>, nr_verbatim: fn(&T) -> usize) {
     let files = recorded_files(name);
-    assert!(files.len() >= 3, "{name}: {} files", files.len());
+    assert!(files.len() >= 25, "{name}: {} files", files.len());
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let parsed = parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -44,4 +45,42 @@ fn zoneinfo_survives() {
 #[test]
 fn vmstat_survives() {
     assert_round_trip("vmstat", VmStat::parse, VmStat::nr_verbatim);
+}
+
+/// Logs with a memory report, and what the report's lines are known to be.
+fn recorded_logs() -> Vec<PathBuf> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let reports = data.join("reports").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let boots = data.join("boots").read_dir().into_iter().flatten();
+    let boots = boots.map(|entry| entry.unwrap().path().join("oom-dmesg")).filter(|path| path.exists());
+    let mut logs: Vec<_> = reports.filter(|path| path.extension().is_some_and(|e| e == "txt")).chain(boots).collect();
+    logs.sort();
+    logs
+}
+
+#[test]
+fn logs_survive_and_their_reports_are_read_whole() {
+    let logs = recorded_logs();
+    assert!(logs.len() >= 4, "{} logs", logs.len());
+    for path in logs {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let log = Log::parse(&text);
+        assert_eq!(log.to_string(), text, "{}", path.display());
+        assert_eq!(log.problems(), [], "{}", path.display());
+        let reports: Vec<_> = log.reports().collect();
+        assert_eq!(reports.len(), 1, "{}", path.display());
+        let report = &reports[0];
+        assert!(report.trigger.is_some_and(|trigger| trigger.gfp().is_some()), "{}", path.display());
+        let zones = report.zones();
+        assert!(!zones.is_empty() && report.nodes().count() == 1, "{}", path.display());
+        for zone in zones {
+            let free_kb: u64 = Order::ZERO
+                .through(Order::MAX)
+                .filter_map(|order| Some((zone.free_blocks(order)?.nr_free * zone.page_kb()?) << order.raw()))
+                .sum();
+            let counted = zone.field("free").unwrap();
+            assert!(free_kb.abs_diff(counted) * 100 <= counted, "{}: {free_kb} kB, {counted} kB", path.display());
+        }
+        assert!(report.count("pages RAM").is_some() && report.swap_kb("Total swap") == Some(0), "{}", path.display());
+    }
 }

@@ -1,12 +1,13 @@
 //! Writers print a recorded kernel's text from values: fill them from a parsed recording, print, compare.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mmkit_proc_files::pagetypeinfo::{BlocksHeading, BlocksRow, Heading};
+use mmkit_proc_files::show_mem::{FreeBlocks, HugePages, Summary};
 use mmkit_proc_files::zoneinfo::{PopulatedZone, ZoneInfo, ZonePages};
-use mmkit_proc_files::{Config, Profile, Release, parse, vmstat};
-use units::{MigrateType, Order};
+use mmkit_proc_files::{Config, GfpText, MemorySource, OomInvocation, Profile, Release, ShowMem, parse, vmstat};
+use units::{MigrateType, NodeId, Order, ZoneType};
 
 const CLOUD: Config =
     Config::X86_64.difference(Config::CMA).difference(Config::ZSWAP).difference(Config::MEMORY_FAILURE);
@@ -26,17 +27,29 @@ const ARM64: Config = Config::NUMA
     .union(Config::THP);
 const VM_6_18: Config = Config::X86_64.difference(Config::CMA).difference(Config::MEMORY_FAILURE);
 
-/// Recorded machines and what their kernels were.
-const MACHINES: [(&str, Profile); 4] = [
-    ("kernelcore-numa2", Profile::new(Release::V6_1, CLOUD)),
-    ("i386-m3g", Profile::new(Release::V6_1, I386)),
-    ("arm64-cma", Profile::new(Release::V6_1, ARM64)),
-    ("pressure.after", Profile::new(Release::V6_18, VM_6_18)),
-];
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data")
+}
 
-fn recorded(machine: &str, file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(machine).join(file);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// Every recorded machine with the file `name`: its directory, the file's text and what the kernel was.
+fn recorded(name: &str) -> Vec<(PathBuf, String, Profile)> {
+    let mut machines = Vec::new();
+    for kind in ["boots", "pages"] {
+        for entry in data().join(kind).read_dir().unwrap() {
+            let machine = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(machine.join(name)) else { continue };
+            let directory = machine.file_name().unwrap().to_str().unwrap();
+            let profile = match directory.split('-').next() {
+                _ if kind == "pages" => Profile::new(Release::V6_18, VM_6_18),
+                Some("i386") => Profile::new(Release::V6_1, I386),
+                Some("arm64") => Profile::new(Release::V6_1, ARM64),
+                _ => Profile::new(Release::V6_1, CLOUD),
+            };
+            machines.push((machine, text, profile));
+        }
+    }
+    assert!(machines.len() >= 25, "{name} of {} machines", machines.len());
+    machines
 }
 
 fn pages_of(zone: &parse::Zone<'_>) -> ZonePages {
@@ -79,46 +92,143 @@ fn print_zone(profile: Profile, zone: &parse::Zone<'_>) -> String {
 
 #[test]
 fn zoneinfo_is_the_recorded_text() {
-    for (machine, profile) in MACHINES {
-        let text = recorded(machine, "zoneinfo");
+    for (machine, text, profile) in recorded("zoneinfo") {
         let parsed = parse::ZoneInfo::parse(&text).unwrap();
         let printed: String = parsed.zones().map(|zone| print_zone(profile, &zone)).collect();
-        assert_eq!(printed, text, "{machine}");
+        assert_eq!(printed, text, "{}", machine.display());
     }
 }
 
 #[test]
 fn vmstat_is_the_recorded_text() {
-    for (machine, profile) in MACHINES {
-        let text = recorded(machine, "vmstat");
+    for (machine, text, profile) in recorded("vmstat") {
         let parsed = parse::VmStat::parse(&text).unwrap();
-        let counters = |name: &str| parsed.get(name).unwrap_or_else(|| panic!("{machine}: no {name}"));
-        assert_eq!(vmstat::VmStat { profile, counters: &counters }.to_string(), text, "{machine}");
+        let counters = |name: &str| parsed.get(name).unwrap_or_else(|| panic!("{}: no {name}", machine.display()));
+        assert_eq!(vmstat::VmStat { profile, counters: &counters }.to_string(), text, "{}", machine.display());
     }
+}
+
+fn print_node_blocks(parsed: &parse::PageTypeInfo, node: NodeId) -> String {
+    let pageblock_order = Order::try_new(parsed.pageblock_order().unwrap()).unwrap();
+    let max_order = Order::try_new(10).unwrap();
+    let mut printed = Heading { pageblock_order, max_order }.to_string();
+    let mut zones = Vec::new();
+    for row in parsed.free().filter(|row| row.node == node) {
+        writeln!(printed, "{row}").unwrap();
+        zones.push(row.zone);
+    }
+    zones.dedup();
+    let types: Vec<MigrateType> = parsed.nr_blocks(node, zones[0]).map(|(migrate_type, _)| migrate_type).collect();
+    write!(printed, "{}", BlocksHeading { types }).unwrap();
+    for zone in zones {
+        let nr_blocks: Vec<u64> = parsed.nr_blocks(node, zone).map(|(_, count)| count).collect();
+        writeln!(printed, "{}", BlocksRow { node, zone, nr_blocks }).unwrap();
+    }
+    printed
 }
 
 #[test]
 fn pagetypeinfo_is_the_recorded_text() {
-    for machine in ["i386-m3g", "arm64-cma", "pressure.after"] {
-        let text = recorded(machine, "pagetypeinfo");
+    for (machine, text, _) in recorded("pagetypeinfo") {
         let parsed = parse::PageTypeInfo::parse(&text).unwrap();
-        let pageblock_order = Order::try_new(parsed.pageblock_order().unwrap()).unwrap();
-        let max_order = Order::try_new(10).unwrap();
-        let mut printed = Heading { pageblock_order, max_order }.to_string();
-        let mut zones = Vec::new();
-        for row in parsed.free() {
-            writeln!(printed, "{row}").unwrap();
-            zones.push((row.node, row.zone));
+        let mut nodes: Vec<_> = parsed.free().map(|row| row.node).collect();
+        nodes.dedup();
+        let printed: String = nodes.into_iter().map(|node| print_node_blocks(&parsed, node)).collect();
+        assert_eq!(printed, text, "{}", machine.display());
+    }
+}
+
+/// A recorded report as a source of values.
+struct Recorded<'a>(parse::MemInfoReport<'a>);
+
+impl Recorded<'_> {
+    fn report_zone(&self, node: NodeId, zone: ZoneType) -> parse::ReportZone<'_> {
+        let is_it = |found: &parse::ReportZone<'_>| (found.node.unwrap_or_default(), found.zone) == (node, zone);
+        self.0.zones().into_iter().find(is_it).unwrap()
+    }
+}
+
+impl MemorySource for Recorded<'_> {
+    fn total(&self, name: &str) -> u64 {
+        self.0.total(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn node(&self, index: usize) -> Option<NodeId> {
+        self.0.nodes().nth(index).map(|node| node.node)
+    }
+
+    fn node_kb(&self, node: NodeId, name: &str) -> u64 {
+        let found = self.0.nodes().find(|found| found.node == node).unwrap();
+        found.field(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn all_unreclaimable(&self, node: NodeId) -> u64 {
+        self.node_kb(node, "all_unreclaimable")
+    }
+
+    fn zone(&self, index: usize) -> Option<(NodeId, ZoneType)> {
+        self.0.zones().get(index).map(|zone| (zone.node.unwrap_or_default(), zone.zone))
+    }
+
+    fn zone_kb(&self, node: NodeId, zone: ZoneType, name: &str) -> u64 {
+        self.report_zone(node, zone).field(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn lowmem_reserve(&self, node: NodeId, zone: ZoneType, index: usize) -> Option<u64> {
+        self.report_zone(node, zone).lowmem_reserve.get(index).copied()
+    }
+
+    fn free_blocks(&self, node: NodeId, zone: ZoneType, order: Order) -> Option<FreeBlocks> {
+        self.report_zone(node, zone).free_blocks(order)
+    }
+
+    fn huge_pages(&self, index: usize) -> Option<HugePages> {
+        self.0.huge_pages().nth(index)
+    }
+
+    fn summary(&self) -> Summary {
+        let count = |what| self.0.count(what).unwrap_or(0);
+        Summary {
+            pagecache: count("total pagecache pages"),
+            swap_cache: count("pages in swap cache"),
+            free_swap_kb: self.0.swap_kb("Free swap").unwrap(),
+            total_swap_kb: self.0.swap_kb("Total swap").unwrap(),
+            ram: count("pages RAM"),
+            highmem: count("pages HighMem/MovableOnly"),
+            reserved: count("pages reserved"),
+            cma_reserved: count("pages cma reserved"),
+            hwpoisoned: count("pages hwpoisoned"),
         }
-        zones.dedup();
-        let blocks = |&(node, zone)| (node, zone, parsed.nr_blocks(node, zone).collect::<Vec<_>>());
-        let blocks: Vec<_> = zones.iter().map(blocks).collect();
-        let types: Vec<MigrateType> = blocks[0].2.iter().map(|(migrate_type, _)| *migrate_type).collect();
-        write!(printed, "{}", BlocksHeading { types }).unwrap();
-        for (node, zone, counts) in blocks {
-            let nr_blocks: Vec<u64> = counts.iter().map(|(_, count)| *count).collect();
-            writeln!(printed, "{}", BlocksRow { node, zone, nr_blocks }).unwrap();
-        }
-        assert_eq!(printed, text, "{machine}");
+    }
+}
+
+#[test]
+fn memory_reports_are_the_recorded_text() {
+    let reports = [
+        ("oom-256m-linux-6.1.txt", CLOUD),
+        ("oom-i386-highmem-linux-6.1.txt", I386),
+        ("oom-arm64-256m-linux-6.1.txt", ARM64),
+    ];
+    for (name, config) in reports {
+        let text = std::fs::read_to_string(data().join("reports").join(name)).unwrap();
+        let log = parse::Log::parse(&text);
+        let source = Recorded(log.reports().next().unwrap());
+        let profile = Profile::new(Release::V6_1, config);
+        let printed = ShowMem { profile, page_shift: 12, source: &source }.to_string();
+        let without_time = |line: &str| line.split_once("] ").unwrap().1.to_owned() + "\n";
+        let lines = text.lines().map(without_time);
+        let recorded: String = lines
+            .skip_while(|line| line != "Mem-Info:\n")
+            .take_while(|line| !line.starts_with("Tasks state"))
+            .collect();
+        assert_eq!(printed, recorded, "{name}");
+        let trigger = source.0.trigger.unwrap();
+        let invocation = OomInvocation {
+            comm: trigger.comm.as_str(),
+            gfp: GfpText { release: Release::V6_1, bits: trigger.gfp_bits.unwrap() },
+            order: Order::ZERO,
+            oom_score_adj: 0,
+        };
+        assert_eq!(invocation.to_string() + "\n", without_time(text.lines().next().unwrap()), "{name}");
     }
 }

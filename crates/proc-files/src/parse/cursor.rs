@@ -33,6 +33,15 @@ impl<'a> Cursor<'a> {
         self.read = self.line.len() - rest.len();
     }
 
+    /// Passes over `bytes` bytes; false if that is not the start of a character.
+    pub(crate) fn skip(&mut self, bytes: usize) -> bool {
+        let rest = self.rest().get(bytes..);
+        rest.is_some_and(|rest| {
+            self.advance(rest);
+            true
+        })
+    }
+
     /// Returns true if only blanks are left.
     pub(crate) fn at_end(&self) -> bool {
         self.rest().trim_start().is_empty()

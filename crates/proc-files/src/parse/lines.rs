@@ -8,7 +8,7 @@ use std::fmt;
 use std::string::ToString;
 use std::vec::Vec;
 
-use super::{Cursor, ParseError};
+use super::Cursor;
 
 /// Parsed lines in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,10 +26,10 @@ struct Entry<T> {
 
 impl<T: fmt::Display> Lines<T> {
     /// Reads every line with `read`, which returns `None` for a line that is to be kept as it is.
-    pub(crate) fn parse(
+    pub(crate) fn parse<E>(
         text: &str,
-        mut read: impl FnMut(&mut Cursor<'_>) -> Result<Option<T>, ParseError>,
-    ) -> Result<Self, ParseError> {
+        mut read: impl FnMut(&mut Cursor<'_>) -> Result<Option<T>, E>,
+    ) -> Result<Self, E> {
         let body = text.strip_suffix('\n');
         let ends_in_newline = body.is_some();
         let body = body.unwrap_or(text);
@@ -48,6 +48,11 @@ impl<T: fmt::Display> Lines<T> {
     /// Iterates over the lines that were understood.
     pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|entry| entry.item.as_ref())
+    }
+
+    /// Iterates over all lines with their numbers, counted from 1; `None` for a line that was not understood.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, Option<&T>)> {
+        (1..).zip(self.entries.iter().map(|entry| entry.item.as_ref()))
     }
 
     /// Returns the number of lines that are kept as text because they are not in the kernel's form.

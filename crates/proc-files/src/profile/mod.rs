@@ -135,6 +135,33 @@ impl Profile {
         self.zone_stats().chain(self.node_stats()).chain(events)
     }
 
+    /// Names of the whole machine's counters in a memory report, line by line.
+    pub(crate) fn report_totals(self) -> &'static [&'static [&'static str]] {
+        match self.release {
+            Release::V6_1 => v6_1::REPORT_TOTALS,
+            Release::V6_12 => v6_12::REPORT_TOTALS,
+            Release::V6_18 => v6_18::REPORT_TOTALS,
+        }
+    }
+
+    /// Names of a node's counters in a memory report.
+    pub(crate) fn report_node(self) -> impl Iterator<Item = &'static str> {
+        self.names(match self.release {
+            Release::V6_1 => v6_1::REPORT_NODE,
+            Release::V6_12 => v6_12::REPORT_NODE,
+            Release::V6_18 => v6_18::REPORT_NODE,
+        })
+    }
+
+    /// Names of a zone's counters in a memory report.
+    pub(crate) fn report_zone(self) -> &'static [&'static str] {
+        match self.release {
+            Release::V6_1 => v6_1::REPORT_ZONE,
+            Release::V6_12 => v6_12::REPORT_ZONE,
+            Release::V6_18 => v6_18::REPORT_ZONE,
+        }
+    }
+
     /// Returns true if /proc/zoneinfo shows the promotion watermark (from 6.12).
     pub(crate) fn prints_promo(self) -> bool {
         self.release >= Release::V6_12

@@ -1,7 +1,7 @@
-//! Counter names of Linux 6.1, in the order of /proc/vmstat.
+//! Counter names of Linux 6.1, in the order of /proc/vmstat and of memory reports.
 //!
 //! Source of the set: recorded on x86-64, i386 and arm64 (Debian 6.1). Read by `profile` only.
-//! Linux: mm/vmstat.c (`vmstat_text`).
+//! Linux: mm/vmstat.c (`vmstat_text`), mm/show_mem.c.
 
 use super::{Config, Field, always, with};
 
@@ -193,4 +193,61 @@ pub(super) const EVENTS: &[Field] = &[
     with("direct_map_level2_splits", Config::DIRECT_MAP),
     with("direct_map_level3_splits", Config::DIRECT_MAP),
     always("nr_unstable"),
+];
+
+/// Counters of the whole machine in a memory report, line by line, in pages.
+pub(super) const REPORT_TOTALS: &[&[&str]] = &[
+    &["active_anon", "inactive_anon", "isolated_anon"],
+    &["active_file", "inactive_file", "isolated_file"],
+    &["unevictable", "dirty", "writeback"],
+    &["slab_reclaimable", "slab_unreclaimable"],
+    &["mapped", "shmem", "pagetables"],
+    &["sec_pagetables", "bounce"],
+    &["kernel_misc_reclaimable"],
+    &["free", "free_pcp", "free_cma"],
+];
+
+/// Counters of a node in a memory report, in kB.
+pub(super) const REPORT_NODE: &[Field] = &[
+    always("active_anon"),
+    always("inactive_anon"),
+    always("active_file"),
+    always("inactive_file"),
+    always("unevictable"),
+    always("isolated(anon)"),
+    always("isolated(file)"),
+    always("mapped"),
+    always("dirty"),
+    always("writeback"),
+    always("shmem"),
+    with("shmem_thp", Config::THP),
+    with("shmem_pmdmapped", Config::THP),
+    with("anon_thp", Config::THP),
+    always("writeback_tmp"),
+    always("kernel_stack"),
+    always("pagetables"),
+    always("sec_pagetables"),
+];
+
+/// Counters of a zone in a memory report, in kB.
+pub(super) const REPORT_ZONE: &[&str] = &[
+    "free",
+    "boost",
+    "min",
+    "low",
+    "high",
+    "reserved_highatomic",
+    "active_anon",
+    "inactive_anon",
+    "active_file",
+    "inactive_file",
+    "unevictable",
+    "writepending",
+    "present",
+    "managed",
+    "mlocked",
+    "bounce",
+    "free_pcp",
+    "local_pcp",
+    "free_cma",
 ];
