@@ -1,5 +1,6 @@
 //! Memory as boot computations read it: ascending runs of whole frames, each on one node. Made from memblock by the caller.
 
+use boot_memory::memblock::{Memblock, RegionFlags};
 use units::{NodeId, NodeMask, PfnRange};
 
 /// What firmware says about a run of memory (Linux: MEMBLOCK_HOTPLUG, MEMBLOCK_MIRROR).
@@ -38,6 +39,21 @@ impl MemoryRange {
 pub trait MemoryRanges: Iterator<Item = MemoryRange> + Clone {}
 
 impl<I: Iterator<Item = MemoryRange> + Clone> MemoryRanges for I {}
+
+/// Iterates over the whole frames of memblock's memory; regions without a node are on node 0.
+pub fn memblock_ranges(memblock: &Memblock, page_shift: u32) -> impl MemoryRanges + '_ {
+    let ranges = memblock.memory().iter().map(move |region| {
+        let kind = if region.flags.contains(RegionFlags::HOTPLUG) {
+            MemoryKind::HotPluggable
+        } else if region.flags.contains(RegionFlags::MIRROR) {
+            MemoryKind::Mirrored
+        } else {
+            MemoryKind::Plain
+        };
+        MemoryRange { frames: region.range().whole_frames(page_shift), node: region.node.unwrap_or(NodeId::ZERO), kind }
+    });
+    ranges.filter(|range| !range.frames.is_empty())
+}
 
 /// Returns the frames of all runs, holes not counted.
 pub fn total_pages(memory: impl MemoryRanges) -> u64 {

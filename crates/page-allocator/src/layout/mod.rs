@@ -25,7 +25,7 @@ pub use deferred::first_deferred;
 pub use lowmem_reserve::{ByZone, DEFAULT_RATIOS, lowmem_reserve, unusable_pages};
 pub use memmap::MemmapCost;
 pub use memory_range::{
-    MemoryKind, MemoryRange, MemoryRanges, node_span, nodes_with_memory, present_pages, total_pages,
+    MemoryKind, MemoryRange, MemoryRanges, memblock_ranges, node_span, nodes_with_memory, present_pages, total_pages,
 };
 pub use movable::{MovableRule, MovableStarts, PageSizes};
 pub use node_order::{NodeOrder, NodeOrders, Topology};

@@ -94,14 +94,23 @@ impl ZoneLimits {
         })
     }
 
-    /// 64-bit Arm: DMA below `dma_end` (devicetree or ACPI limit), DMA32 below 4 GiB, Normal up to `memory.end`.
+    /// 64-bit Arm: DMA as far as `dma_bits` address bits reach (devicetree or ACPI), DMA32 below 4 GiB, Normal above.
     ///
-    /// Linux raises a limit at or below the first byte of memory until it covers the lowest memory; the caller does too.
-    pub fn arm64(memory: PfnRange, dma_end: PhysAddr, page_shift: u32) -> Self {
+    /// Where memory starts out of reach of a limit, the limit is 4 GiB, and none if it starts above that.
+    pub fn arm64(memory: PfnRange, dma_bits: u32, page_shift: u32) -> Self {
         let configured = ZoneSet::of(&[ZoneType::Dma, ZoneType::Dma32, ZoneType::Normal, ZoneType::Movable]);
+        let reach = |bits: u32| {
+            let end = if bits < u64::BITS { PhysAddr::new(1 << bits).pfn_down(page_shift) } else { memory.end };
+            let dma32_end = DMA32_END.pfn_down(page_shift);
+            match memory.start {
+                start if start >= dma32_end => memory.end,
+                start if start >= end => dma32_end.min(memory.end),
+                _ => end.min(memory.end),
+            }
+        };
         Self::stacked(configured, memory.start, |kind| match kind {
-            ZoneType::Dma => dma_end.pfn_down(page_shift).min(memory.end),
-            ZoneType::Dma32 => DMA32_END.pfn_down(page_shift).min(memory.end),
+            ZoneType::Dma => reach(dma_bits),
+            ZoneType::Dma32 => reach(32),
             ZoneType::Normal => memory.end,
             _ => Pfn::ZERO,
         })
@@ -140,9 +149,19 @@ mod tests {
     #[test]
     fn an_arm_dma_limit_of_32_bits_leaves_dma32_empty() {
         let memory = PfnRange::new(Pfn::new(0x40000), Pfn::new(0x14_0000));
-        let limits = ZoneLimits::arm64(memory, PhysAddr::new(1 << 32), 12);
+        let limits = ZoneLimits::arm64(memory, 32, 12);
         assert!(limits.range(ZoneType::Dma32).is_empty());
         assert_eq!(limits.range(ZoneType::Normal).start, Pfn::new(0x10_0000));
+    }
+
+    #[test]
+    fn an_arm_dma_limit_below_all_memory_is_raised() {
+        let low = ZoneLimits::arm64(PfnRange::new(Pfn::new(0x8_0000), Pfn::new(0x9_0000)), 30, 12);
+        assert_eq!(low.range(ZoneType::Dma), PfnRange::new(Pfn::new(0x8_0000), Pfn::new(0x9_0000)));
+        let high = ZoneLimits::arm64(PfnRange::new(Pfn::new(0x80_0000), Pfn::new(0x90_0000)), 32, 12);
+        assert_eq!(high.movable_source(), Some(ZoneType::Dma));
+        let raspberry = ZoneLimits::arm64(PfnRange::new(Pfn::new(1), Pfn::new(0x20_0000)), 30, 12);
+        assert_eq!(raspberry.range(ZoneType::Dma32), PfnRange::new(Pfn::new(0x4_0000), Pfn::new(0x10_0000)));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Machine {
                 let end = self.after("  low ram: 0 - ").expect("the end of low memory");
                 ZoneLimits::i386(span, hex(end).pfn_down(PAGE.shift))
             }
-            Arch::Arm => ZoneLimits::arm64(span, PhysAddr::new(1 << 32), PAGE.shift),
+            Arch::Arm => ZoneLimits::arm64(span, 32, PAGE.shift),
         }
     }
 

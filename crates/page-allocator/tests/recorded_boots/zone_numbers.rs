@@ -88,7 +88,7 @@ fn per_cpu_list_sizes_and_thresholds_are_the_kernels() {
             0 => machine.nr_cpus(None),
             cpus => cpus,
         };
-        let zone = PcpZone { managed, low: recorded.pages("low").unwrap(), cpus };
+        let zone = PcpZone { managed, low: recorded.pages("low").unwrap() - recorded.pages("boost").unwrap(), cpus };
         let fraction = machine.sysctl("percpu_pagelist_high_fraction")[0];
         let size = pcp_size(zone, fraction, PAGE.shift, machine.release());
         let threshold = normal_threshold(managed, machine.nr_cpus(None), PAGE.shift);
