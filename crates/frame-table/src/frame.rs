@@ -4,10 +4,9 @@
 //! Relaxed throughout: fields are published by the lock under which a block changes hands, or by the release of whoever hands a
 //! reference over; the reference count alone orders by itself.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-
 use units::{NodeId, Order, ZoneType};
 
+use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use crate::{PageFlags, PageType};
 
 /// End of a list; no frame has this index.
@@ -64,9 +63,23 @@ pub struct Frame {
     word: AtomicU64,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(core::mem::size_of::<Frame>() == 32);
 
 impl Frame {
+    /// Makes the descriptor that zeroed memory is.
+    #[cfg(any(test, loom))]
+    pub(crate) fn zeroed() -> Self {
+        Self {
+            flags: AtomicU64::new(0),
+            count: AtomicI32::new(0),
+            state: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            prev: AtomicU32::new(0),
+            word: AtomicU64::new(0),
+        }
+    }
+
     /// Writes a descriptor as boot leaves it (Linux: __init_single_page).
     pub(crate) fn init(&self, place: FramePlace, page_type: PageType, flags: PageFlags) {
         self.flags.store(u64::from(place.0) << NODE_SHIFT | u64::from(flags.bits()), Ordering::Relaxed);
@@ -225,24 +238,13 @@ impl Frame {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
-    fn zeroed() -> Frame {
-        Frame {
-            flags: AtomicU64::new(0),
-            count: AtomicI32::new(0),
-            state: AtomicU32::new(0),
-            next: AtomicU32::new(0),
-            prev: AtomicU32::new(0),
-            word: AtomicU64::new(0),
-        }
-    }
-
     #[test]
     fn a_reference_can_be_taken_only_while_one_exists() {
-        let frame = zeroed();
+        let frame = Frame::zeroed();
         assert!(!frame.try_get());
         frame.start_counting(1);
         assert!(frame.try_get());
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn mappings_are_counted_and_the_last_one_is_told() {
-        let frame = zeroed();
+        let frame = Frame::zeroed();
         frame.start_counting(1);
         frame.add_mapping();
         frame.add_mapping();
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn flags_do_not_disturb_place_or_index() {
-        let frame = zeroed();
+        let frame = Frame::zeroed();
         let place = FramePlace::new(NodeId::try_new(63).unwrap(), ZoneType::Movable);
         frame.init(place, PageType::Boot, PageFlags::RESERVED);
         assert!(frame.set_mapping(7, 0xab_1234_5678));

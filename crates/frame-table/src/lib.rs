@@ -6,6 +6,7 @@
 //! the list's owner (zone lock or per-CPU section). Linux 6.12: include/linux/mm_types.h, page-flags.h, mmzone.h (sections).
 #![no_std]
 
+mod atomic;
 mod block;
 mod contents;
 mod counted;
@@ -17,7 +18,7 @@ mod page_flags;
 mod page_type;
 mod sections;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use block::{BadFree, FreeBlock, OwnedBlock};

@@ -54,8 +54,13 @@ impl FrameTable {
         let len = len.ok_or(TableError::TooManyFrames(nr_pages))? as usize;
         let bytes = BootSlice::<Frame>::bytes(len);
         let room = memory.memmap(span.start, bytes).ok_or(TableError::NoRoom(bytes))?;
+        // Loom's atomics are not zeroes: they are entered in the running model one by one.
+        // SAFETY: as below, but for the initialisation, which happens here.
+        #[cfg(loom)]
+        let frames = unsafe { BootSlice::init_raw(room.cast(), len, |_| Frame::zeroed()) };
         // SAFETY: `PhysMemory::memmap` gives `bytes` of zeroed, aligned room that lives as long as the machine and is handed out
         // once; zeroes are a valid `Frame`. Frames outside populated sections are not touched: every way in checks the section.
+        #[cfg(not(loom))]
         let frames = unsafe { BootSlice::from_raw(room.cast(), len) };
         Ok(Self { frames, span, sections })
     }
