@@ -6,6 +6,7 @@
 //! Linux 6.12: arch/x86/kernel/e820.c, drivers/acpi/numa/srat.c, drivers/of/fdt.c, drivers/of/of_numa.c, mm/memblock.c (options).
 
 mod acpi;
+mod devicetree;
 mod e820_log;
 mod error;
 mod iomem;
@@ -21,6 +22,7 @@ pub use acpi::{
     AcpiRoot, AcpiTable, MadtCpu, MadtEntry, ProximityDomains, parse_acpi_numa, parse_rsdp, parse_slit, parse_srat,
     read_madt, scan_for_rsdp,
 };
+pub use devicetree::{Chosen, Devicetree, Placement, RangeList, ReservedMemory, TreeNode, TreeProperty};
 pub use e820_log::parse_e820_log;
 pub use error::{FirmwareError, Input, Place, Problem};
 pub use iomem::{IomemLine, parse_iomem, read_iomem};

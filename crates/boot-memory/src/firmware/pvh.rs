@@ -105,14 +105,12 @@ impl PvhStartInfo {
         buffer: &'b mut [u8],
     ) -> Result<&'b str, FirmwareError> {
         let Some(start) = self.command_line else { return Ok("") };
-        let mut len = 0;
-        for (at, slot) in (0..).map(|offset| start.saturating_add(offset)).zip(buffer.iter_mut()) {
-            let [byte] = read_array(memory, Input::Pvh, at)?;
-            if byte == 0 {
-                return utf8(start, buffer.get(..len).unwrap_or_default());
+        for len in 0..buffer.len() {
+            let [byte] = read_array(memory, Input::Pvh, start.saturating_add(len as u64))?;
+            match buffer.get_mut(len) {
+                Some(slot) if byte != 0 => *slot = byte,
+                _ => return utf8(start, buffer.get(..len).unwrap_or_default()),
             }
-            *slot = byte;
-            len += 1;
         }
         Err(error(start, Problem::TooMany("bytes of command line")))
     }
