@@ -2,6 +2,7 @@
 //!
 //! The scan is not atomic: its header gives the window of time in which it ran. Linux 6.12: fs/proc/page.c.
 
+use std::io::Read;
 use std::path::Path;
 
 use units::{Pfn, PfnRange};
@@ -80,6 +81,14 @@ impl PfnKinds {
     /// The file cannot be read, is no scan, or its runs are out of order.
     pub fn open(path: &Path) -> Result<Self, InputError> {
         Self::read(Lines::open(path)?)
+    }
+
+    /// Reads a scan from `input`; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`PfnKinds::open`].
+    pub fn new(path: &Path, input: Box<dyn Read>) -> Result<Self, InputError> {
+        Self::read(Lines::new(path, input))
     }
 
     fn read(mut lines: Lines) -> Result<Self, InputError> {

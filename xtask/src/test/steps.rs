@@ -20,10 +20,11 @@ pub(super) struct Step {
 }
 
 /// All steps in the order in which they run.
-pub(super) const STEPS: [Step; 4] = [
+pub(super) const STEPS: [Step; 5] = [
     Step { name: "unit, property and model tests", run: hosted_tests },
     Step { name: "documentation examples", run: doc_tests },
     Step { name: "concurrency models (loom)", run: concurrency_models },
+    Step { name: "fuzz targets", run: fuzz_targets },
     Step { name: "bare metal in QEMU", run: bare_metal },
 ];
 
@@ -58,6 +59,12 @@ fn concurrency_models(options: &Options) -> Result<Outcome> {
     command.env("CARGO_PROFILE_RELEASE_LTO", "false").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     stress(&mut command, options);
     shell::succeeds(&mut command).map(Outcome::from)
+}
+
+fn fuzz_targets(options: &Options) -> Result<Outcome> {
+    let seconds = if options.long { "120" } else { "10" };
+    let run = ["run", "--quiet", "--package", "mmkit-fuzz", "--profile", "fuzz", "--", "--all", "--seconds", seconds];
+    shell::succeeds(&mut shell::cargo(&run)).map(Outcome::from)
 }
 
 fn bare_metal(_: &Options) -> Result<Outcome> {
