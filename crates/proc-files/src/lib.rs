@@ -16,6 +16,9 @@ extern crate std;
 mod alloc_failure;
 pub mod buddyinfo;
 mod gfp_names;
+pub mod iomem;
+pub mod kpageflags;
+pub mod meminfo;
 pub mod pagetypeinfo;
 #[cfg(feature = "parse")]
 pub mod parse;

@@ -3,14 +3,18 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use mmkit_proc_files::meminfo::{MemInfo, NodeMemInfo};
 use mmkit_proc_files::pagetypeinfo::{BlocksHeading, BlocksRow, Heading};
 use mmkit_proc_files::show_mem::{FreeBlocks, HugePages, Summary};
 use mmkit_proc_files::zoneinfo::{PopulatedZone, ZoneInfo, ZonePages};
 use mmkit_proc_files::{Config, GfpText, MemorySource, OomInvocation, Profile, Release, ShowMem, parse, vmstat};
 use units::{MigrateType, NodeId, Order, ZoneType};
 
-const CLOUD: Config =
-    Config::X86_64.difference(Config::CMA).difference(Config::ZSWAP).difference(Config::MEMORY_FAILURE);
+const CLOUD: Config = Config::X86_64
+    .difference(Config::CMA)
+    .difference(Config::ZSWAP)
+    .difference(Config::MEMORY_FAILURE)
+    .difference(Config::GIGABYTE_PAGES);
 const I386: Config = Config::ZONE_DMA
     .union(Config::HIGHMEM)
     .union(Config::ZSWAP)
@@ -105,6 +109,21 @@ fn vmstat_is_the_recorded_text() {
         let parsed = parse::VmStat::parse(&text).unwrap();
         let counters = |name: &str| parsed.get(name).unwrap_or_else(|| panic!("{}: no {name}", machine.display()));
         assert_eq!(vmstat::VmStat { profile, counters: &counters }.to_string(), text, "{}", machine.display());
+    }
+}
+
+#[test]
+fn meminfo_is_the_recorded_text() {
+    for (machine, text, profile) in recorded("meminfo") {
+        let parsed = parse::MemInfo::parse(&text).unwrap();
+        let values = |name: &str| parsed.get(name).unwrap_or_else(|| panic!("{}: no {name}", machine.display()));
+        assert_eq!(MemInfo { profile, values: &values }.to_string(), text, "{}", machine.display());
+        for node in [NodeId::ZERO, NodeId::try_new(1).unwrap()] {
+            let Ok(text) = std::fs::read_to_string(machine.join(format!("node-node{node}-meminfo"))) else { continue };
+            let parsed = parse::MemInfo::parse(&text).unwrap();
+            let values = |name: &str| parsed.get(name).unwrap_or_else(|| panic!("{}: no {name}", machine.display()));
+            assert_eq!(NodeMemInfo { profile, node, values: &values }.to_string(), text, "{}", machine.display());
+        }
     }
 }
 

@@ -98,6 +98,13 @@ impl<'a> Cursor<'a> {
         self.end().map(|()| value)
     }
 
+    /// Takes the digits of a hexadecimal number without prefix.
+    pub(crate) fn hex(&mut self, expected: &'static str) -> Result<u64, ParseError> {
+        let here = *self;
+        let digits = self.run(|c| c.is_ascii_hexdigit()).ok_or_else(|| here.error(expected))?;
+        u64::from_str_radix(digits, 16).map_err(|_| here.error(expected))
+    }
+
     /// Takes `Node N, zone NAME`.
     pub(crate) fn node_and_zone(&mut self) -> Result<(NodeId, ZoneType), ParseError> {
         self.literal("Node")?;

@@ -6,17 +6,27 @@
 mod buddyinfo;
 mod cursor;
 mod error;
+mod iomem;
+mod kpageflags;
 mod lines;
 mod log;
+mod meminfo;
 mod pagetypeinfo;
+mod slabinfo;
+mod vmallocinfo;
 mod vmstat;
 mod zoneinfo;
 
 pub use buddyinfo::BuddyInfo;
 pub(crate) use cursor::Cursor;
 pub use error::ParseError;
+pub use iomem::Iomem;
+pub use kpageflags::PageRuns;
 pub(crate) use lines::Lines;
 pub use log::{Log, MemInfoReport, ReportNode, ReportZone, Trigger, TriggerKind};
+pub use meminfo::MemInfo;
 pub use pagetypeinfo::PageTypeInfo;
+pub use slabinfo::{SlabCache, SlabInfo};
+pub use vmallocinfo::{VmallocArea, VmallocInfo};
 pub use vmstat::VmStat;
 pub use zoneinfo::{Zone, ZoneInfo};

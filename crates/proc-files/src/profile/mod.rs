@@ -5,6 +5,7 @@
 
 use crate::zoneinfo::PageSetLayout;
 
+mod meminfo;
 mod v6_1;
 mod v6_12;
 mod v6_18;
@@ -133,6 +134,21 @@ impl Profile {
             Release::V6_18 => v6_18::EVENTS,
         });
         self.zone_stats().chain(self.node_stats()).chain(events)
+    }
+
+    fn names_since(self, table: &'static [meminfo::Since]) -> impl Iterator<Item = &'static str> {
+        let known = table.iter().filter(move |(since, _)| *since <= self.release).map(|(_, field)| field);
+        known.filter(move |field| self.config.contains(field.needs)).map(|field| field.name)
+    }
+
+    /// Names of the fields of /proc/meminfo.
+    pub fn meminfo(self) -> impl Iterator<Item = &'static str> {
+        self.names_since(meminfo::MACHINE)
+    }
+
+    /// Names of the fields of a node's meminfo.
+    pub fn node_meminfo(self) -> impl Iterator<Item = &'static str> {
+        self.names_since(meminfo::NODE)
     }
 
     /// Names of the whole machine's counters in a memory report, line by line.

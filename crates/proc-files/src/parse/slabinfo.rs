@@ -1,0 +1,108 @@
+//! Parser of /proc/slabinfo, version 2.1.
+//!
+//! Linux 6.12: mm/slab_common.c (`cache_show`).
+
+use std::fmt;
+use std::string::String;
+
+use super::{Cursor, Lines, ParseError};
+
+/// A parsed /proc/slabinfo.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlabInfo {
+    lines: Lines<SlabCache>,
+}
+
+/// One cache.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlabCache {
+    /// Name.
+    pub name: String,
+    /// Objects in use.
+    pub active_objs: u64,
+    /// Objects of all slabs.
+    pub num_objs: u64,
+    /// Size of an object with its metadata, in bytes.
+    pub objsize: u64,
+    /// Objects of a slab.
+    pub objperslab: u64,
+    /// Pages of a slab.
+    pub pagesperslab: u64,
+    /// Slabs with an object in use.
+    pub active_slabs: u64,
+    /// All slabs.
+    pub num_slabs: u64,
+    /// Limit, batch count and shared factor of per-CPU arrays; 0 with SLUB.
+    tunables: [u64; 3],
+    /// Objects in shared arrays; 0 with SLUB.
+    sharedavail: u64,
+}
+
+impl SlabInfo {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// At a line that is not a cache with its eleven numbers.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let lines = Lines::parse(text, |cursor| {
+            let head = cursor.at_end() || cursor.rest().starts_with('#') || cursor.rest().starts_with("slabinfo - ");
+            if head { Ok(None) } else { cache(cursor).map(Some) }
+        })?;
+        Ok(Self { lines })
+    }
+
+    /// Iterates over the caches.
+    pub fn caches(&self) -> impl Iterator<Item = &SlabCache> {
+        self.lines.items()
+    }
+
+    /// Returns the number of lines that are not caches in the kernel's form, the two of the head among them.
+    pub fn nr_verbatim(&self) -> usize {
+        self.lines.nr_verbatim()
+    }
+}
+
+fn cache(cursor: &mut Cursor<'_>) -> Result<SlabCache, ParseError> {
+    let name = String::from(cursor.word("a cache name")?);
+    let [active_objs, num_objs, objsize, objperslab, pagesperslab] = numbers(cursor)?;
+    cursor.literal(": tunables")?;
+    let tunables = numbers(cursor)?;
+    cursor.literal(": slabdata")?;
+    let [active_slabs, num_slabs, sharedavail] = numbers(cursor)?;
+    cursor.end()?;
+    Ok(SlabCache {
+        name,
+        active_objs,
+        num_objs,
+        objsize,
+        objperslab,
+        pagesperslab,
+        active_slabs,
+        num_slabs,
+        tunables,
+        sharedavail,
+    })
+}
+
+fn numbers<const N: usize>(cursor: &mut Cursor<'_>) -> Result<[u64; N], ParseError> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = cursor.number("a number")?;
+    }
+    Ok(numbers)
+}
+
+impl fmt::Display for SlabCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<17} {:6} {:6} {:6} ", self.name, self.active_objs, self.num_objs, self.objsize)?;
+        write!(f, "{:4} {:4} : tunables", self.objperslab, self.pagesperslab)?;
+        self.tunables.iter().try_for_each(|tunable| write!(f, " {tunable:4}"))?;
+        write!(f, " : slabdata {:6} {:6} {:6}", self.active_slabs, self.num_slabs, self.sharedavail)
+    }
+}
+
+impl fmt::Display for SlabInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.fmt(f)
+    }
+}
