@@ -4,4 +4,5 @@
 //! error that says where and what was expected.
 #![forbid(unsafe_code)]
 
+pub mod boot_log;
 pub mod pages;
