@@ -46,8 +46,9 @@ impl<const RANK: u8, T> SpinLock<RANK, T> {
     /// Debug builds panic if `cpu` holds a lock of the same or a higher rank.
     #[inline]
     pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> SpinGuard<'a, RANK, T> {
-        cpu.enter_rank(RANK);
         let irq_enabled = cpu.irq_save();
+        // After interrupts are off, so that a handler never sees the rank of a lock which is not held yet.
+        cpu.enter_rank(RANK);
         // Acquire: pairs with the Release store in `SpinGuard::drop`. A failed try uses nothing, so it is Relaxed; unlike a
         // swap it also stores nothing, without which loom could not end a model of two waiting threads.
         while self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {

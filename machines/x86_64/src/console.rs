@@ -4,8 +4,10 @@
 
 use core::fmt::{self, Write};
 
+use boot_memory::memblock::BootLog;
 use sync::{Cpu, SpinLock, rank};
 
+use crate::cpu_area::this_cpu;
 use crate::serial::Serial;
 
 static CONSOLE: SpinLock<{ rank::LEAF }, Serial> = SpinLock::new(Serial);
@@ -20,6 +22,22 @@ pub(crate) fn write_line(cpu: &Cpu, text: fmt::Arguments<'_>) {
 /// Prints one line without the lock: for a CPU that is about to stop the machine and may hold it.
 pub(crate) fn write_line_unlocked(text: fmt::Arguments<'_>) {
     let _ = writeln!(Serial, "{text}");
+}
+
+/// The console as the kernel log of boot code.
+pub(crate) struct ConsoleLog;
+
+impl BootLog for ConsoleLog {
+    fn line(&mut self, args: fmt::Arguments<'_>) {
+        write_line(this_cpu(), args);
+    }
+}
+
+/// Text with its own line ends; pieces of other CPUs' lines may come between its pieces.
+impl fmt::Write for ConsoleLog {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        CONSOLE.lock(this_cpu()).write_str(text)
+    }
 }
 
 /// Prints one formatted line on CPU `$cpu`.

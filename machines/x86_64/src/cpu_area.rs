@@ -5,11 +5,13 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use sync::{Cpu, IrqControl};
 use units::CpuId;
 
 use crate::exit::die;
+use crate::fence::FenceRequests;
 use crate::gdt::{Gdt, INTERRUPT_STACKS, TaskState};
 use crate::instructions::{interrupts_enable, interrupts_save, write_msr};
 
@@ -61,9 +63,18 @@ unsafe impl Sync for Stack {}
 pub(crate) struct CpuArea {
     /// Address of this area; first, so that `gs:0` reads it.
     this: UnsafeCell<*const CpuArea>,
+    id: CpuId,
     token: Cpu,
     gdt: UnsafeCell<Gdt>,
     task_state: UnsafeCell<TaskState>,
+    apic_id: AtomicU32,
+    online: AtomicBool,
+    /// Barriers that other CPUs asked of this one.
+    pub(crate) fence: FenceRequests,
+    /// Number of the last job that `smp::run_on_all` gave this CPU and that is done.
+    pub(crate) finished_jobs: AtomicU64,
+    /// Timer interrupts handled.
+    pub(crate) timer_interrupts: AtomicU64,
 }
 
 // SAFETY: by the type invariant only the CPU itself uses the fields that are not atomic.
@@ -88,10 +99,16 @@ impl CpuArea {
         let Some(id) = CpuId::try_new(index) else { panic!("CPU index above units::MAX_CPUS") };
         Self {
             this: UnsafeCell::new(ptr::null()),
+            id,
             // SAFETY: one token for each index, in the only machine of this address space.
             token: unsafe { Cpu::new(MACHINE, id, IRQ_CONTROL) },
             gdt: UnsafeCell::new(Gdt::new()),
             task_state: UnsafeCell::new(TaskState::new()),
+            apic_id: AtomicU32::new(0),
+            online: AtomicBool::new(false),
+            fence: FenceRequests::new(),
+            finished_jobs: AtomicU64::new(0),
+            timer_interrupts: AtomicU64::new(0),
         }
     }
 
@@ -100,12 +117,40 @@ impl CpuArea {
         AREAS.get(id.index())
     }
 
+    /// Returns the CPU's number.
+    pub(crate) fn id(&self) -> CpuId {
+        self.id
+    }
+
     /// Returns the CPU's token.
     ///
     /// # Safety
     /// The caller runs on this CPU.
     pub(crate) unsafe fn token(&self) -> &Cpu {
         &self.token
+    }
+
+    /// Returns the number of the CPU's interrupt controller.
+    pub(crate) fn apic_id(&self) -> u32 {
+        // Relaxed: set before the CPU is online, and read of online CPUs only.
+        self.apic_id.load(Ordering::Relaxed)
+    }
+
+    /// Says which interrupt controller the CPU has.
+    pub(crate) fn set_apic_id(&self, apic_id: u32) {
+        self.apic_id.store(apic_id, Ordering::Relaxed);
+    }
+
+    /// Returns true once the CPU can take interrupts.
+    pub(crate) fn is_online(&self) -> bool {
+        // Acquire: pairs with the Release store in `set_online`.
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// Says that this CPU can take interrupts: its area and the interrupt table are loaded.
+    pub(crate) fn set_online(&self) {
+        // Release: pairs with the Acquire load in `is_online`.
+        self.online.store(true, Ordering::Release);
     }
 
     /// Makes this the area of the CPU that executes the call: segments, interrupt stacks, GS base.
@@ -117,9 +162,7 @@ impl CpuArea {
         unsafe { self.this.get().write(self) };
         // SAFETY: called once, so this is the only reference.
         let task_state = unsafe { &mut *self.task_state.get() };
-        let Some(stacks) = STACKS.get(self.token.id().index()) else {
-            die(format_args!("CPU without interrupt stacks"))
-        };
+        let Some(stacks) = STACKS.get(self.id.index()) else { die(format_args!("CPU without interrupt stacks")) };
         task_state.set_stacks(stacks.each_ref().map(Stack::top));
         // SAFETY: called once, so this is the only reference.
         let gdt = unsafe { &mut *self.gdt.get() };
@@ -129,6 +172,11 @@ impl CpuArea {
         // SAFETY: compiled code does not use gs.
         unsafe { write_msr(MSR_GS_BASE, (&raw const *self).addr() as u64) };
     }
+}
+
+/// Iterates over the areas of the CPUs that run, in the order of their numbers.
+pub(crate) fn online() -> impl Iterator<Item = &'static CpuArea> {
+    AREAS.iter().filter(|area| area.is_online())
 }
 
 /// Returns the token of the CPU that runs this.

@@ -8,7 +8,7 @@
 use core::arch::global_asm;
 
 /// Bytes of the stack that the boot CPU runs on.
-const BOOT_STACK_SIZE: usize = 128 << 10;
+const BOOT_STACK_SIZE: usize = 256 << 10;
 
 global_asm!(
     // Note that makes a loader treat the ELF file as a PVH kernel: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY).

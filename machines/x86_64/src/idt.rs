@@ -12,6 +12,8 @@ use crate::traps;
 
 /// Vector of the local timer.
 pub(crate) const TIMER_VECTOR: u8 = 0x40;
+/// Vector that ends a CPU's wait for a job.
+pub(crate) const WAKE_UP_VECTOR: u8 = 0x41;
 /// Vector that the local APIC reports when an interrupt went away before it was taken.
 pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
 
@@ -62,7 +64,7 @@ impl Idt {
         Self { gates: [Gate::ABSENT; 256] }
     }
 
-    /// Sets the gates of the exceptions, the NMI, the timer and the spurious interrupt.
+    /// Sets the gates of the exceptions, the NMI, and the interrupts.
     pub(crate) fn fill(&mut self) {
         for (vector, &stub) in EXCEPTION_STUBS.iter().enumerate() {
             let stack = match vector {
@@ -72,8 +74,11 @@ impl Idt {
             };
             self.gates[vector] = Gate::new(address(stub), stack);
         }
-        self.gates[usize::from(TIMER_VECTOR)] = Gate::new(address(timer_stub), InterruptStack::Interrupt);
-        self.gates[usize::from(SPURIOUS_VECTOR)] = Gate::new(address(spurious_stub), InterruptStack::Interrupt);
+        let interrupts: [(u8, Stub); 3] =
+            [(TIMER_VECTOR, timer_stub), (WAKE_UP_VECTOR, wake_up_stub), (SPURIOUS_VECTOR, spurious_stub)];
+        for (vector, stub) in interrupts {
+            self.gates[usize::from(vector)] = Gate::new(address(stub), InterruptStack::Interrupt);
+        }
     }
 }
 
@@ -179,6 +184,7 @@ exception_stubs! {
 }
 
 plain_stub!(timer_stub, TIMER_VECTOR);
+plain_stub!(wake_up_stub, WAKE_UP_VECTOR);
 plain_stub!(spurious_stub, SPURIOUS_VECTOR);
 
 #[cfg(test)]
@@ -197,7 +203,7 @@ mod tests {
         let mut idt = Idt::new();
         idt.fill();
         let set: usize = idt.gates.iter().filter(|gate| gate.low != 0).count();
-        assert_eq!(set, 34);
+        assert_eq!(set, 35);
         assert!(idt.gates.iter().filter(|gate| gate.low != 0).all(|gate| gate.low >> 32 & 7 != 0));
     }
 }

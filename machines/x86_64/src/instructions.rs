@@ -5,6 +5,8 @@
 
 use core::arch::asm;
 
+use units::PhysAddr;
+
 /// Writes a byte to an I/O port.
 ///
 /// # Safety
@@ -74,4 +76,31 @@ pub(crate) fn read_cr2() -> u64 {
     // SAFETY: reading CR2 has no side effect.
     unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// Enables interrupts and waits for one. NMIs end the wait as well.
+pub(crate) fn wait_for_interrupt() {
+    // SAFETY: as `interrupts_enable`; `sti` takes effect after `hlt` began, so no wake-up is lost.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack, preserves_flags)) };
+}
+
+/// Reads the time-stamp counter.
+pub(crate) fn rdtsc() -> u64 {
+    // SAFETY: reads a counter; CR4.TSD is off.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Executes a full memory barrier.
+pub(crate) fn memory_fence() {
+    // SAFETY: a barrier.
+    unsafe { asm!("mfence", options(nostack, preserves_flags)) };
+}
+
+/// Switches to the page tables at `root`.
+///
+/// # Safety
+/// The tables map everything that this CPU reaches as the current ones do.
+pub(crate) unsafe fn load_page_table(root: PhysAddr) {
+    // SAFETY: the caller's contract.
+    unsafe { asm!("mov cr3, {}", in(reg) root.raw(), options(nostack, preserves_flags)) };
 }

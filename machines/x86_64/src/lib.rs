@@ -8,14 +8,30 @@
 //! even at a CPU that spins with interrupts off.
 #![no_std]
 
+mod apic;
 mod console;
 mod cpu_area;
+mod early_memory;
+mod error;
 mod exit;
+mod fence;
+mod firmware;
 mod gdt;
 mod idt;
 mod instructions;
+mod machine;
+mod memory_map;
+mod options;
+mod page_table;
+mod paging;
+mod pit;
+mod ram;
+mod self_test;
 mod serial;
+mod smp;
 mod start;
+mod timer;
+mod trampoline;
 mod traps;
 
 pub use exit::die;

@@ -1,11 +1,22 @@
 //! The order of the boot, from the entry code to the end of the run.
 
-use units::{CpuId, PhysAddr};
+use boot_memory::firmware::RangeKind;
+use units::{CpuId, PhysAddr, PhysRange};
 
 use crate::console::print_line;
-use crate::cpu_area::{CpuArea, this_cpu};
+use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
+use crate::error::BootError;
 use crate::exit::{self, Outcome};
-use crate::{idt, serial};
+use crate::firmware::{self, Firmware, MAX_COMMAND_LINE};
+use crate::machine::Machine;
+use crate::options::MachineOptions;
+use crate::paging::{self, TablePool};
+use crate::ram::RamRanges;
+use crate::smp::{self, StartPage};
+use crate::{apic, early_memory, idt, memory_map, self_test, serial, timer};
+
+/// log2 of the page size.
+const PAGE_SHIFT: u32 = 12;
 
 /// Where the image lies in physical memory.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +49,100 @@ pub struct BootArguments {
 /// `arguments` are true.
 pub unsafe fn start(arguments: BootArguments) -> ! {
     serial::init();
-    let Some(area) = CpuArea::of(CpuId::ZERO) else { exit::exit(Outcome::Fail) };
-    // SAFETY: the boot CPU, once, with interrupts off.
+    // SAFETY: the caller's contract.
+    unsafe { start_boot_cpu() };
+    // SAFETY: the boot page tables map the low 4 GiB at the direct map; the emulator caches no device registers.
+    unsafe { apic::set_base(paging::direct(apic::PHYS_BASE)) };
+    let mut buffer = [0; MAX_COMMAND_LINE];
+    let outcome = firmware::read(arguments.start_info).map_err(BootError::from).and_then(|firmware| {
+        let command_line = firmware.command_line(&mut buffer)?;
+        // SAFETY: the caller's contract.
+        unsafe { boot(&arguments.image, firmware, command_line) }
+    });
+    match outcome {
+        Ok(outcome) => exit::exit(outcome),
+        Err(error) => exit::die(format_args!("{error}")),
+    }
+}
+
+/// Gives the boot CPU its area and the interrupt table.
+///
+/// # Safety
+/// Called once, on the boot CPU, with interrupts off and no other CPU running.
+unsafe fn start_boot_cpu() {
+    let Some(area) = CpuArea::of(CpuId::ZERO) else { exit::die(format_args!("no area for the boot CPU")) };
+    // SAFETY: the caller's contract.
     unsafe { area.load() };
     // SAFETY: called once, before any other CPU runs.
     unsafe { idt::fill_table() };
     // SAFETY: filled, and the area is loaded.
     unsafe { idt::load_table() };
-    print_line!(this_cpu(), "mmkit on bare x86-64: {arguments:?}");
-    exit::exit(Outcome::Pass)
+}
+
+/// Goes on with what the firmware said.
+///
+/// # Safety
+/// As [`start`].
+unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Result<Outcome, BootError> {
+    let own = MachineOptions::parse(command_line).map_err(|error| {
+        print_line!(this_cpu(), "{error}");
+        BootError::BadOption
+    })?;
+    let options = memory_map::apply_options(&mut firmware.map, command_line)?;
+    let image_range = PhysRange::new(image.start, image.end);
+    let early = early_memory::take(&firmware.map, firmware.loaded().chain([image_range]))?;
+    let ram = RamRanges::collect(firmware.map.of_kind(RangeKind::Usable).map(|entry| entry.range), PAGE_SHIFT)?;
+    // SAFETY: memblock gave the range to nobody else; it lies below what the boot page tables map.
+    let pool = unsafe { TablePool::new(early.tables) };
+    let tables = paging::build(pool, image, ram.iter())?;
+    // SAFETY: the tables map the image and all of RAM as the boot tables do; nothing else is in use.
+    unsafe { paging::activate(&tables) };
+    // SAFETY: the new tables map the page there, uncached.
+    unsafe { apic::set_base(paging::APIC_PAGE) };
+    // SAFETY: the tables are active; CPUs that are started load the same ones.
+    let machine = unsafe { Machine::new(ram, tables) };
+    start_interrupts()?;
+    let start_page = StartPage {
+        phys: early.start_page.start,
+        page: paging::direct_pointer(early.start_page.start),
+        boot_page_table: image.boot_page_table,
+    };
+    // SAFETY: memblock gave the page to nobody else; the boot page tables map it at its own address.
+    unsafe { start_other_cpus(start_page, &firmware) };
+    let _ = (options, machine);
+    let nodes = firmware.numa.nodes().len().max(1);
+    Ok(self_test::run(&own, u64::from(nodes)))
+}
+
+/// Turns the boot CPU's interrupt controller on and calibrates the timer.
+fn start_interrupts() -> Result<(), BootError> {
+    apic::enable();
+    let area = this_area();
+    area.set_apic_id(apic::id());
+    area.set_online();
+    let frequency = timer::calibrate()?;
+    print_line!(this_cpu(), "APIC timer calibrated: {} kHz, {} interrupts a second", frequency / 1000, timer::RATE_HZ);
+    Ok(())
+}
+
+/// Starts every CPU of the firmware's list but the first, which is the boot CPU.
+///
+/// # Safety
+/// As `smp::start_cpu`.
+unsafe fn start_other_cpus(start_page: StartPage, firmware: &Firmware) {
+    let cpu = this_cpu();
+    print_line!(cpu, "smp: Bringing up secondary CPUs ...");
+    for (raw, apic_id) in (0..).zip(firmware.cpus.iter()).skip(1) {
+        let Some(id) = CpuId::try_new(raw) else { break };
+        // SAFETY: the caller's contract.
+        match unsafe { smp::start_cpu(start_page, id, apic_id) } {
+            Ok(()) => (),
+            Err(error) => print_line!(cpu, "smpboot: CPU {id} (APIC {apic_id}) failed to start: {error:?}"),
+        }
+    }
+    if firmware.cpus.left_out > 0 {
+        print_line!(cpu, "smpboot: no room for {} more CPUs", firmware.cpus.left_out);
+    }
+    let online = cpu_area::online().count();
+    print_line!(cpu, "smp: Brought up {} node(s), {online} CPU(s)", firmware.numa.nodes().len().max(1));
 }

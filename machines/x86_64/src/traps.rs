@@ -2,15 +2,21 @@
 //!
 //! Called by `idt` on an interrupt stack with interrupts off.
 
-use crate::exit;
-use crate::idt::{SPURIOUS_VECTOR, TrapFrame};
+use crate::cpu_area::this_area;
+use crate::idt::{SPURIOUS_VECTOR, TIMER_VECTOR, TrapFrame, WAKE_UP_VECTOR};
 use crate::instructions::read_cr2;
+use crate::{apic, exit, timer};
 
+const NMI: u8 = 2;
 const PAGE_FAULT: u64 = 14;
 
 /// Handles the interrupt or exception that `frame` describes.
 pub(crate) extern "C" fn dispatch(frame: &TrapFrame) {
     match u8::try_from(frame.vector) {
+        Ok(TIMER_VECTOR) => timer::interrupt(),
+        Ok(NMI) => this_area().fence.answer(),
+        // The interrupted wait looks for a job by itself.
+        Ok(WAKE_UP_VECTOR) => apic::end_of_interrupt(),
         Ok(SPURIOUS_VECTOR) => (),
         _ => die_of_exception(frame),
     }

@@ -35,7 +35,7 @@ impl Entry {
             cpus: self.cpus,
             memory: self.memory.to_owned(),
             nodes: self.nodes.iter().map(|&size| size.to_owned()).collect(),
-            append: String::new(),
+            append: format!("mmkit.expect_cpus={} mmkit.expect_nodes={}", self.cpus, self.nodes.len().max(1)),
             instructions: Instructions::Free,
             timeout: Duration::from_secs(180),
         }

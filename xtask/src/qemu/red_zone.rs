@@ -80,9 +80,9 @@ impl Frame {
         } else if let Some(bytes) = reservation(mnemonic, operands) {
             self.reserved += bytes;
         } else if !mnemonic.starts_with("lea") {
-            self.below_stack_pointer |= depth_below("(%rsp", operands).is_some();
+            self.below_stack_pointer |= depth_below("(%rsp)", operands).is_some();
             if self.has_frame_pointer {
-                self.deepest = self.deepest.max(depth_below("(%rbp", operands).unwrap_or(0));
+                self.deepest = self.deepest.max(depth_below("(%rbp)", operands).unwrap_or(0));
             }
         }
     }
@@ -93,12 +93,14 @@ impl Frame {
 }
 
 /// Returns the bytes by which the instruction lowers rsp, other than a push. A realignment counts as nothing.
+///
+/// A large frame is probed page by page down to an address that was computed in r11.
 fn reservation(mnemonic: &str, operands: &str) -> Option<u64> {
     let (source, target) = operands.rsplit_once(',')?;
-    if target != "%rsp" {
-        return None;
-    }
     match mnemonic {
+        "lea" if target == "%r11" => depth_below("(%rsp)", source),
+        "sub" if target == "%r11" => hexadecimal(source.strip_prefix('$')?),
+        _ if target != "%rsp" => None,
         "sub" => hexadecimal(source.strip_prefix('$')?),
         // `add $0xffffffffffffff80,%rsp` is the short form of `sub $0x80,%rsp`.
         "add" => hexadecimal(source.strip_prefix('$')?).map(u64::wrapping_neg).filter(|&bytes| bytes < 1 << 31),
@@ -106,7 +108,7 @@ fn reservation(mnemonic: &str, operands: &str) -> Option<u64> {
     }
 }
 
-/// Returns n if an operand is `-n` off the register, `(%rsp` or `(%rbp`.
+/// Returns n if an operand is `-n` off the register, `(%rsp)` or `(%rbp)`. Indexed operands say nothing about the address.
 fn depth_below(register: &str, operands: &str) -> Option<u64> {
     let (before, _) = operands.split_once(register)?;
     let displacement = before.rsplit(',').next()?;
@@ -144,9 +146,12 @@ mod tests {
     #[test]
     fn reserved_frames_and_address_arithmetic_are_fine() {
         let reserved = ["push   %rbp", "mov    %rsp,%rbp", "sub    $0x20,%rsp", "mov    %rdi,-0x20(%rbp)"];
-        let short_form = ["mov    %rsp,%rbp", "add    $0xffffffffffffff80,%rsp", "mov    %eax,-0x80(%rbp,%rcx,4)"];
+        let short_form = ["mov    %rsp,%rbp", "add    $0xffffffffffffff80,%rsp", "mov    %eax,-0x80(%rbp)"];
+        let probed = ["mov    %rsp,%rbp", "lea    -0x5000(%rsp),%r11", "mov    %rdi,-0x5000(%rbp)"];
+        let copied = ["mov    %rsp,%rbp", "mov    %rsp,%r11", "sub    $0x5000,%r11", "mov    %rdi,-0x5000(%rbp)"];
+        let indexed = ["mov    %rsp,%rbp", "mov    %rdi,-0x5000(%rbp,%rax,8)"];
         let address = ["lea    -0x80(%rsp),%rsp", "mov    %rdi,0x8(%rsp)"];
-        for instructions in [&reserved[..], &short_form[..], &address[..]] {
+        for instructions in [&reserved[..], &short_form, &probed, &copied, &indexed, &address] {
             assert!(users(&listing("framed", instructions)).is_empty(), "{instructions:?}");
         }
     }

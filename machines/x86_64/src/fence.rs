@@ -1,0 +1,89 @@
+//! A memory barrier on every other CPU, by NMI.
+//!
+//! An NMI, because a CPU that waits with interrupts off for a lock which the caller holds must still answer. Each CPU
+//! counts barriers asked of it and barriers done; NMIs that merge into one answer all requests that came before it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::apic::{self, Message};
+use crate::cpu_area::{self, CpuArea};
+use crate::instructions::memory_fence;
+
+/// Barriers that other CPUs asked of one CPU.
+///
+/// # Invariants
+/// `done` <= `requested`; a CPU executed a barrier after request number `done` was counted.
+pub(crate) struct FenceRequests {
+    requested: AtomicU64,
+    done: AtomicU64,
+}
+
+impl FenceRequests {
+    pub(crate) const fn new() -> Self {
+        Self { requested: AtomicU64::new(0), done: AtomicU64::new(0) }
+    }
+
+    /// Answers all requests so far, on the CPU that they are asked of.
+    pub(crate) fn answer(&self) {
+        // SeqCst: the request must be seen to have happened before the barrier that answers it.
+        let requested = self.requested.load(Ordering::SeqCst);
+        memory_fence();
+        // Release: pairs with the Acquire load in `is_done`; only this CPU writes `done`, so it never goes back.
+        self.done.store(requested, Ordering::Release);
+    }
+
+    /// Counts a request; returns its number.
+    fn ask(&self) -> u64 {
+        // SeqCst: the caller's earlier stores come before the barrier on the other CPU.
+        self.requested.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn is_done(&self, number: u64) -> bool {
+        // Acquire: pairs with the Release store in `answer`.
+        self.done.load(Ordering::Acquire) >= number
+    }
+
+    /// Returns how many requests were answered.
+    pub(crate) fn answered(&self) -> u64 {
+        // Relaxed: a statistic.
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes every other CPU that runs execute a full memory barrier before this returns.
+pub(crate) fn fence_other_cpus() {
+    memory_fence();
+    let myself = cpu_area::this_area();
+    let mut tickets = [None; cpu_area::MAX_CPUS];
+    for (area, ticket) in cpu_area::online().zip(&mut tickets) {
+        if !core::ptr::eq(area, myself) {
+            *ticket = Some((area, area.fence.ask()));
+            apic::send(area.apic_id(), Message::Nmi);
+        }
+    }
+    for (area, number) in tickets.iter().flatten() {
+        wait(area, *number);
+    }
+}
+
+fn wait(area: &CpuArea, number: u64) {
+    while !area.fence.is_done(number) {
+        core::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_serves_every_earlier_request_and_no_later_one() {
+        let requests = FenceRequests::new();
+        let (first, second) = (requests.ask(), requests.ask());
+        requests.answer();
+        let third = requests.ask();
+        assert!(requests.is_done(first) && requests.is_done(second));
+        assert!(!requests.is_done(third));
+        assert_eq!(requests.answered(), 2);
+    }
+}

@@ -1,0 +1,78 @@
+//! The bare machine as the memory manager sees it: its RAM through the direct map, its CPUs through NMIs.
+//!
+//! Made once on the boot CPU, after the switch to the kernel's own page tables.
+//! Locking: the page tables are inside a lock of `sync`'s highest rank, since descriptors may be mapped from anywhere.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use platform::{PhysMemory, Platform};
+use sync::{SpinLock, rank};
+use units::{Pfn, PhysRange};
+
+use crate::cpu_area::this_cpu;
+use crate::fence;
+use crate::page_table::{Access, TABLE_SIZE};
+use crate::paging::{self, KernelTables};
+use crate::ram::RamRanges;
+
+/// The machine.
+///
+/// # Invariants
+/// The direct map shows all of `ram` on every CPU, and nothing is ever unmapped.
+pub(crate) struct Machine {
+    ram: RamRanges,
+    tables: SpinLock<{ rank::LEAF }, KernelTables>,
+    has_memmap: AtomicBool,
+}
+
+impl Machine {
+    /// Puts the machine together.
+    ///
+    /// # Safety
+    /// `tables` are the active page tables of every CPU that runs from here on; their direct map shows all of `ram`.
+    pub(crate) unsafe fn new(ram: RamRanges, tables: KernelTables) -> Self {
+        // INVARIANT: the caller's contract; tables only ever grow.
+        Self { ram, tables: SpinLock::new(tables), has_memmap: AtomicBool::new(false) }
+    }
+
+    /// Zeroes `backing` and maps it at `offset` of the room for descriptors.
+    fn back_memmap(&self, offset: u64, backing: PhysRange) -> Option<()> {
+        let end = offset.checked_add(backing.len())?;
+        if end > paging::VMEMMAP_SIZE || !offset.is_multiple_of(TABLE_SIZE) {
+            return None;
+        }
+        let bytes = usize::try_from(backing.len()).ok()?;
+        let start = self.direct_map(backing)?;
+        // SAFETY: the direct map shows the whole range, and the caller took it from memblock for this.
+        unsafe { start.write_bytes(0, bytes) };
+        let virt = paging::VMEMMAP.saturating_add(offset);
+        self.tables.lock(this_cpu()).map(virt, backing, Access::Data).ok()
+    }
+}
+
+// SAFETY: by the type invariant what `direct_map` and `memmap` return is mapped for good; the direct map shows each physical
+// byte once, and the room for descriptors shows memory that its taker uses for nothing else.
+unsafe impl PhysMemory for Machine {
+    fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>> {
+        self.ram.contains(range).then(|| paging::direct_pointer(range.start))
+    }
+
+    fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
+        // Relaxed: called at boot, by one CPU; guards against a second caller only.
+        if bytes > paging::VMEMMAP_SIZE || self.has_memmap.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        NonNull::new(ptr::with_exposed_provenance_mut(paging::VMEMMAP.raw() as usize))
+    }
+
+    fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool {
+        self.back_memmap(offset, backing).is_some()
+    }
+}
+
+impl Platform for Machine {
+    fn fence_other_cpus(&self) {
+        fence::fence_other_cpus();
+    }
+}

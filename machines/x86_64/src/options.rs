@@ -1,0 +1,94 @@
+//! Options of the command line that are this machine's own: what to do after the boot, and what the boot is expected to find.
+//!
+//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory
+//! manager's (`BootOptions`) or unknown.
+
+use core::fmt;
+
+use boot_memory::firmware::{OptionToken, option_tokens};
+
+/// A measurement to make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bench {
+    /// Allocation and free of one page.
+    Pair,
+}
+
+/// The machine's own options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct MachineOptions {
+    /// Allocations and frees for each CPU to make; `None` for the default, 0 for none.
+    pub(crate) stress: Option<u64>,
+    /// What to measure.
+    pub(crate) bench: Option<Bench>,
+    /// CPUs that have to come up.
+    pub(crate) expect_cpus: Option<u64>,
+    /// Nodes that the firmware has to report.
+    pub(crate) expect_nodes: Option<u64>,
+}
+
+/// An option of ours with a value that is not of its form, or a name that is none of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadOption<'a> {
+    text: &'a str,
+    offset: usize,
+    expected: &'static str,
+}
+
+impl fmt::Display for BadOption<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command line, byte {}: `{}`: expected {}", self.offset, self.text, self.expected)
+    }
+}
+
+impl MachineOptions {
+    /// Takes the options with prefix `mmkit.` out of `command_line`.
+    ///
+    /// # Errors
+    /// [`BadOption`] for the first that cannot be used.
+    pub(crate) fn parse(command_line: &str) -> Result<Self, BadOption<'_>> {
+        let mut options = Self::default();
+        for token in option_tokens(command_line).filter(|token| token.name.starts_with("mmkit.")) {
+            options.take(token).map_err(|expected| BadOption { text: token.text, offset: token.offset, expected })?;
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, token: OptionToken<'_>) -> Result<(), &'static str> {
+        let number = || token.value.and_then(|value| value.parse().ok()).ok_or("a number");
+        match token.name {
+            "mmkit.stress" => self.stress = Some(number()?),
+            "mmkit.expect_cpus" => self.expect_cpus = Some(number()?),
+            "mmkit.expect_nodes" => self.expect_nodes = Some(number()?),
+            "mmkit.bench" if token.value == Some("pair") => self.bench = Some(Bench::Pair),
+            "mmkit.bench" => return Err("pair"),
+            _ => return Err("mmkit.stress, mmkit.bench, mmkit.expect_cpus or mmkit.expect_nodes"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn our_options_are_found_among_others() {
+        let options =
+            MachineOptions::parse("quiet mmkit.stress=1000 mem=64M mmkit.bench=pair mmkit.expect_cpus=8").unwrap();
+        assert_eq!((options.stress, options.bench), (Some(1000), Some(Bench::Pair)));
+        assert_eq!((options.expect_cpus, options.expect_nodes), (Some(8), None));
+    }
+
+    #[test]
+    fn a_bad_value_and_an_unknown_name_are_named() {
+        let error = MachineOptions::parse("mem=1G mmkit.stress=many").unwrap_err();
+        assert_eq!(error.to_string(), "command line, byte 7: `mmkit.stress=many`: expected a number");
+        assert!(MachineOptions::parse("mmkit.strss=1").is_err());
+        assert!(MachineOptions::parse("mmkit.bench").is_err());
+    }
+}

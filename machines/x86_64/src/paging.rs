@@ -1,0 +1,151 @@
+//! The layout of the kernel's address space, and the page tables that make it so.
+//!
+//! Built once on the boot CPU while it still runs on the boot page tables. Until [`activate`] only the low 4 GiB
+//! are seen, through the same direct map address. Linux 6.12: Documentation/arch/x86/x86_64/mm.rst.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use units::{PhysAddr, PhysRange, VirtAddr};
+
+use crate::apic;
+use crate::instructions::load_page_table;
+use crate::page_table::{Access, LARGE_PAGE, MapError, PageTable, TABLE_SIZE, TableMemory};
+use crate::start::Image;
+
+/// Where physical address 0 is seen.
+const DIRECT_MAP: VirtAddr = VirtAddr::new(0xffff_8880_0000_0000);
+/// Where the frame descriptors are.
+pub(crate) const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0000);
+/// Bytes set aside for the frame descriptors.
+pub(crate) const VMEMMAP_SIZE: u64 = 1 << 40;
+/// Where physical address 0 would be seen by the image.
+const IMAGE_BASE: VirtAddr = VirtAddr::new(0xffff_ffff_8000_0000);
+/// Where the interrupt controller's registers are.
+pub(crate) const APIC_PAGE: VirtAddr = VirtAddr::new(0xffff_ffff_ff5f_d000);
+/// End of what the boot page tables map.
+pub(crate) const BOOT_MAPPED: PhysAddr = PhysAddr::new(4 << 30);
+/// Table pages for what does not grow with memory: top tables, image, interrupt controller.
+const FIXED_TABLES: u64 = 24;
+/// Most bytes of frame descriptors for each byte of memory: 32 for 4,096, with room for a larger descriptor.
+const MEMMAP_SHARE: u64 = 64;
+
+/// Returns where the direct map shows `phys`; whether it is mapped is the caller's to know.
+pub(crate) fn direct(phys: PhysAddr) -> VirtAddr {
+    DIRECT_MAP.saturating_add(phys.raw())
+}
+
+/// Returns a pointer to where the direct map shows `phys`.
+pub(crate) fn direct_pointer(phys: PhysAddr) -> NonNull<u8> {
+    let address = direct(phys).raw() as usize;
+    NonNull::new(ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+}
+
+/// Returns the bytes of table pages for a machine whose memory ends at `end`.
+///
+/// The direct map takes a table for each GiB, the frame descriptors at worst one for each 2 MiB of them.
+pub(crate) fn table_room(end: PhysAddr) -> u64 {
+    let gigabytes = (end.raw() >> 30) + 1;
+    let memmap_tables = end.raw() / MEMMAP_SHARE / LARGE_PAGE + 2;
+    (gigabytes + gigabytes / 512 + memmap_tables + memmap_tables / 512 + FIXED_TABLES) * TABLE_SIZE
+}
+
+/// Table pages taken from the low end of a range.
+///
+/// # Invariants
+/// `free` is mapped by the direct map, belongs to this value alone, and starts on a page boundary.
+pub(crate) struct TablePool {
+    free: PhysRange,
+}
+
+impl TablePool {
+    /// Takes over `room`.
+    ///
+    /// # Safety
+    /// `room` is whole pages of memory below [`BOOT_MAPPED`] that nobody else uses from here on.
+    pub(crate) unsafe fn new(room: PhysRange) -> Self {
+        // INVARIANT: the caller's contract; both direct maps show what lies below BOOT_MAPPED.
+        Self { free: room }
+    }
+}
+
+// SAFETY: by the type invariant a page taken from `free` is mapped and nobody else's; `allocate` takes each page once.
+unsafe impl TableMemory for TablePool {
+    fn allocate(&mut self) -> Option<PhysAddr> {
+        if self.free.len() < TABLE_SIZE {
+            return None;
+        }
+        let page = self.free.start;
+        self.free.start = page.saturating_add(TABLE_SIZE);
+        // SAFETY: by the type invariant the page is mapped and ours.
+        unsafe { direct_pointer(page).write_bytes(0, TABLE_SIZE as usize) };
+        Some(page)
+    }
+
+    fn table(&self, page: PhysAddr) -> NonNull<u64> {
+        direct_pointer(page).cast()
+    }
+}
+
+/// The kernel's page tables.
+pub(crate) type KernelTables = PageTable<TablePool>;
+
+/// Builds tables that map the image by its parts, the interrupt controller, and all of `memory` into the direct map.
+pub(crate) fn build(
+    pool: TablePool,
+    image: &Image,
+    memory: impl Iterator<Item = PhysRange>,
+) -> Result<KernelTables, MapError> {
+    let mut tables = PageTable::new(pool)?;
+    let parts = [
+        (image.start, image.text_end, Access::Code),
+        (image.text_end, image.rodata_end, Access::ReadOnly),
+        (image.rodata_end, image.end, Access::Data),
+    ];
+    for (start, end, access) in parts {
+        tables.map(IMAGE_BASE.saturating_add(start.raw()), PhysRange::new(start, end), access)?;
+    }
+    tables.map(APIC_PAGE, PhysRange::with_len(apic::PHYS_BASE, TABLE_SIZE), Access::Device)?;
+    for range in memory {
+        tables.map(direct(range.start), range, Access::Data)?;
+    }
+    Ok(tables)
+}
+
+/// Top table of the kernel's page tables, for CPUs that start; 0 before [`activate`].
+static ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Switches this CPU to `tables`, and every CPU that is started later.
+///
+/// # Safety
+/// The tables map what this CPU reaches, as the current ones do, and live until the end.
+pub(crate) unsafe fn activate(tables: &KernelTables) {
+    // Release: pairs with the Acquire load in `activate_again`; the entries are visible to the CPU that walks them.
+    ROOT.store(tables.root().raw(), Ordering::Release);
+    // SAFETY: the caller's contract.
+    unsafe { load_page_table(tables.root()) };
+}
+
+/// Switches this CPU to the tables that the boot CPU activated.
+///
+/// # Safety
+/// Called after [`activate`].
+pub(crate) unsafe fn activate_again() {
+    // Acquire: pairs with the Release store in `activate`.
+    let root = PhysAddr::new(ROOT.load(Ordering::Acquire));
+    // SAFETY: the tables map the image, all stacks and areas among it, as the boot page tables do.
+    unsafe { load_page_table(root) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_room_covers_the_direct_map_and_small_pages_for_all_descriptors() {
+        let tables = |end: u64| table_room(PhysAddr::new(end)) / TABLE_SIZE;
+        assert_eq!(tables(1 << 30), 2 + 10 + FIXED_TABLES);
+        // 8 GiB: 9 for the direct map, 64 tables of 512 small pages for 128 MiB of descriptors.
+        assert_eq!(tables(8 << 30), 9 + 66 + FIXED_TABLES);
+    }
+}

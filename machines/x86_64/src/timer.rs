@@ -1,0 +1,52 @@
+//! The periodic interrupt of each CPU, and what happens on it.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::apic;
+use crate::cpu_area::{CpuArea, this_area};
+use crate::idt::TIMER_VECTOR;
+use crate::pit::{self, NoTimer};
+
+/// Interrupts per second and CPU.
+pub(crate) const RATE_HZ: u32 = 250;
+const CALIBRATION_MICROS: u64 = 10_000;
+
+/// Ticks of the local timer between two interrupts; 0 until calibrated.
+static TICKS_PER_INTERRUPT: AtomicU32 = AtomicU32::new(0);
+
+/// Measures the local timer against the interval timer; returns its frequency after the divider.
+///
+/// # Errors
+/// [`NoTimer`] if there is nothing to measure against.
+pub(crate) fn calibrate() -> Result<u64, NoTimer> {
+    let mut waited = Ok(());
+    let ticks = apic::count_ticks(|| waited = pit::wait(CALIBRATION_MICROS));
+    waited?;
+    let frequency = u64::from(ticks) * (1_000_000 / CALIBRATION_MICROS);
+    let per_interrupt = u32::try_from(frequency / u64::from(RATE_HZ)).map_err(|_| NoTimer)?;
+    if per_interrupt == 0 {
+        return Err(NoTimer);
+    }
+    // Relaxed: other CPUs start their timer after a synchronisation of their own.
+    TICKS_PER_INTERRUPT.store(per_interrupt, Ordering::Relaxed);
+    Ok(frequency)
+}
+
+/// Starts the interrupts of this CPU, at the calibrated rate.
+pub(crate) fn start() {
+    // Relaxed: see `calibrate`.
+    apic::start_periodic_timer(TIMER_VECTOR, TICKS_PER_INTERRUPT.load(Ordering::Relaxed));
+}
+
+/// Stops the interrupts of this CPU.
+pub(crate) fn stop() {
+    apic::stop_timer();
+}
+
+/// Handles one interrupt, with interrupts off.
+pub(crate) fn interrupt() {
+    let area: &CpuArea = this_area();
+    // Relaxed: a statistic, written by this CPU only.
+    area.timer_interrupts.fetch_add(1, Ordering::Relaxed);
+    apic::end_of_interrupt();
+}
