@@ -13,14 +13,16 @@ mod unsafety;
 mod tests;
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::shell;
+use crate::items::Items;
 use crate::source::SourceFile;
 use crate::workspace::{self, Member};
+use crate::{linux_map, shell};
 
 /// Options of `cargo xtask lint`.
 #[derive(Args)]
@@ -102,6 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let top = shell::top();
     let checkout = Checkout { members: workspace::members(&top)?, files: workspace::sources(&top)? };
     let mut rows = source_rows(&checkout);
+    rows.push(linux_map_row(&top, &checkout)?);
     rows.push(tools::format()?);
     if !options.fast {
         rows.push(tools::clippy()?);
@@ -118,6 +121,12 @@ pub(crate) fn source_rows(checkout: &Checkout) -> Vec<Row> {
     rows.extend(unsafety::rows(checkout));
     rows.extend(layers::rows(checkout));
     rows
+}
+
+fn linux_map_row(top: &Path, checkout: &Checkout) -> Result<Row> {
+    let faults = linux_map::faults(top, &Items::new(&checkout.members, &checkout.files))?;
+    let places = faults.into_iter().map(|(line, fault)| Offender::at(linux_map::FILE.into(), line, fault));
+    Ok(Row::none("faults of the map of Linux's names", places.collect()))
 }
 
 fn print(rows: &[Row]) {

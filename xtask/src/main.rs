@@ -1,6 +1,8 @@
 //! `cargo xtask`: the project's own tasks. One file a task; see each file's header.
 
+mod items;
 mod lint;
+mod linux_map;
 mod qemu;
 mod shell;
 mod source;
