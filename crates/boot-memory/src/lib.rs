@@ -5,5 +5,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod early_page_tables;
 pub mod firmware;
 pub mod memblock;

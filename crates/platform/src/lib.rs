@@ -1,11 +1,13 @@
 //! What a machine supplies to the memory manager: physical memory and a barrier on the other CPUs.
 //!
-//! Traits only; `machines/*` implement them. Everything above is generic over [`Platform`], so one implementation runs on
-//! every machine.
+//! Traits, which `machines/*` implement, and the formats of page tables, which are the same on every machine of an
+//! architecture. Everything above is generic over [`Platform`], so one implementation runs on every machine.
 #![no_std]
 #![deny(unsafe_code)]
 
 #[expect(unsafe_code, reason = "declares an unsafe trait; no unsafe block")]
 mod memory;
+mod table_format;
 
 pub use memory::{PhysMemory, Platform};
+pub use table_format::{Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, X86_64};

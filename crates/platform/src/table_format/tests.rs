@@ -1,0 +1,120 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_attributes() -> impl Strategy<Value = Attributes> {
+    let types = [MemoryType::Normal, MemoryType::WriteCombining, MemoryType::Device, MemoryType::StrictDevice];
+    (0u8..64, prop::sample::select(types.to_vec()))
+        .prop_map(|(bits, memory_type)| Attributes { prot: Prot::from_bits_truncate(bits), memory_type })
+}
+
+fn leaves_come_back<F: PageTableFormat>(level: u8, raw: u64, attributes: Attributes) {
+    let level = Level(level.min(F::LARGEST_LEAF.raw()));
+    let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(F::leaf_bytes(level));
+    assert_eq!(F::decode(level, F::encode_leaf(level, phys, attributes)), Entry::Leaf(phys, attributes));
+}
+
+fn tables_come_back<F: PageTableFormat>(level: u8, raw: u64) {
+    let level = Level(level.clamp(1, F::ROOT.raw()));
+    let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(1 << F::PAGE_SHIFT);
+    assert_eq!(F::decode(level, F::encode_table(level, phys)), Entry::Table(phys));
+}
+
+fn every_word_decodes_and_stays_what_it_is<F: PageTableFormat>(level: u8, word: u64) {
+    let level = Level(level.min(F::ROOT.raw()));
+    let again = match F::decode(level, word) {
+        Entry::Empty => return,
+        Entry::Table(phys) => F::encode_table(level, phys),
+        Entry::Leaf(phys, attributes) => F::encode_leaf(level, phys, attributes),
+    };
+    assert_eq!(F::decode(level, again), F::decode(level, word));
+}
+
+fn addresses_split_and_join<F: PageTableFormat>(raw: u64) {
+    let virt = F::kernel_address(raw & ((1 << F::VIRT_BITS) - 1));
+    assert!(F::is_kernel_address(virt));
+    let levels = (0..=F::ROOT.raw()).map(Level);
+    let joined = levels
+        .fold(raw & ((1 << F::PAGE_SHIFT) - 1), |sum, level| sum | (F::index(level, virt) as u64) << F::shift(level));
+    assert_eq!(F::kernel_address(joined), virt);
+}
+
+macro_rules! for_every_format {
+    ($check:ident($($argument:expr),*)) => {
+        $check::<X86_64<4>>($($argument),*);
+        $check::<X86_64<5>>($($argument),*);
+        $check::<Arm64<12, 39>>($($argument),*);
+        $check::<Arm64<12, 48>>($($argument),*);
+        $check::<Arm64<14, 47>>($($argument),*);
+        $check::<Arm64<16, 42>>($($argument),*);
+        $check::<Arm64<16, 52>>($($argument),*);
+    };
+}
+
+#[test]
+fn levels_and_leaf_sizes_are_those_of_the_manuals() {
+    fn shape<F: PageTableFormat>() -> (u8, usize, u64, u64) {
+        (F::ROOT.raw() + 1, F::entries(F::ROOT), F::leaf_bytes(Level::PMD), F::leaf_bytes(F::LARGEST_LEAF))
+    }
+    assert_eq!(shape::<X86_64<4>>(), (4, 512, 2 << 20, 1 << 30));
+    assert_eq!(shape::<X86_64<5>>(), (5, 512, 2 << 20, 1 << 30));
+    assert_eq!(shape::<Arm64<12, 39>>(), (3, 512, 2 << 20, 1 << 30));
+    assert_eq!(shape::<Arm64<12, 48>>(), (4, 512, 2 << 20, 1 << 30));
+    assert_eq!(shape::<Arm64<14, 47>>(), (3, 2048, 32 << 20, 32 << 20));
+    assert_eq!(shape::<Arm64<14, 48>>(), (4, 2, 32 << 20, 32 << 20));
+    assert_eq!(shape::<Arm64<16, 48>>(), (3, 64, 512 << 20, 512 << 20));
+}
+
+#[test]
+fn known_entries_have_the_bits_of_the_manuals() {
+    let page = PhysAddr::new(0x4020_0000);
+    assert_eq!(X86_64::<4>::encode_leaf(Level::PTE, page, Attributes::KERNEL_DATA), 0x8000_0000_4020_0163);
+    assert_eq!(X86_64::<4>::encode_leaf(Level::PMD, page, Attributes::KERNEL_CODE), 0x4020_01e1);
+    assert_eq!(X86_64::<4>::encode_table(Level::PUD, page), 0x4020_0067);
+    assert_eq!(Arm64::<12, 48>::encode_leaf(Level::PTE, page, Attributes::KERNEL_DATA), 0x00e0_0000_4020_0703);
+    assert_eq!(Arm64::<12, 48>::encode_leaf(Level::PMD, page, Attributes::KERNEL_CODE), 0x00c0_0000_4020_0781);
+    assert_eq!(Arm64::<16, 52>::encode_table(Level::PMD, PhysAddr::new(0xa_0000_4020_0000)), 0x4020_a003);
+}
+
+#[test]
+fn a_user_page_is_no_code_of_the_kernel_and_the_other_way_round() {
+    let user = Attributes { prot: Prot::USER | Prot::EXECUTE, memory_type: MemoryType::Normal };
+    let entry = Arm64::<12, 48>::encode_leaf(Level::PTE, PhysAddr::ZERO, user);
+    assert_eq!(entry >> 53 & 0b11, 0b01);
+    let entry = Arm64::<12, 48>::encode_leaf(Level::PTE, PhysAddr::ZERO, Attributes::KERNEL_CODE);
+    assert_eq!(entry >> 53 & 0b11, 0b10);
+}
+
+#[test]
+fn the_direct_map_lies_where_linux_has_it() {
+    assert_eq!(Arm64::<12, 48>::DIRECT_MAP_BASE.raw(), 0xffff_0000_0000_0000);
+    assert_eq!(Arm64::<12, 39>::DIRECT_MAP_BASE.raw(), 0xffff_ff80_0000_0000);
+    for_every_format!(direct_map_is_kernel_space());
+}
+
+fn direct_map_is_kernel_space<F: PageTableFormat>() {
+    assert!(F::is_kernel_address(F::DIRECT_MAP_BASE));
+    assert!(F::is_kernel_address(F::DIRECT_MAP_BASE.saturating_add(F::DIRECT_MAP_BYTES - 1)));
+}
+
+proptest! {
+    #[test]
+    fn a_leaf_decodes_to_what_was_encoded(level in 0u8..3, raw: u64, attributes in any_attributes()) {
+        for_every_format!(leaves_come_back(level, raw, attributes));
+    }
+
+    #[test]
+    fn a_table_decodes_to_what_was_encoded(level in 1u8..5, raw: u64) {
+        for_every_format!(tables_come_back(level, raw));
+    }
+
+    #[test]
+    fn any_word_is_read_as_some_entry(level in 0u8..5, word: u64) {
+        for_every_format!(every_word_decodes_and_stays_what_it_is(level, word));
+    }
+
+    #[test]
+    fn indexes_and_offset_make_up_the_address(raw: u64) {
+        for_every_format!(addresses_split_and_join(raw));
+    }
+}

@@ -1,0 +1,95 @@
+//! Page tables of x86-64: pages of 4 KiB, four or five levels, leaves of 4 KiB, 2 MiB and 1 GiB.
+//!
+//! Intel SDM volume 3, section 5.5; the memory types are those that Linux programs into the PAT (WB, WC, UC-, UC).
+
+use units::{PhysAddr, VirtAddr};
+
+use super::{Attributes, Entry, Level, MemoryType, PageTableFormat, Prot};
+
+/// Page tables of x86-64 with `LEVELS` levels: 4, or 5 with LA57.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct X86_64<const LEVELS: u32>;
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+/// PWT and PCD: the two low bits of the index into the PAT.
+const PAT_SHIFT: u32 = 3;
+const PAT_MASK: u64 = 0b11 << PAT_SHIFT;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+/// A leaf above the lowest level.
+const PAGE_SIZE: u64 = 1 << 7;
+const GLOBAL: u64 = 1 << 8;
+const NO_EXECUTE: u64 = 1 << 63;
+/// Bits 12 to 51.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+const FLAGS: [(Prot, u64); 5] = [
+    (Prot::WRITE, WRITABLE),
+    (Prot::USER, USER),
+    (Prot::ACCESSED, ACCESSED),
+    (Prot::DIRTY, DIRTY),
+    (Prot::GLOBAL, GLOBAL),
+];
+
+const MEMORY_TYPES: [MemoryType; 4] =
+    [MemoryType::Normal, MemoryType::WriteCombining, MemoryType::Device, MemoryType::StrictDevice];
+
+impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
+    const PAGE_SHIFT: u32 = 12;
+    const VIRT_BITS: u32 = {
+        assert!(LEVELS == 4 || LEVELS == 5, "x86-64 has four or five levels");
+        12 + 9 * LEVELS
+    };
+    const PHYS_BITS: u32 = 52;
+    const LARGEST_LEAF: Level = Level::PUD;
+    const DIRECT_MAP_BASE: VirtAddr =
+        VirtAddr::new(if LEVELS == 4 { 0xffff_8880_0000_0000 } else { 0xff11_0000_0000_0000 });
+    const DIRECT_MAP_BYTES: u64 = if LEVELS == 4 { 64 << 40 } else { 32 << 50 };
+    const DIRECT_MAP_ALIGN: u64 = 0;
+
+    fn encode_leaf(level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
+        let address = phys.raw() & ADDRESS & !(Self::leaf_bytes(level) - 1);
+        let size = if level == Level::PTE { 0 } else { PAGE_SIZE };
+        let execute = if attributes.prot.contains(Prot::EXECUTE) { 0 } else { NO_EXECUTE };
+        let pat = match attributes.memory_type {
+            MemoryType::Normal => 0,
+            MemoryType::WriteCombining => 1,
+            MemoryType::Device => 2,
+            MemoryType::StrictDevice => 3,
+        };
+        let flags =
+            FLAGS.iter().filter(|(prot, _)| attributes.prot.contains(*prot)).fold(0, |bits, (_, bit)| bits | bit);
+        address | PRESENT | size | execute | pat << PAT_SHIFT | flags
+    }
+
+    /// Table entries allow everything, so that the leaf alone decides.
+    fn encode_table(_level: Level, phys: PhysAddr) -> u64 {
+        phys.raw() & ADDRESS | PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+    }
+
+    fn decode(level: Level, entry: u64) -> Entry {
+        if entry & PRESENT == 0 {
+            return Entry::Empty;
+        }
+        let is_leaf = level == Level::PTE || (entry & PAGE_SIZE != 0 && level <= Self::LARGEST_LEAF);
+        if !is_leaf {
+            return Entry::Table(PhysAddr::new(entry & ADDRESS));
+        }
+        let mut prot = if entry & NO_EXECUTE == 0 { Prot::EXECUTE } else { Prot::empty() };
+        for (flag, bit) in FLAGS {
+            prot.set(flag, entry & bit != 0);
+        }
+        let memory_type = MEMORY_TYPES.get(((entry & PAT_MASK) >> PAT_SHIFT) as usize).copied().unwrap_or_default();
+        // Masking with the leaf's size also drops the third PAT bit, which large leaves have at bit 12.
+        let phys = entry & ADDRESS & !(Self::leaf_bytes(level) - 1);
+        Entry::Leaf(PhysAddr::new(phys), Attributes { prot, memory_type })
+    }
+
+    /// Extends the sign: the highest translated bit fills all bits above it.
+    fn kernel_address(offset: u64) -> VirtAddr {
+        let unused = u64::BITS - Self::VIRT_BITS;
+        VirtAddr::new(((offset << unused).cast_signed() >> unused).cast_unsigned())
+    }
+}
