@@ -61,8 +61,9 @@ impl<T> OwnerCell<T> {
     /// `fence_other_cpus` is `Platform::fence_other_cpus`. Returns `None` only in an interrupt handler on the owning CPU that
     /// arrived inside the section: waiting there would never end. Interrupts are off on `cpu` while `f` runs.
     pub fn with_remote<R>(&self, cpu: &Cpu, fence_other_cpus: impl FnOnce(), f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let own = self.tag == cpu.tag();
         // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
-        if self.tag == cpu.tag() && self.busy.load(Ordering::Relaxed) {
+        if own && self.busy.load(Ordering::Relaxed) {
             return None;
         }
         let irq_enabled = cpu.irq_save();
@@ -70,13 +71,16 @@ impl<T> OwnerCell<T> {
         while self.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             relax();
         }
-        fence_other_cpus();
-        light_fence();
-        // Acquire: pairs with the owner's Release store at the end of `try_with`.
-        while self.busy.load(Ordering::Acquire) {
-            relax();
+        // The owner itself is here and not inside the section: there is nobody to wait for.
+        if !own {
+            fence_other_cpus();
+            light_fence();
+            // Acquire: pairs with the owner's Release store at the end of `try_with`.
+            while self.busy.load(Ordering::Acquire) {
+                relax();
+            }
         }
-        // SAFETY: this CPU set `claimed`, executed the barrier and saw `busy` false: the type invariant gives exclusion.
+        // SAFETY: this CPU set `claimed`, and the owner is outside: it is this CPU, or `busy` was seen false after the barrier: the type invariant gives exclusion.
         let result = self.value.with_mut(|value| f(unsafe { &mut *value }));
         // Release: pairs with the Acquire operations on `claimed` here and in `try_with`.
         self.claimed.store(false, Ordering::Release);

@@ -1,0 +1,295 @@
+//! The page allocator of a machine: its zones, lists and per-CPU sets, and how they are put together at boot.
+//!
+//! Locking: a CPU's set (`OwnerCell`) before a zone's lists (`rank::ZONE`); one zone at a time.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use collections::BootSlice;
+use platform::Platform;
+use sync::{Cpu, OwnerCell};
+use units::{CpuId, MAX_NODES, NodeId, NodeMask, Pfn, ZoneType};
+
+use crate::buddy::LockedZone;
+use crate::debug::DebugOptions;
+use crate::deferred::Deferred;
+use crate::fallback::FallbackPolicy;
+use crate::frame_map::FrameMap;
+use crate::layout::{NodeZonelists, ZoneRef, ZoneSet, Zonelist};
+use crate::pcp::PcpLists;
+use crate::pcp_rules::{PcpCounters, ZonePressure};
+use crate::pressure::{Hooks, NoPressure};
+use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneSettings};
+use crate::zone_table::ZoneTable;
+
+/// Tables that boot builds for the allocator out of the machine's memory.
+#[derive(Debug)]
+pub struct Parts {
+    /// Descriptors, pageblock types and sizes.
+    pub map: FrameMap,
+    /// Zones with memory, in node order, lowest kind first.
+    pub zones: BootSlice<Zone>,
+    /// Zonelists of all nodes, as `layout::ZonelistWriter` writes them. Zone numbers are indexes of `zones`.
+    pub zonelists: BootSlice<ZoneRef>,
+    /// Where each node's lists are in `zonelists`, by node number.
+    pub node_lists: BootSlice<NodeZonelists>,
+    /// One set per populated zone and CPU; a zone's sets start at its `first_pcp`.
+    pub pcps: BootSlice<OwnerCell<PcpSet>>,
+    /// Node of each CPU.
+    pub cpu_nodes: BootSlice<NodeId>,
+    /// Kinds of zones that the architecture has.
+    pub configured: ZoneSet,
+    /// Memory whose descriptors are initialised later.
+    pub deferred: Option<Deferred>,
+    /// Checks to run.
+    pub debug: DebugOptions,
+}
+
+/// One CPU's lists for one zone.
+#[derive(Debug)]
+pub struct PcpSet(pub(crate) PcpLists);
+
+impl PcpSet {
+    /// Makes an empty set as Linux boots with: single pages go through, nothing is kept.
+    pub const fn boot() -> Self {
+        Self(PcpLists::new(PcpCounters::new(PcpLimits::BOOT, 5)))
+    }
+}
+
+/// The page allocator.
+///
+/// Everything is reached through `&self`; each call that may lock takes the token of the CPU it runs on.
+#[derive(Debug)]
+pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
+    pub(crate) platform: P,
+    pub(crate) hooks: H,
+    pub(crate) map: FrameMap,
+    zones: BootSlice<Zone>,
+    zone_of_slot: [u16; MAX_NODES * ZoneType::COUNT],
+    zonelists: BootSlice<ZoneRef>,
+    node_lists: BootSlice<NodeZonelists>,
+    pcps: BootSlice<OwnerCell<PcpSet>>,
+    cpu_nodes: BootSlice<NodeId>,
+    pub(crate) zone_table: ZoneTable,
+    pub(crate) nodes: NodeMask,
+    has_dma32: bool,
+    group_by_mobility: AtomicBool,
+    watermark_boost_factor: AtomicU64,
+    pub(crate) deferred: Option<Deferred>,
+    pub(crate) debug: DebugOptions,
+}
+
+const NO_ZONE: u16 = u16::MAX;
+
+impl<P: Platform, H: Hooks> PageAllocator<P, H> {
+    /// Puts the allocator together. No zone has a free page yet.
+    pub fn new(platform: P, hooks: H, parts: Parts) -> Self {
+        let mut zone_of_slot = [NO_ZONE; MAX_NODES * ZoneType::COUNT];
+        let mut nodes = NodeMask::EMPTY;
+        for (number, zone) in parts.zones.iter().enumerate() {
+            zone_of_slot[zone.place().slot()] = number as u16;
+            nodes = nodes.with(zone.node());
+        }
+        Self {
+            platform,
+            hooks,
+            map: parts.map,
+            zones: parts.zones,
+            zone_of_slot,
+            zonelists: parts.zonelists,
+            node_lists: parts.node_lists,
+            pcps: parts.pcps,
+            cpu_nodes: parts.cpu_nodes,
+            zone_table: ZoneTable::new(parts.configured),
+            nodes,
+            has_dma32: parts.configured.contains(ZoneType::Dma32),
+            group_by_mobility: AtomicBool::new(true),
+            watermark_boost_factor: AtomicU64::new(0),
+            deferred: parts.deferred,
+            debug: parts.debug,
+        }
+    }
+
+    /// Returns descriptors, pageblock types and sizes.
+    pub const fn map(&self) -> &FrameMap {
+        &self.map
+    }
+
+    /// Returns the checks that run.
+    pub const fn debug(&self) -> &DebugOptions {
+        &self.debug
+    }
+
+    /// Returns what was injected at construction.
+    pub const fn hooks(&self) -> &H {
+        &self.hooks
+    }
+
+    /// Returns the machine.
+    pub const fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Returns the zones that have memory.
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// Returns the nodes that have memory.
+    pub const fn nodes(&self) -> NodeMask {
+        self.nodes
+    }
+
+    /// Returns the number of CPUs.
+    pub fn nr_cpus(&self) -> usize {
+        self.cpu_nodes.len()
+    }
+
+    /// Returns the zone that a frame belongs to.
+    #[inline]
+    pub fn zone_of(&self, pfn: Pfn) -> Option<&Zone> {
+        let slot = self.map.frames.get(pfn)?.place().slot();
+        self.zones.get(usize::from(*self.zone_of_slot.get(slot)?))
+    }
+
+    /// Returns a zone by node and kind, if it has memory.
+    pub fn zone(&self, node: NodeId, kind: ZoneType) -> Option<&Zone> {
+        let slot = frame_table::FramePlace::new(node, kind).slot();
+        self.zones.get(usize::from(*self.zone_of_slot.get(slot)?))
+    }
+
+    #[inline]
+    pub(crate) fn zone_number(&self, number: u16) -> Option<&Zone> {
+        self.zones.get(usize::from(number))
+    }
+
+    /// Returns the zonelist of a node; with `this_node_only`, of its own zones alone.
+    #[inline]
+    pub(crate) fn zonelist(&self, node: NodeId, scope: ListScope) -> Zonelist<'_> {
+        let lists = self.node_lists.get(node.index()).copied().unwrap_or_default();
+        match scope {
+            ListScope::Machine => lists.fallback(&self.zonelists),
+            ListScope::ThisNode => lists.this_node(&self.zonelists),
+        }
+    }
+
+    /// Returns the node of a CPU.
+    #[inline]
+    pub fn node_of_cpu(&self, cpu: CpuId) -> NodeId {
+        self.cpu_nodes.get(cpu.index()).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn pcp(&self, zone: &Zone, cpu: CpuId) -> Option<&OwnerCell<PcpSet>> {
+        self.pcps.get(zone.first_pcp + cpu.index())
+    }
+
+    pub(crate) fn lock<'a>(&'a self, zone: &'a Zone, cpu: &'a Cpu) -> LockedZone<'a> {
+        LockedZone::lock(zone, &self.map, &self.hooks, cpu)
+    }
+
+    #[inline]
+    pub(crate) fn groups_by_mobility(&self) -> bool {
+        // Relaxed: set at boot.
+        self.group_by_mobility.load(Ordering::Relaxed)
+    }
+
+    /// Switches grouping by migratetype; off on machines with few pageblocks.
+    pub fn set_group_by_mobility(&self, grouping: crate::layout::MobilityGrouping) {
+        // Relaxed: set at boot.
+        self.group_by_mobility.store(grouping == crate::layout::MobilityGrouping::On, Ordering::Relaxed);
+    }
+
+    /// Sets vm.watermark_boost_factor.
+    pub fn set_watermark_boost_factor(&self, factor: u64) {
+        // Relaxed: read as a hint under the zone lock.
+        self.watermark_boost_factor.store(factor, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fallback_policy(&self) -> FallbackPolicy {
+        FallbackPolicy {
+            group_by_mobility: self.groups_by_mobility(),
+            // Relaxed: see `set_watermark_boost_factor`.
+            watermark_boost_factor: self.watermark_boost_factor.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Returns true if mixing types below the pageblock size is to be avoided at first in this zone: it is the Normal zone and a
+    /// DMA32 zone below it could serve instead (Linux: alloc_flags_nofragment).
+    #[inline]
+    pub(crate) fn avoids_fragmentation(&self, zone: &Zone) -> bool {
+        self.has_dma32
+            && zone.kind() == ZoneType::Normal
+            && (self.nodes.len() == 1 || self.zone(zone.node(), ZoneType::Dma32).is_some())
+    }
+
+    /// Gives a zone its watermarks, reserves and per-CPU limits, on every CPU.
+    pub fn apply_settings(&self, cpu: &Cpu, zone: &Zone, settings: &ZoneSettings, batch_scale_max: u32) {
+        zone.set_limits(settings);
+        for id in 0..self.nr_cpus() {
+            let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
+            self.with_pcp(cpu, cell, |pcp| {
+                let started = pcp.counters.limits == PcpLimits::BOOT;
+                pcp.counters.limits = settings.pcp;
+                pcp.counters.batch_scale_max = batch_scale_max;
+                if started {
+                    pcp.counters.high = settings.pcp.high_min;
+                }
+            });
+        }
+    }
+
+    /// Runs `f` on a CPU's set, from any CPU. Nothing happens if this is an interrupt inside that very set.
+    pub(crate) fn with_pcp<R>(
+        &self,
+        cpu: &Cpu,
+        cell: &OwnerCell<PcpSet>,
+        f: impl FnOnce(&mut PcpLists) -> R,
+    ) -> Option<R> {
+        cell.with_remote(cpu, || self.platform.fence_other_cpus(), |set| f(&mut set.0))
+    }
+
+    /// Returns a copy of a CPU's counters for a zone.
+    pub fn pcp_counters(&self, cpu: &Cpu, zone: &Zone, of: CpuId) -> Option<PcpCounters> {
+        self.with_pcp(cpu, self.pcp(zone, of)?, |pcp| pcp.counters)
+    }
+
+    /// Sums the event counts of a zone over all CPUs.
+    pub fn zone_events(&self, cpu: &Cpu, zone: &Zone) -> ZoneEvents {
+        let mut sum = *self.lock(zone, cpu).events();
+        for id in 0..self.nr_cpus() {
+            let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
+            if let Some(events) = self.with_pcp(cpu, cell, |pcp| pcp.events) {
+                sum.add(&events);
+            }
+        }
+        sum
+    }
+
+    /// Returns the pages on all per-CPU lists of a zone (Linux: free_pcp in Mem-Info).
+    pub fn pcp_pages(&self, cpu: &Cpu, zone: &Zone) -> u64 {
+        let counts = (0..self.nr_cpus()).filter_map(|id| {
+            self.with_pcp(cpu, self.pcps.get(zone.first_pcp + id)?, |pcp| u64::from(pcp.counters.count))
+        });
+        counts.sum()
+    }
+}
+
+/// Which of a node's zonelists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ListScope {
+    Machine,
+    ThisNode,
+}
+
+/// Returns what the per-CPU rules need to know of a zone.
+#[inline]
+pub(crate) fn pressure_on(zone: &Zone) -> ZonePressure {
+    // Relaxed: hints; an old value costs a batch more or less.
+    if zone.reclaim_active.load(Ordering::Relaxed) {
+        ZonePressure::ReclaimActive
+    } else if zone.below_high.load(Ordering::Relaxed) {
+        ZonePressure::BelowHigh
+    } else {
+        ZonePressure::None
+    }
+}

@@ -1,0 +1,203 @@
+//! The buddy lists of one zone, under its lock: adding, removing, splitting and merging blocks.
+//!
+//! Linux 6.12: `__free_one_page`, `__rmqueue_smallest`, `expand`, `page_is_buddy`, `buddy_merge_likely`.
+
+use frame_table::{FrameList, FreeBlock, PageType};
+use sync::{Cpu, SpinGuard, rank};
+use units::{MigrateType, Order, Pfn};
+
+use crate::alloc_flags::AllocFlags;
+use crate::fallback::FallbackPolicy;
+use crate::frame_map::FrameMap;
+use crate::trace::Tracepoints;
+use crate::zone::{FreeLists, Zone, ZoneEvents};
+
+/// End of a free list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ListEnd {
+    Head,
+    Tail,
+}
+
+/// Where a freed block goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Placement {
+    /// To the tail if its merge one order up is likely, else to the head.
+    ByLikelyMerge,
+    /// To the tail: boot memory and hot-added memory (Linux: FPI_TO_TAIL).
+    Tail,
+}
+
+/// A zone whose lock is held.
+pub(crate) struct LockedZone<'a> {
+    pub(crate) zone: &'a Zone,
+    pub(crate) map: &'a FrameMap,
+    trace: &'a dyn Tracepoints,
+    lists: SpinGuard<'a, { rank::ZONE }, FreeLists>,
+}
+
+impl<'a> LockedZone<'a> {
+    pub(crate) fn lock(zone: &'a Zone, map: &'a FrameMap, trace: &'a dyn Tracepoints, cpu: &'a Cpu) -> Self {
+        Self { zone, map, trace, lists: zone.lists.lock(cpu) }
+    }
+
+    pub(crate) fn trace(&self) -> &'a dyn Tracepoints {
+        self.trace
+    }
+
+    /// Event counts of the paths that bypass the per-CPU lists.
+    pub(crate) fn events(&mut self) -> &mut ZoneEvents {
+        &mut self.lists.direct
+    }
+
+    pub(crate) fn list(&self, order: Order, migratetype: MigrateType) -> &FrameList {
+        &self.lists.areas[order.index()][migratetype.index()]
+    }
+
+    /// Adds a block to a list without counting it.
+    #[inline]
+    pub(crate) fn insert(&mut self, block: FreeBlock, migratetype: MigrateType, end: ListEnd) {
+        let order = block.order();
+        let list = &mut self.lists.areas[order.index()][migratetype.index()];
+        match end {
+            ListEnd::Head => list.push_front(&self.map.frames, block, PageType::Buddy),
+            ListEnd::Tail => list.push_back(&self.map.frames, block, PageType::Buddy),
+        }
+        self.zone.note_list(order, migratetype, true);
+    }
+
+    /// Takes a given free block off the list of `migratetype` without counting it.
+    #[inline]
+    pub(crate) fn remove(&mut self, pfn: Pfn, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
+        let list = &mut self.lists.areas[order.index()][migratetype.index()];
+        let block = list.remove(&self.map.frames, pfn, PageType::Buddy, order)?;
+        self.zone.note_list(order, migratetype, !list.is_empty());
+        Some(block)
+    }
+
+    /// Takes the first block of a list without counting it.
+    #[inline]
+    pub(crate) fn remove_first(&mut self, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
+        let list = &mut self.lists.areas[order.index()][migratetype.index()];
+        let block = list.pop_front(&self.map.frames, PageType::Buddy, order)?;
+        self.zone.note_list(order, migratetype, !list.is_empty());
+        Some(block)
+    }
+
+    /// Returns the buddy of a block if it is free, whole, and in this zone.
+    #[inline]
+    pub(crate) fn free_buddy(&self, pfn: Pfn, order: Order) -> Option<Pfn> {
+        let buddy = pfn.buddy(order);
+        let frame = self.map.frames.get(buddy)?;
+        (frame.is(PageType::Buddy, order) && frame.place() == self.zone.place()).then_some(buddy)
+    }
+
+    /// Frees a block: merges it with its free buddies as far as they go, and lists the result.
+    ///
+    /// `migratetype` is the type of the block's pageblock.
+    pub(crate) fn free_block(&mut self, block: FreeBlock, migratetype: MigrateType, placement: Placement) {
+        self.zone.account_free(migratetype, block.order().nr_pages() as i64);
+        let mut block = block;
+        while block.order() < self.map.geometry.max_order {
+            match self.merge_once(block, migratetype) {
+                Ok(merged) => block = merged,
+                Err(unmerged) => {
+                    block = unmerged;
+                    break;
+                }
+            }
+        }
+        let end = match placement {
+            Placement::Tail => ListEnd::Tail,
+            Placement::ByLikelyMerge if self.is_merge_likely(block.pfn(), block.order()) => ListEnd::Tail,
+            Placement::ByLikelyMerge => ListEnd::Head,
+        };
+        self.insert(block, migratetype, end);
+    }
+
+    /// Joins a block with its buddy if that is free and their types may mix; gives it back unchanged otherwise.
+    fn merge_once(&mut self, block: FreeBlock, migratetype: MigrateType) -> Result<FreeBlock, FreeBlock> {
+        let (pfn, order) = (block.pfn(), block.order());
+        let Some(buddy_pfn) = self.free_buddy(pfn, order) else { return Err(block) };
+        // Below the pageblock size both lie in one pageblock and have its type.
+        let buddy_type =
+            if order < self.map.geometry.pageblock_order { migratetype } else { self.map.pageblocks.get(buddy_pfn) };
+        if buddy_type != migratetype && !(migratetype.is_mergeable() && buddy_type.is_mergeable()) {
+            return Err(block);
+        }
+        let Some(buddy) = self.remove(buddy_pfn, order, buddy_type) else { return Err(block) };
+        if buddy_type != migratetype {
+            // A later split lists the parts by the type of their pageblock.
+            self.map.pageblocks.set_range(units::PfnRange::with_len(buddy_pfn, order.nr_pages()), migratetype);
+        }
+        block.join(buddy, &self.map.frames).map_err(|(block, buddy)| {
+            debug_assert!(false, "a block and its buddy join");
+            self.insert(buddy, migratetype, ListEnd::Head);
+            block
+        })
+    }
+
+    /// Guesses whether the block's buddy will be freed soon: the buddy of their union is free already.
+    ///
+    /// Such a block goes to the tail, where it is used last and may still merge.
+    #[inline]
+    fn is_merge_likely(&self, pfn: Pfn, order: Order) -> bool {
+        let Some(higher) = order.up() else { return false };
+        higher < self.map.geometry.max_order && self.free_buddy(pfn.merged(order), higher).is_some()
+    }
+
+    /// Cuts a block down to `order` and lists the upper halves at the head.
+    #[inline]
+    pub(crate) fn expand(&mut self, block: FreeBlock, order: Order, migratetype: MigrateType) -> FreeBlock {
+        let mut block = block;
+        while block.order() > order {
+            let (lower, upper) = block.split(&self.map.frames);
+            block = lower;
+            if let Some(upper) = upper {
+                self.insert(upper, migratetype, ListEnd::Head);
+            }
+        }
+        block
+    }
+
+    /// Takes the smallest free block that covers `order`, splitting larger ones.
+    ///
+    /// Returns `None` when no list from `order` up has a block of this migratetype. Does not check watermarks.
+    #[inline]
+    pub(crate) fn take_smallest(&mut self, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
+        let candidates = self.zone.orders_with(migratetype) >> order.raw();
+        if candidates == 0 {
+            return None;
+        }
+        let current = Order::new_truncate(order.raw() + candidates.trailing_zeros() as u8);
+        let block = self.remove_first(current, migratetype)?;
+        let block = self.expand(block, order, migratetype);
+        self.zone.account_free(migratetype, -(order.nr_pages() as i64));
+        let refill = crate::pcp::list_index(&self.map.geometry, order, migratetype).is_some();
+        self.trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
+        Some(block)
+    }
+}
+
+impl LockedZone<'_> {
+    /// Takes a block for a request: of its own type, of CMA memory if it may, and else of another type (Linux: `__rmqueue`).
+    pub(crate) fn take(
+        &mut self,
+        order: Order,
+        migratetype: MigrateType,
+        flags: AllocFlags,
+        policy: FallbackPolicy,
+    ) -> Option<FreeBlock> {
+        let cma = flags.contains(AllocFlags::CMA);
+        // Keeps the use of CMA and ordinary memory in balance, so that CMA is not left over when memory gets short.
+        if cma
+            && self.zone.free_cma() > self.zone.free_pages() / 2
+            && let Some(block) = self.take_smallest(order, MigrateType::Cma)
+        {
+            return Some(block);
+        }
+        self.take_smallest(order, migratetype)
+            .or_else(|| if cma { self.take_smallest(order, MigrateType::Cma) } else { None })
+            .or_else(|| self.take_fallback(order, migratetype, flags, policy))
+    }
+}

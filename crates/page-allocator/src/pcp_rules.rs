@@ -1,0 +1,188 @@
+//! How many pages a per-CPU set takes, gives back and keeps: pure rules over its counters.
+//!
+//! `high` follows the load between `high_min` and `high_max`: it grows by what is refilled and by bursts of frees, shrinks when
+//! memory gets short, and decays by an eighth per vmstat interval. Batches double while only allocations, or only frees, happen.
+//! All figures are pages unless said otherwise. Linux 6.12: `nr_pcp_alloc`, `nr_pcp_high`, `nr_pcp_free`, `decay_pcp_high`,
+//! `free_unref_page_commit`.
+
+use units::Order;
+
+use crate::zone::PcpLimits;
+
+/// State of a zone that the rules look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZonePressure {
+    /// Free memory is above the high watermark as far as anyone looked.
+    None,
+    /// Free memory fell below the high watermark.
+    BelowHigh,
+    /// Reclaim works on the zone.
+    ReclaimActive,
+}
+
+/// Counters of one CPU's set for one zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PcpCounters {
+    /// Pages on the lists.
+    pub count: u32,
+    /// Pages that the lists may hold before some go back.
+    pub high: u32,
+    /// Limits of `high`, and the base batch.
+    pub limits: PcpLimits,
+    /// log2 of how much larger than the batch the next order-0 refill is.
+    pub alloc_factor: u32,
+    /// Pages freed in a row, at most the batch scaled up; halved by every allocation.
+    pub free_count: u32,
+    /// The last free was of an order between 1 and the costly order (Linux: PCPF_PREV_FREE_HIGH_ORDER).
+    pub prev_free_high_order: bool,
+    /// High orders are given back in batches only, since the CPU's cache holds three batches (Linux: PCPF_FREE_HIGH_BATCH).
+    pub free_high_batch: bool,
+    /// log2 of how far a batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
+    pub batch_scale_max: u32,
+}
+
+impl PcpCounters {
+    /// Returns the counters of an empty set.
+    pub const fn new(limits: PcpLimits, batch_scale_max: u32) -> Self {
+        Self {
+            count: 0,
+            high: limits.high_min,
+            limits,
+            alloc_factor: 0,
+            free_count: 0,
+            prev_free_high_order: false,
+            free_high_batch: true,
+            batch_scale_max,
+        }
+    }
+
+    const fn scaled_batch(&self) -> u32 {
+        self.limits.batch << self.batch_scale_max
+    }
+
+    const fn is_auto_tuned(&self) -> bool {
+        self.limits.high_min != self.limits.high_max
+    }
+
+    fn clamp_high(&mut self) -> u32 {
+        self.high = self.high.clamp(self.limits.high_min, self.limits.high_max.max(self.limits.high_min));
+        self.high
+    }
+
+    /// Notes an allocation: a run of frees counts half as long.
+    #[inline]
+    pub const fn note_alloc(&mut self) {
+        self.free_count >>= 1;
+    }
+
+    /// Returns how many blocks of `order` to take from the zone when a list is empty.
+    pub fn refill_blocks(&mut self, order: Order, pressure: ZonePressure) -> u32 {
+        let base = self.limits.batch;
+        let mut high = self.clamp_high();
+        // A boot set, or per-CPU lists switched off: keep nothing.
+        if high < base {
+            return 1;
+        }
+        let mut batch = if order == Order::ZERO { base << self.alloc_factor } else { base };
+        if self.is_auto_tuned() && pressure != ZonePressure::BelowHigh {
+            high = high.saturating_add(batch).min(self.limits.high_max);
+            self.high = high;
+        }
+        if order == Order::ZERO {
+            let room = high.saturating_sub(self.count).saturating_sub(base).max(base);
+            if batch <= room && self.alloc_factor < self.batch_scale_max {
+                self.alloc_factor += 1;
+            }
+            batch = batch.min(room);
+        }
+        if batch > 1 { (batch >> order.raw()).max(2) } else { batch }
+    }
+
+    /// Notes that a block of `order` was put on a list; returns how many pages to give back to the zone.
+    #[inline]
+    pub fn note_free(&mut self, order: Order, pressure: ZonePressure) -> u32 {
+        self.alloc_factor >>= 1;
+        let nr_pages = order.nr_pages() as u32;
+        self.count += nr_pages;
+        let batch = self.limits.batch;
+        let mut free_high = false;
+        if order > Order::ZERO && order <= Order::COSTLY {
+            // High orders kept by a CPU that only frees would fragment memory for the others.
+            free_high =
+                self.free_count >= batch && self.prev_free_high_order && (!self.free_high_batch || self.count >= batch);
+            self.prev_free_high_order = true;
+        } else {
+            self.prev_free_high_order = false;
+        }
+        let longest = self.scaled_batch();
+        if self.free_count < longest {
+            self.free_count = (self.free_count + nr_pages).min(longest);
+        }
+        let high = self.high_for_free(free_high, pressure);
+        if self.count >= high { self.drain_pages(high, free_high) } else { 0 }
+    }
+
+    /// Returns the mark at which pages go back, adjusting `high` (Linux: nr_pcp_high).
+    #[inline]
+    fn high_for_free(&mut self, free_high: bool, pressure: ZonePressure) -> u32 {
+        let high = self.clamp_high();
+        if high == 0 {
+            return 0;
+        }
+        let PcpLimits { high_min, high_max, batch } = self.limits;
+        if free_high {
+            self.high = high.saturating_sub(self.scaled_batch()).max(high_min);
+            return 0;
+        }
+        let freed = self.free_count.max(batch);
+        match pressure {
+            ZonePressure::ReclaimActive => {
+                self.high = high.saturating_sub(freed).max(high_min);
+                (batch << 2).min(self.high)
+            }
+            _ if !self.is_auto_tuned() => high,
+            ZonePressure::BelowHigh => {
+                self.high = high.saturating_sub(freed).max(high_min);
+                self.count.max(high_min)
+            }
+            ZonePressure::None => {
+                if self.count >= high {
+                    let needed = self.free_count + batch;
+                    if self.high < needed {
+                        self.high = needed.clamp(high_min, high_max);
+                    }
+                }
+                high
+            }
+        }
+    }
+
+    /// Returns how many pages go back at once: as many as were freed in a row, leaving a batch (Linux: nr_pcp_free).
+    const fn drain_pages(&self, high: u32, free_high: bool) -> u32 {
+        let batch = self.limits.batch;
+        if free_high {
+            let scaled = self.scaled_batch();
+            return if self.count < scaled { self.count } else { scaled };
+        }
+        if high < batch {
+            return 1;
+        }
+        let most = high - batch;
+        let pages = if self.free_count < batch { batch } else { self.free_count };
+        if pages < most || most < batch { pages } else { most }
+    }
+
+    /// Lowers `high` at a vmstat interval; returns the pages above it, which go back (Linux: decay_pcp_high).
+    pub fn decay(&mut self) -> u32 {
+        if self.high > self.limits.high_min {
+            let by_count = self.count.saturating_sub(self.scaled_batch());
+            let by_time = self.high - (self.high >> 3);
+            self.high = by_count.max(by_time).max(self.limits.high_min);
+        }
+        self.count.saturating_sub(self.high)
+    }
+}
+
+#[cfg(test)]
+#[path = "pcp_rules_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+//! The vm.* settings that the page allocator obeys, under their sysctl names.
+
+use units::ZoneType;
+
+/// Values of the sysctls, with Linux's defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunables {
+    /// vm.min_free_kbytes; `None` computes it from the memory size.
+    pub min_free_kbytes: Option<u64>,
+    /// vm.watermark_scale_factor, in 1/10,000 of a zone's pages, 1 to 3000.
+    pub watermark_scale_factor: u64,
+    /// vm.watermark_boost_factor, in 1/10,000 of the high watermark; 0 switches boosting off.
+    pub watermark_boost_factor: u64,
+    /// vm.lowmem_reserve_ratio by zone: 1/ratio of the higher zones' pages is kept; 0 keeps none.
+    pub lowmem_reserve_ratio: [u64; ZoneType::COUNT],
+    /// vm.percpu_pagelist_high_fraction; 0 lets the limits follow the watermarks and the load.
+    pub percpu_pagelist_high_fraction: u64,
+    /// log2 of how far a pcp batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
+    pub pcp_batch_scale_max: u32,
+}
+
+impl Default for Tunables {
+    fn default() -> Self {
+        Self {
+            min_free_kbytes: None,
+            watermark_scale_factor: 10,
+            watermark_boost_factor: 15_000,
+            lowmem_reserve_ratio: [256, 256, 32, 0, 0, 0],
+            percpu_pagelist_high_fraction: 0,
+            pcp_batch_scale_max: 5,
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! A zone: frames of one kind on one node, with its watermarks, counters and free lists.
+//!
+//! Locking: `lists` is the zone lock. Counters named `free_*`, `reserved_highatomic` and `non_empty` change only under it, so they
+//! need no atomic read-modify-write; anyone reads them without it, as estimates. Watermarks change only in setup and boosting.
+//! Linux 6.12: `struct zone`.
+
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use frame_table::{FrameList, FramePlace};
+use sync::{SpinLock, rank};
+use units::{MigrateType, NodeId, Order, PfnRange, ZoneType};
+
+/// Free lists of a zone by order and migratetype, behind the zone lock.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct FreeLists {
+    pub(crate) areas: [[FrameList; MigrateType::COUNT]; Order::COUNT],
+    /// Pages handed out and taken back without a per-CPU list.
+    pub(crate) direct: ZoneEvents,
+}
+
+/// Event counts of one zone, kept per CPU and once for the paths without a per-CPU list. Units: pages for the first two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ZoneEvents {
+    /// Pages allocated (Linux: pgalloc_ZONE).
+    pub allocated: u64,
+    /// Pages freed (Linux: pgfree).
+    pub freed: u64,
+    /// Allocations that got the zone's node because they wanted it.
+    pub numa_hit: u64,
+    /// Allocations that got this node but wanted another.
+    pub numa_miss: u64,
+    /// Allocations that wanted this node but got another.
+    pub numa_foreign: u64,
+    /// Allocations from a CPU of this node.
+    pub numa_local: u64,
+    /// Allocations from a CPU of another node.
+    pub numa_other: u64,
+}
+
+impl ZoneEvents {
+    /// Adds the counts of `other`.
+    pub const fn add(&mut self, other: &Self) {
+        self.allocated += other.allocated;
+        self.freed += other.freed;
+        self.numa_hit += other.numa_hit;
+        self.numa_miss += other.numa_miss;
+        self.numa_foreign += other.numa_foreign;
+        self.numa_local += other.numa_local;
+        self.numa_other += other.numa_other;
+    }
+}
+
+/// Which watermark an allocation must keep.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Watermark {
+    /// Below this only reserves are left.
+    Min = 0,
+    /// Below this kswapd starts.
+    Low = 1,
+    /// At this kswapd stops.
+    High = 2,
+    /// At this memory tiering promotes.
+    Promo = 3,
+}
+
+/// Values of the watermarks and the reserve that the zone keeps from allocations that could go higher. Pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ZoneSettings {
+    /// min, low, high, promo, without boost.
+    pub watermarks: [u64; 4],
+    /// By highest zone that the allocation accepts (Linux: lowmem_reserve, "protection").
+    pub lowmem_reserve: [u64; ZoneType::COUNT],
+    /// Fewest and most pages that a CPU's lists may hold, and the pages moved at a time.
+    pub pcp: PcpLimits,
+}
+
+/// Limits of one zone's per-CPU lists. Pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PcpLimits {
+    /// Low end of the automatic high mark.
+    pub high_min: u32,
+    /// High end of the automatic high mark.
+    pub high_max: u32,
+    /// Pages moved between list and zone at a time.
+    pub batch: u32,
+}
+
+impl PcpLimits {
+    /// What Linux's boot page sets have: one page at a time, nothing kept.
+    pub const BOOT: Self = Self { high_min: 0, high_max: 0, batch: 1 };
+}
+
+impl Default for PcpLimits {
+    fn default() -> Self {
+        Self::BOOT
+    }
+}
+
+/// A zone.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Zone {
+    place: FramePlace,
+    span: PfnRange,
+    present: u64,
+    managed: AtomicU64,
+    watermarks: [AtomicU64; 4],
+    boost: AtomicU64,
+    lowmem_reserve: [AtomicU64; ZoneType::COUNT],
+    pub(crate) pcp_limits: [AtomicU32; 3],
+    pub(crate) first_pcp: usize,
+    /// Set when free memory fell below the high mark; the free path then shrinks the per-CPU lists (Linux: ZONE_BELOW_HIGH).
+    pub(crate) below_high: AtomicBool,
+    /// Set when kswapd should be woken for a boosted watermark (Linux: ZONE_BOOSTED_WATERMARK).
+    pub(crate) boosted: AtomicBool,
+    /// Set while reclaim works on the zone (Linux: ZONE_RECLAIM_ACTIVE).
+    pub(crate) reclaim_active: AtomicBool,
+    free_pages: AtomicI64,
+    free_cma: AtomicI64,
+    free_highatomic: AtomicI64,
+    pub(crate) reserved_highatomic: AtomicU64,
+    /// Bit per order with a non-empty list, by migratetype.
+    non_empty: [AtomicU16; MigrateType::COUNT],
+    pub(crate) lists: SpinLock<{ rank::ZONE }, FreeLists>,
+}
+
+impl Zone {
+    /// Makes an empty zone; `first_pcp` is where its per-CPU sets start in the allocator's table.
+    pub fn new(node: NodeId, kind: ZoneType, span: PfnRange, present: u64, first_pcp: usize) -> Self {
+        Self {
+            place: FramePlace::new(node, kind),
+            span,
+            present,
+            managed: AtomicU64::new(0),
+            watermarks: [const { AtomicU64::new(0) }; 4],
+            boost: AtomicU64::new(0),
+            lowmem_reserve: [const { AtomicU64::new(0) }; ZoneType::COUNT],
+            pcp_limits: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(1)],
+            first_pcp,
+            below_high: AtomicBool::new(false),
+            boosted: AtomicBool::new(false),
+            reclaim_active: AtomicBool::new(false),
+            free_pages: AtomicI64::new(0),
+            free_cma: AtomicI64::new(0),
+            free_highatomic: AtomicI64::new(0),
+            reserved_highatomic: AtomicU64::new(0),
+            non_empty: [const { AtomicU16::new(0) }; MigrateType::COUNT],
+            lists: SpinLock::new(FreeLists {
+                areas: [[FrameList::new(); MigrateType::COUNT]; Order::COUNT],
+                direct: ZoneEvents::default(),
+            }),
+        }
+    }
+
+    /// Returns node and kind as frames carry them.
+    #[inline]
+    pub const fn place(&self) -> FramePlace {
+        self.place
+    }
+
+    /// Returns the node.
+    pub fn node(&self) -> NodeId {
+        self.place.node()
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> ZoneType {
+        self.place.zone()
+    }
+
+    /// Returns the frames from the first to the last, holes included (Linux: zone_start_pfn, spanned_pages).
+    pub const fn span(&self) -> PfnRange {
+        self.span
+    }
+
+    /// Returns the pages that exist (Linux: present_pages).
+    pub const fn present(&self) -> u64 {
+        self.present
+    }
+
+    /// Returns the pages that the allocator was given (Linux: managed_pages).
+    pub fn managed(&self) -> u64 {
+        // Relaxed: a count.
+        self.managed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_managed(&self, nr_pages: u64) {
+        // Relaxed: a count; several CPUs may grow a zone at once.
+        self.managed.fetch_add(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Returns the free pages that allocations can get (Linux: NR_FREE_PAGES; isolated pages are not counted).
+    #[inline]
+    pub fn free_pages(&self) -> u64 {
+        // Relaxed: an estimate outside the zone lock.
+        self.free_pages.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Returns the free pages in CMA pageblocks (Linux: NR_FREE_CMA_PAGES).
+    #[inline]
+    pub fn free_cma(&self) -> u64 {
+        // Relaxed: an estimate outside the zone lock.
+        self.free_cma.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Returns the free pages in HighAtomic pageblocks (Linux: nr_free_highatomic).
+    #[inline]
+    pub fn free_highatomic(&self) -> u64 {
+        // Relaxed: an estimate outside the zone lock.
+        self.free_highatomic.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Returns the pages of pageblocks reserved for atomic allocations (Linux: nr_reserved_highatomic).
+    pub fn reserved_highatomic(&self) -> u64 {
+        // Relaxed: an estimate outside the zone lock.
+        self.reserved_highatomic.load(Ordering::Relaxed)
+    }
+
+    /// Counts `delta` free pages of a type. The caller holds the zone lock, which makes load and store one step.
+    #[inline]
+    pub(crate) fn account_free(&self, migratetype: MigrateType, delta: i64) {
+        let add = |counter: &AtomicI64| {
+            counter.store(counter.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
+        };
+        match migratetype {
+            MigrateType::Isolate => return,
+            MigrateType::Cma => add(&self.free_cma),
+            MigrateType::HighAtomic => add(&self.free_highatomic),
+            MigrateType::Unmovable | MigrateType::Movable | MigrateType::Reclaimable => {}
+        }
+        add(&self.free_pages);
+    }
+
+    /// Returns the orders that have a free block of this type, as bits.
+    #[inline]
+    pub(crate) fn orders_with(&self, migratetype: MigrateType) -> u16 {
+        // Relaxed: exact under the zone lock, an estimate without it.
+        self.non_empty[migratetype.index()].load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a list holds blocks. The caller holds the zone lock.
+    #[inline]
+    pub(crate) fn note_list(&self, order: Order, migratetype: MigrateType, holds_blocks: bool) {
+        let bits = &self.non_empty[migratetype.index()];
+        let (old, bit) = (bits.load(Ordering::Relaxed), 1 << order.raw());
+        let value = if holds_blocks { old | bit } else { old & !bit };
+        if value != old {
+            bits.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns a watermark, boost included (Linux: wmark_pages).
+    #[inline]
+    pub fn watermark(&self, mark: Watermark) -> u64 {
+        // Relaxed: tuned rarely; an old value is as good as a new one.
+        self.watermarks[mark as usize].load(Ordering::Relaxed) + self.boost.load(Ordering::Relaxed)
+    }
+
+    /// Returns a watermark without its boost.
+    pub fn plain_watermark(&self, mark: Watermark) -> u64 {
+        // Relaxed: see `watermark`.
+        self.watermarks[mark as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns the boost of the watermarks after fallbacks. Pages.
+    pub fn boost(&self) -> u64 {
+        // Relaxed: see `watermark`.
+        self.boost.load(Ordering::Relaxed)
+    }
+
+    /// Sets the boost; reclaim lowers it, a fallback under the zone lock raises it.
+    pub fn set_boost(&self, nr_pages: u64) {
+        // Relaxed: see `watermark`.
+        self.boost.store(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Returns the pages kept from allocations that accept zones up to `highest`.
+    #[inline]
+    pub fn lowmem_reserve(&self, highest: ZoneType) -> u64 {
+        // Relaxed: see `watermark`.
+        self.lowmem_reserve[highest.index()].load(Ordering::Relaxed)
+    }
+
+    /// Returns the limits of the zone's per-CPU lists.
+    pub fn pcp_limits(&self) -> PcpLimits {
+        // Relaxed: see `watermark`.
+        let [high_min, high_max, batch] = [0, 1, 2].map(|index: usize| self.pcp_limits[index].load(Ordering::Relaxed));
+        PcpLimits { high_min, high_max, batch }
+    }
+
+    pub(crate) fn set_limits(&self, limits: &ZoneSettings) {
+        // Relaxed: see `watermark`.
+        for (mark, value) in self.watermarks.iter().zip(limits.watermarks) {
+            mark.store(value, Ordering::Relaxed);
+        }
+        for (reserve, value) in self.lowmem_reserve.iter().zip(limits.lowmem_reserve) {
+            reserve.store(value, Ordering::Relaxed);
+        }
+        let pcp = [limits.pcp.high_min, limits.pcp.high_max, limits.pcp.batch];
+        for (limit, value) in self.pcp_limits.iter().zip(pcp) {
+            limit.store(value, Ordering::Relaxed);
+        }
+    }
+}
