@@ -8,7 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use sync::{Cpu, IrqControl};
-use units::CpuId;
+use units::{CpuId, VirtAddr};
 
 use crate::exit::die;
 use crate::fence::FenceRequests;
@@ -44,6 +44,11 @@ struct Stack(UnsafeCell<[u8; INTERRUPT_STACK_SIZE]>);
 impl Stack {
     const fn new() -> Self {
         Self(UnsafeCell::new([0; INTERRUPT_STACK_SIZE]))
+    }
+
+    /// Returns the lowest page, which is left unmapped.
+    fn guard(&self) -> VirtAddr {
+        VirtAddr::new(self.0.get().addr() as u64)
     }
 
     fn top(&self) -> u64 {
@@ -172,6 +177,11 @@ impl CpuArea {
         // SAFETY: compiled code does not use gs.
         unsafe { write_msr(MSR_GS_BASE, (&raw const *self).addr() as u64) };
     }
+}
+
+/// Iterates over the pages below the interrupt stacks; touching one means that a stack is used up.
+pub(crate) fn stack_guards() -> impl Iterator<Item = VirtAddr> {
+    STACKS.iter().flatten().map(Stack::guard)
 }
 
 /// Iterates over the areas of the CPUs that run, in the order of their numbers.

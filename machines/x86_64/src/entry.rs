@@ -7,7 +7,7 @@
 
 use core::arch::global_asm;
 
-/// Bytes of the stack that the boot CPU runs on.
+/// Bytes of the stack that the boot CPU runs on, with the guard page at its low end.
 const BOOT_STACK_SIZE: usize = 256 << 10;
 
 global_asm!(
@@ -104,6 +104,8 @@ global_asm!(
     ".popsection",
     ".pushsection .bss.boot_stack, \"aw\", @nobits",
     ".balign 4096",
+    ".globl boot_stack",
+    "boot_stack:",
     ".skip {stack_size}",
     "boot_stack_top:",
     ".popsection",

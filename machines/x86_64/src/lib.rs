@@ -11,6 +11,7 @@
 mod apic;
 mod console;
 mod cpu_area;
+mod deaths;
 mod early_memory;
 mod error;
 mod exit;

@@ -4,7 +4,7 @@
 
 use core::arch::asm;
 
-use units::PhysAddr;
+use units::{PhysAddr, VirtAddr};
 use x86_64_machine::Image;
 
 unsafe extern "C" {
@@ -14,6 +14,8 @@ unsafe extern "C" {
     static rodata_end: u8;
     static image_end: u8;
     static boot_pml4: u8;
+    // At its virtual address.
+    static boot_stack: u8;
 }
 
 /// Returns the physical layout of the image.
@@ -25,6 +27,7 @@ pub(crate) fn image() -> Image {
         rodata_end: phys(&raw const rodata_end),
         end: phys(&raw const image_end),
         boot_page_table: phys(&raw const boot_pml4),
+        boot_stack: VirtAddr::new((&raw const boot_stack).addr() as u64),
     }
 }
 

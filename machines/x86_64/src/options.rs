@@ -1,11 +1,13 @@
 //! Options of the command line that are this machine's own: what to do after the boot, and what the boot is expected to find.
 //!
-//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory
+//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory
 //! manager's (`BootOptions`) or unknown.
 
 use core::fmt;
 
 use boot_memory::firmware::{OptionToken, option_tokens};
+
+use crate::deaths::Death;
 
 /// A measurement to make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct MachineOptions {
     pub(crate) stress: Option<u64>,
     /// What to measure.
     pub(crate) bench: Option<Bench>,
+    /// How to end the machine before anything else is done.
+    pub(crate) die: Option<Death>,
     /// CPUs that have to come up.
     pub(crate) expect_cpus: Option<u64>,
     /// Nodes that the firmware has to report.
@@ -61,8 +65,9 @@ impl MachineOptions {
             "mmkit.expect_cpus" => self.expect_cpus = Some(number()?),
             "mmkit.expect_nodes" => self.expect_nodes = Some(number()?),
             "mmkit.bench" if token.value == Some("pair") => self.bench = Some(Bench::Pair),
+            "mmkit.die" => self.die = Some(token.value.and_then(Death::named).ok_or("null, stack, text or panic")?),
             "mmkit.bench" => return Err("pair"),
-            _ => return Err("mmkit.stress, mmkit.bench, mmkit.expect_cpus or mmkit.expect_nodes"),
+            _ => return Err("mmkit.stress, mmkit.bench, mmkit.die, mmkit.expect_cpus or mmkit.expect_nodes"),
         }
         Ok(())
     }

@@ -91,25 +91,44 @@ unsafe impl TableMemory for TablePool {
 pub(crate) type KernelTables = PageTable<TablePool>;
 
 /// Builds tables that map the image by its parts, the interrupt controller, and all of `memory` into the direct map.
-pub(crate) fn build(
+///
+/// `guards` are pages of the image's data that its mapping leaves out, in any order.
+pub(crate) fn build<G: Iterator<Item = VirtAddr>>(
     pool: TablePool,
     image: &Image,
     memory: impl Iterator<Item = PhysRange>,
+    guards: impl Fn() -> G,
 ) -> Result<KernelTables, MapError> {
     let mut tables = PageTable::new(pool)?;
-    let parts = [
-        (image.start, image.text_end, Access::Code),
-        (image.text_end, image.rodata_end, Access::ReadOnly),
-        (image.rodata_end, image.end, Access::Data),
-    ];
-    for (start, end, access) in parts {
-        tables.map(IMAGE_BASE.saturating_add(start.raw()), PhysRange::new(start, end), access)?;
+    map_image(&mut tables, PhysRange::new(image.start, image.text_end), Access::Code)?;
+    map_image(&mut tables, PhysRange::new(image.text_end, image.rodata_end), Access::ReadOnly)?;
+    for part in between(PhysRange::new(image.rodata_end, image.end), guards) {
+        map_image(&mut tables, part, Access::Data)?;
     }
     tables.map(APIC_PAGE, PhysRange::with_len(apic::PHYS_BASE, TABLE_SIZE), Access::Device)?;
     for range in memory {
         tables.map(direct(range.start), range, Access::Data)?;
     }
     Ok(tables)
+}
+
+fn map_image(tables: &mut KernelTables, part: PhysRange, access: Access) -> Result<(), MapError> {
+    tables.map(IMAGE_BASE.saturating_add(part.start.raw()), part, access)
+}
+
+/// Iterates over the parts of `data` between guard pages.
+fn between<G: Iterator<Item = VirtAddr>>(data: PhysRange, guards: impl Fn() -> G) -> impl Iterator<Item = PhysRange> {
+    let mut start = data.start;
+    core::iter::from_fn(move || {
+        if start >= data.end {
+            return None;
+        }
+        let guard = guards().map(|guard| PhysAddr::new(guard.since(IMAGE_BASE))).filter(|&guard| guard >= start).min();
+        let end = guard.unwrap_or(data.end).min(data.end);
+        let part = PhysRange::new(start, end);
+        start = end.saturating_add(TABLE_SIZE);
+        Some(part)
+    })
 }
 
 /// Top table of the kernel's page tables, for CPUs that start; 0 before [`activate`].
@@ -147,5 +166,13 @@ mod tests {
         assert_eq!(tables(1 << 30), 2 + 10 + FIXED_TABLES);
         // 8 GiB: 9 for the direct map, 64 tables of 512 small pages for 128 MiB of descriptors.
         assert_eq!(tables(8 << 30), 9 + 66 + FIXED_TABLES);
+    }
+
+    #[test]
+    fn guard_pages_are_left_out_of_the_data() {
+        let range = |start, end| PhysRange::new(PhysAddr::new(start), PhysAddr::new(end));
+        let guards = || [0x9000, 0x4000, 0x5000].into_iter().map(|offset| IMAGE_BASE.saturating_add(offset));
+        let parts = between(range(0x1000, 0xa000), guards);
+        assert!(parts.eq([range(0x1000, 0x4000), range(0x5000, 0x5000), range(0x6000, 0x9000)]));
     }
 }

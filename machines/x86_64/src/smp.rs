@@ -7,7 +7,7 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use units::{CpuId, PhysAddr};
+use units::{CpuId, PhysAddr, VirtAddr};
 
 use crate::apic::{self, Message};
 use crate::cpu_area::{self, CpuArea, MAX_CPUS, this_area};
@@ -34,6 +34,11 @@ struct Stack(UnsafeCell<[u8; STACK_SIZE]>);
 unsafe impl Sync for Stack {}
 
 static STACKS: [Stack; MAX_CPUS - 1] = [const { Stack(UnsafeCell::new([0; STACK_SIZE])) }; MAX_CPUS - 1];
+
+/// Iterates over the lowest pages of the stacks, which are left unmapped.
+pub(crate) fn stack_guards() -> impl Iterator<Item = VirtAddr> {
+    STACKS.iter().map(|stack| VirtAddr::new(stack.0.get().addr() as u64))
+}
 
 /// Job that waiting CPUs run, a [`Job`]; meaningful once `JOB_NUMBER` is not 0.
 static JOB: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());

@@ -1,7 +1,7 @@
 //! The order of the boot, from the entry code to the end of the run.
 
 use boot_memory::firmware::RangeKind;
-use units::{CpuId, PhysAddr, PhysRange};
+use units::{CpuId, PhysAddr, PhysRange, VirtAddr};
 
 use crate::console::print_line;
 use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
@@ -31,6 +31,8 @@ pub struct Image {
     pub end: PhysAddr,
     /// Top table of the boot page tables.
     pub boot_page_table: PhysAddr,
+    /// Low end of the stack that the boot CPU runs on.
+    pub boot_stack: VirtAddr,
 }
 
 /// What the entry code hands over.
@@ -94,7 +96,8 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     let ram = RamRanges::collect(firmware.map.of_kind(RangeKind::Usable).map(|entry| entry.range), PAGE_SHIFT)?;
     // SAFETY: memblock gave the range to nobody else; it lies below what the boot page tables map.
     let pool = unsafe { TablePool::new(early.tables) };
-    let tables = paging::build(pool, image, ram.iter())?;
+    let guards = || [image.boot_stack].into_iter().chain(cpu_area::stack_guards()).chain(smp::stack_guards());
+    let tables = paging::build(pool, image, ram.iter(), guards)?;
     // SAFETY: the tables map the image and all of RAM as the boot tables do; nothing else is in use.
     unsafe { paging::activate(&tables) };
     // SAFETY: the new tables map the page there, uncached.
@@ -110,6 +113,9 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     // SAFETY: memblock gave the page to nobody else; the boot page tables map it at its own address.
     unsafe { start_other_cpus(start_page, &firmware) };
     let _ = (options, machine);
+    if let Some(death) = own.die {
+        death.die();
+    }
     let nodes = firmware.numa.nodes().len().max(1);
     Ok(self_test::run(&own, u64::from(nodes)))
 }
