@@ -8,8 +8,7 @@ use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, MemblockError
 use units::{PhysAddr, PhysRange};
 
 use crate::console::ConsoleLog;
-use crate::page_table::TABLE_SIZE;
-use crate::paging::{self, BOOT_MAPPED};
+use crate::paging::{self, BOOT_MAPPED, TABLE_SIZE};
 
 /// First page that a CPU may be started at; the one at 0 marks null.
 const FIRST_START_PAGE: PhysAddr = PhysAddr::new(0x1000);

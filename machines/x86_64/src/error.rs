@@ -2,10 +2,10 @@
 
 use core::fmt;
 
+use boot_memory::early_page_tables::MapError;
 use boot_memory::firmware::{FirmwareError, MapFull};
 use boot_memory::memblock::MemblockError;
 
-use crate::page_table::MapError;
 use crate::pit::NoTimer;
 use crate::ram::BadRanges;
 
@@ -35,7 +35,7 @@ impl fmt::Display for BootError {
             Self::MapFull(error) => error.fmt(f),
             Self::BadOption => f.write_str("bad option on the command line"),
             Self::Memory(error) => write!(f, "memory for the machine itself: {error}"),
-            Self::Paging(error) => write!(f, "page tables: {error:?}"),
+            Self::Paging(error) => write!(f, "page tables: {error}"),
             Self::Ranges(BadRanges) => f.write_str("memory map: too many ranges"),
             Self::Timer(NoTimer) => f.write_str("interval timer: it does not count"),
         }

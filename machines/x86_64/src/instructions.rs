@@ -104,3 +104,9 @@ pub(crate) unsafe fn load_page_table(root: PhysAddr) {
     // SAFETY: the caller's contract.
     unsafe { asm!("mov cr3, {}", in(reg) root.raw(), options(nostack, preserves_flags)) };
 }
+
+/// Returns true if the processor has pages of 1 GiB.
+pub(crate) fn has_gigabyte_pages() -> bool {
+    let highest = core::arch::x86_64::__cpuid(0x8000_0000).eax;
+    highest >= 0x8000_0001 && core::arch::x86_64::__cpuid(0x8000_0001).edx & 1 << 26 != 0
+}

@@ -23,7 +23,6 @@ mod instructions;
 mod machine;
 mod memory_map;
 mod options;
-mod page_table;
 mod paging;
 mod pit;
 mod ram;

@@ -6,14 +6,13 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use platform::{PhysMemory, Platform};
+use platform::{Attributes, PhysMemory, Platform};
 use sync::{SpinLock, rank};
 use units::{Pfn, PhysRange};
 
 use crate::cpu_area::this_cpu;
 use crate::fence;
-use crate::page_table::{Access, TABLE_SIZE};
-use crate::paging::{self, KernelTables};
+use crate::paging::{self, KernelTables, TABLE_SIZE};
 use crate::ram::RamRanges;
 
 /// The machine.
@@ -47,7 +46,7 @@ impl Machine {
         // SAFETY: the direct map shows the whole range, and the caller took it from memblock for this.
         unsafe { start.write_bytes(0, bytes) };
         let virt = paging::VMEMMAP.saturating_add(offset);
-        self.tables.lock(this_cpu()).map(virt, backing, Access::Data).ok()
+        self.tables.lock(this_cpu()).map(virt, backing, Attributes::KERNEL_DATA).ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Options of the command line that are this machine's own: what to do after the boot, and what the boot is expected to find.
 //!
-//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory
-//! manager's (`BootOptions`) or unknown.
+//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`, `mmkit.dump_page_tables`, `mmkit.expect_cpus=N`,
+//! `mmkit.expect_nodes=N`. All others are the memory manager's (`BootOptions`) or unknown.
 
 use core::fmt;
 
@@ -25,6 +25,8 @@ pub(crate) struct MachineOptions {
     pub(crate) bench: Option<Bench>,
     /// How to end the machine before anything else is done.
     pub(crate) die: Option<Death>,
+    /// Whether to print the page tables.
+    pub(crate) dump_page_tables: bool,
     /// CPUs that have to come up.
     pub(crate) expect_cpus: Option<u64>,
     /// Nodes that the firmware has to report.
@@ -66,8 +68,13 @@ impl MachineOptions {
             "mmkit.expect_nodes" => self.expect_nodes = Some(number()?),
             "mmkit.bench" if token.value == Some("pair") => self.bench = Some(Bench::Pair),
             "mmkit.die" => self.die = Some(token.value.and_then(Death::named).ok_or("null, stack, text or panic")?),
+            "mmkit.dump_page_tables" if token.value.is_none() => self.dump_page_tables = true,
             "mmkit.bench" => return Err("pair"),
-            _ => return Err("mmkit.stress, mmkit.bench, mmkit.die, mmkit.expect_cpus or mmkit.expect_nodes"),
+            _ => {
+                return Err(
+                    "mmkit.stress, mmkit.bench, mmkit.die, mmkit.dump_page_tables, mmkit.expect_cpus or mmkit.expect_nodes",
+                );
+            }
         }
         Ok(())
     }

@@ -3,18 +3,25 @@
 //! Built once on the boot CPU while it still runs on the boot page tables. Until [`activate`] only the low 4 GiB
 //! are seen, through the same direct map address. Linux 6.12: Documentation/arch/x86/x86_64/mm.rst.
 
+use core::fmt;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use boot_memory::early_page_tables::{DirectMap, EarlyTableMemory, MapError, PageTables};
+use platform::{Attributes, Level, MemoryType, PageTableFormat, X86_64};
 use units::{PhysAddr, PhysRange, VirtAddr};
 
 use crate::apic;
-use crate::instructions::load_page_table;
-use crate::page_table::{Access, LARGE_PAGE, MapError, PageTable, TABLE_SIZE, TableMemory};
+use crate::instructions::{has_gigabyte_pages, load_page_table};
 use crate::start::Image;
 
-/// Where physical address 0 is seen.
-const DIRECT_MAP: VirtAddr = VirtAddr::new(0xffff_8880_0000_0000);
+/// The format of the page tables.
+type Format = X86_64<4>;
+
+/// Bytes of a table, and of the smallest page.
+pub(crate) const TABLE_SIZE: u64 = 1 << Format::PAGE_SHIFT;
+/// Bytes that a table of the lowest level maps.
+const LARGE_PAGE: u64 = 2 << 20;
 /// Where the frame descriptors are.
 pub(crate) const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0000);
 /// Bytes set aside for the frame descriptors.
@@ -32,7 +39,7 @@ const MEMMAP_SHARE: u64 = 64;
 
 /// Returns where the direct map shows `phys`; whether it is mapped is the caller's to know.
 pub(crate) fn direct(phys: PhysAddr) -> VirtAddr {
-    DIRECT_MAP.saturating_add(phys.raw())
+    Format::DIRECT_MAP_BASE.saturating_add(phys.raw())
 }
 
 /// Returns a pointer to where the direct map shows `phys`.
@@ -50,11 +57,12 @@ pub(crate) fn table_room(end: PhysAddr) -> u64 {
     (gigabytes + gigabytes / 512 + memmap_tables + memmap_tables / 512 + FIXED_TABLES) * TABLE_SIZE
 }
 
-/// Table pages taken from the low end of a range.
+/// Memory for table pages, handed out from its low end.
 ///
 /// # Invariants
-/// `free` is mapped by the direct map, belongs to this value alone, and starts on a page boundary.
+/// `room` is mapped by the direct map, whole pages, and belongs to this value alone. `free` is its unused upper part.
 pub(crate) struct TablePool {
+    room: PhysRange,
     free: PhysRange,
 }
 
@@ -65,13 +73,19 @@ impl TablePool {
     /// `room` is whole pages of memory below [`BOOT_MAPPED`] that nobody else uses from here on.
     pub(crate) unsafe fn new(room: PhysRange) -> Self {
         // INVARIANT: the caller's contract; both direct maps show what lies below BOOT_MAPPED.
-        Self { free: room }
+        Self { room, free: room }
+    }
+
+    /// Returns where entry `index` of a table of the pool is.
+    fn entry(&self, table: PhysAddr, index: usize) -> Option<NonNull<u64>> {
+        let at = table.checked_add(index as u64 * 8)?;
+        let inside = self.room.contains(at) && at.raw().is_multiple_of(8);
+        inside.then(|| direct_pointer(at).cast())
     }
 }
 
-// SAFETY: by the type invariant a page taken from `free` is mapped and nobody else's; `allocate` takes each page once.
-unsafe impl TableMemory for TablePool {
-    fn allocate(&mut self) -> Option<PhysAddr> {
+impl EarlyTableMemory for TablePool {
+    fn alloc_table(&mut self) -> Option<PhysAddr> {
         if self.free.len() < TABLE_SIZE {
             return None;
         }
@@ -82,13 +96,36 @@ unsafe impl TableMemory for TablePool {
         Some(page)
     }
 
-    fn table(&self, page: PhysAddr) -> NonNull<u64> {
-        direct_pointer(page).cast()
+    fn read_entry(&self, table: PhysAddr, index: usize) -> u64 {
+        // SAFETY: by the type invariant an entry inside the room is mapped and ours; the processor may set bits of it.
+        self.entry(table, index).map_or(0, |entry| unsafe { entry.read_volatile() })
+    }
+
+    fn write_entry(&mut self, table: PhysAddr, index: usize, value: u64) {
+        if let Some(entry) = self.entry(table, index) {
+            // SAFETY: by the type invariant an entry inside the room is mapped and ours.
+            unsafe { entry.write_volatile(value) };
+        }
     }
 }
 
-/// The kernel's page tables.
-pub(crate) type KernelTables = PageTable<TablePool>;
+/// The kernel's page tables with the memory that they grow in.
+pub(crate) struct KernelTables {
+    tables: PageTables<Format>,
+    pool: TablePool,
+}
+
+impl KernelTables {
+    /// Maps `range` at `virt` with pages of 2 MiB where they fit.
+    pub(crate) fn map(&mut self, virt: VirtAddr, range: PhysRange, attributes: Attributes) -> Result<(), MapError> {
+        self.tables.map(&mut self.pool, virt, range, attributes, Level::PMD)
+    }
+
+    /// Prints every run of equal mappings.
+    pub(crate) fn dump(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.tables.dump(&self.pool, out)
+    }
+}
 
 /// Builds tables that map the image by its parts, the interrupt controller, and all of `memory` into the direct map.
 ///
@@ -99,21 +136,24 @@ pub(crate) fn build<G: Iterator<Item = VirtAddr>>(
     memory: impl Iterator<Item = PhysRange>,
     guards: impl Fn() -> G,
 ) -> Result<KernelTables, MapError> {
-    let mut tables = PageTable::new(pool)?;
-    map_image(&mut tables, PhysRange::new(image.start, image.text_end), Access::Code)?;
-    map_image(&mut tables, PhysRange::new(image.text_end, image.rodata_end), Access::ReadOnly)?;
+    let mut pool = pool;
+    let tables = PageTables::alloc(&mut pool)?;
+    let mut tables = KernelTables { tables, pool };
+    map_image(&mut tables, PhysRange::new(image.start, image.text_end), Attributes::KERNEL_CODE)?;
+    map_image(&mut tables, PhysRange::new(image.text_end, image.rodata_end), Attributes::KERNEL_READ_ONLY)?;
     for part in between(PhysRange::new(image.rodata_end, image.end), guards) {
-        map_image(&mut tables, part, Access::Data)?;
+        map_image(&mut tables, part, Attributes::KERNEL_DATA)?;
     }
-    tables.map(APIC_PAGE, PhysRange::with_len(apic::PHYS_BASE, TABLE_SIZE), Access::Device)?;
-    for range in memory {
-        tables.map(direct(range.start), range, Access::Data)?;
-    }
+    let device = Attributes { memory_type: MemoryType::StrictDevice, ..Attributes::KERNEL_DATA };
+    tables.map(APIC_PAGE, PhysRange::with_len(apic::PHYS_BASE, TABLE_SIZE), device)?;
+    let direct = DirectMap::new::<Format>(PhysAddr::ZERO);
+    let largest = if has_gigabyte_pages() { Level::PUD } else { Level::PMD };
+    tables.tables.map_direct(&mut tables.pool, &direct, memory, Attributes::KERNEL_DATA, largest)?;
     Ok(tables)
 }
 
-fn map_image(tables: &mut KernelTables, part: PhysRange, access: Access) -> Result<(), MapError> {
-    tables.map(IMAGE_BASE.saturating_add(part.start.raw()), part, access)
+fn map_image(tables: &mut KernelTables, part: PhysRange, attributes: Attributes) -> Result<(), MapError> {
+    tables.map(IMAGE_BASE.saturating_add(part.start.raw()), part, attributes)
 }
 
 /// Iterates over the parts of `data` between guard pages.
@@ -140,9 +180,9 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 /// The tables map what this CPU reaches, as the current ones do, and live until the end.
 pub(crate) unsafe fn activate(tables: &KernelTables) {
     // Release: pairs with the Acquire load in `activate_again`; the entries are visible to the CPU that walks them.
-    ROOT.store(tables.root().raw(), Ordering::Release);
+    ROOT.store(tables.tables.root().raw(), Ordering::Release);
     // SAFETY: the caller's contract.
-    unsafe { load_page_table(tables.root()) };
+    unsafe { load_page_table(tables.tables.root()) };
 }
 
 /// Switches this CPU to the tables that the boot CPU activated.

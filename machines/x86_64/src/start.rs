@@ -3,7 +3,7 @@
 use boot_memory::firmware::RangeKind;
 use units::{CpuId, PhysAddr, PhysRange, VirtAddr};
 
-use crate::console::print_line;
+use crate::console::{ConsoleLog, print_line};
 use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
 use crate::error::BootError;
 use crate::exit::{self, Outcome};
@@ -98,6 +98,10 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     let pool = unsafe { TablePool::new(early.tables) };
     let guards = || [image.boot_stack].into_iter().chain(cpu_area::stack_guards()).chain(smp::stack_guards());
     let tables = paging::build(pool, image, ram.iter(), guards)?;
+    if own.dump_page_tables {
+        // The console cannot fail.
+        let _ = tables.dump(&mut ConsoleLog);
+    }
     // SAFETY: the tables map the image and all of RAM as the boot tables do; nothing else is in use.
     unsafe { paging::activate(&tables) };
     // SAFETY: the new tables map the page there, uncached.
