@@ -265,7 +265,7 @@ fn tables_of_random_words_are_walked_without_end_or_panic() {
         }
         fn read_entry(&self, table: PhysAddr, index: usize) -> u64 {
             let word = (table.raw() ^ (index as u64) << 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            if index % 64 == 0 { word | 3 } else { 0 }
+            if index.is_multiple_of(64) { word | 3 } else { 0 }
         }
         fn write_entry(&mut self, _: PhysAddr, _: usize, _: u64) {}
     }
