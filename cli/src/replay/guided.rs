@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use recordings::pages::{GuidedOutcome, GuidedReplay, Recording};
 use serde::Serialize;
-use units::Order;
 
 use super::watch::{Watch, events_per_second};
 use crate::failure::Failure;
@@ -44,7 +43,7 @@ pub(super) fn run(
     let before = recording.kinds_before()?;
     let after = recording.kinds_after()?;
     let mut reader = recording.events()?;
-    let pageblock_order = Order::new_truncate(9);
+    let pageblock_order = recording.before()?.pageblock_order;
     let mut replay = GuidedReplay::new(&before, &after, reader.header().start_mono_ns, pageblock_order);
     let watch = Watch::start("guided replay", interrupted);
     let started = Instant::now();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::input_error::{InputError, Place, quoted};
 use super::pfn_kinds::PfnKinds;
+use super::snapshot::Snapshot;
 use super::trace::TraceReader;
 
 /// Where the files of a recording are.
@@ -46,6 +47,22 @@ impl Recording {
     /// As [`TraceReader::open`].
     pub fn events(&self) -> Result<TraceReader, InputError> {
         TraceReader::open(&self.trace)
+    }
+
+    /// Reads the /proc files from before the trace.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    pub fn before(&self) -> Result<Snapshot, InputError> {
+        Snapshot::read(&self.before)
+    }
+
+    /// Reads the /proc files from after the trace.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    pub fn after(&self) -> Result<Snapshot, InputError> {
+        Snapshot::read(&self.after)
     }
 
     /// Reads the scan that was made at the start of the trace.

@@ -1,0 +1,208 @@
+//! The /proc files read just before or just after a trace, as plain numbers per zone.
+//!
+//! Text is parsed by `proc_files`; this file only picks what the replay needs and checks that the files fit together.
+
+use std::fs;
+use std::path::Path;
+
+use proc_files::pagetypeinfo::FreeCount;
+use proc_files::parse::{BuddyInfo, PageTypeInfo, ParseError, VmStat, Zone, ZoneInfo};
+use proc_files::zoneinfo::PageSet;
+use units::{CpuId, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
+
+use super::input_error::{InputError, Place};
+
+/// State of the page allocator at one moment, as far as /proc shows it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Populated zones in the order of /proc/zoneinfo.
+    pub zones: Vec<ZoneSnapshot>,
+    /// Order of a pageblock.
+    pub pageblock_order: Order,
+    /// Event counters of the whole machine (/proc/vmstat).
+    pub vmstat: VmStat,
+}
+
+/// One populated zone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneSnapshot {
+    /// Node of the zone.
+    pub node: NodeId,
+    /// Kind of the zone.
+    pub zone: ZoneType,
+    /// Frames from the zone's first to its last.
+    pub span: PfnRange,
+    /// Pages that exist.
+    pub present: u64,
+    /// Pages that the allocator was given.
+    pub managed: u64,
+    /// Free pages.
+    pub free: u64,
+    /// Watermarks min, low and high, with the boost taken off.
+    pub watermarks: [u64; 3],
+    /// Pages kept from allocations that could use a higher zone.
+    pub protection: Vec<u64>,
+    /// Free blocks by order (/proc/buddyinfo).
+    pub free_blocks: Vec<u64>,
+    /// Free blocks by migratetype and order (/proc/pagetypeinfo); a list that was too long to count has the least length.
+    pub free_by_type: [Vec<u64>; MigrateType::COUNT],
+    /// Pageblocks by migratetype.
+    pub pageblocks: [u64; MigrateType::COUNT],
+    /// Per-CPU page sets.
+    pub pagesets: Vec<PageSet>,
+}
+
+impl ZoneSnapshot {
+    /// Returns the page set of `cpu`.
+    pub fn pageset(&self, cpu: CpuId) -> Option<&PageSet> {
+        self.pagesets.iter().find(|set| set.cpu == cpu)
+    }
+}
+
+impl Snapshot {
+    /// Reads buddyinfo, pagetypeinfo, zoneinfo and vmstat in `directory`.
+    ///
+    /// # Errors
+    /// A file cannot be read, cannot be parsed, or lacks what the others have.
+    pub fn read(directory: &Path) -> Result<Self, InputError> {
+        let buddyinfo = File::read(directory, "buddyinfo")?;
+        let pagetypeinfo = File::read(directory, "pagetypeinfo")?;
+        let zoneinfo = File::read(directory, "zoneinfo")?;
+        let vmstat = File::read(directory, "vmstat")?;
+        let buddy = buddyinfo.parse(BuddyInfo::parse)?;
+        let types = pagetypeinfo.parse(PageTypeInfo::parse)?;
+        let pageblock_order = types
+            .pageblock_order()
+            .and_then(|raw| Order::try_new(raw).ok())
+            .ok_or_else(|| pagetypeinfo.lacks("the line \"Page block order: N\", N at most 13"))?;
+        let zones = zoneinfo
+            .parse(ZoneInfo::parse)?
+            .zones()
+            .filter(|zone| zone.pages("managed").is_some_and(|managed| managed > 0))
+            .map(|zone| {
+                let free_blocks = buddy
+                    .nr_free(zone.node, zone.zone)
+                    .ok_or_else(|| buddyinfo.lacks(&format!("node {}, zone {}", zone.node, zone.zone.name())))?;
+                zone_snapshot(&zoneinfo, &zone, free_blocks, &types)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if zones.is_empty() {
+            return Err(zoneinfo.lacks("a zone with managed pages"));
+        }
+        Ok(Self { zones, pageblock_order, vmstat: vmstat.parse(VmStat::parse)? })
+    }
+
+    /// Returns the index of the zone that holds `pfn`.
+    #[inline]
+    pub fn zone_of(&self, pfn: Pfn) -> Option<usize> {
+        self.zones.iter().rposition(|zone| zone.span.contains(pfn))
+    }
+
+    /// Returns the frame after the last zone.
+    pub fn end(&self) -> Pfn {
+        self.zones.iter().map(|zone| zone.span.end).max().unwrap_or_default()
+    }
+}
+
+fn zone_snapshot(
+    file: &File,
+    zone: &Zone<'_>,
+    free_blocks: &[u64],
+    types: &PageTypeInfo,
+) -> Result<ZoneSnapshot, InputError> {
+    let name = format!("node {}, zone {}", zone.node, zone.zone.name());
+    let pages = |field: &str| zone.pages(field).ok_or_else(|| file.lacks(&format!("\"{field}\" of {name}")));
+    let start = zone.start_pfn().ok_or_else(|| file.lacks(&format!("\"start_pfn\" of {name}")))?;
+    let boost = zone.pages("boost").unwrap_or(0);
+    let mut free_by_type: [Vec<u64>; MigrateType::COUNT] = Default::default();
+    let mut pageblocks = [0; MigrateType::COUNT];
+    for (migrate_type, slot) in MigrateType::ALL.into_iter().zip(&mut free_by_type) {
+        let counts = types.nr_free(zone.node, zone.zone, migrate_type).unwrap_or_default();
+        slot.extend(counts.iter().copied().map(FreeCount::at_least));
+    }
+    for (migrate_type, count) in types.nr_blocks(zone.node, zone.zone) {
+        if let Some(slot) = pageblocks.get_mut(migrate_type.index()) {
+            *slot = count;
+        }
+    }
+    Ok(ZoneSnapshot {
+        node: zone.node,
+        zone: zone.zone,
+        span: PfnRange::with_len(start, pages("spanned")?),
+        present: pages("present")?,
+        managed: pages("managed")?,
+        free: pages("free")?,
+        watermarks: [pages("min")?, pages("low")?, pages("high")?].map(|mark| mark.saturating_sub(boost)),
+        protection: zone.protection().unwrap_or_default().to_vec(),
+        free_blocks: free_blocks.to_vec(),
+        free_by_type,
+        pageblocks,
+        pagesets: zone.pagesets(),
+    })
+}
+
+/// One file of the directory, kept for its messages.
+struct File {
+    path: std::path::PathBuf,
+    text: String,
+}
+
+impl File {
+    fn read(directory: &Path, name: &str) -> Result<Self, InputError> {
+        let path = directory.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Self { path, text }),
+            Err(error) => Err(InputError::new(&path, Place::File, error.to_string(), "a readable text file")),
+        }
+    }
+
+    fn parse<T>(&self, parser: impl Fn(&str) -> Result<T, ParseError>) -> Result<T, InputError> {
+        parser(&self.text).map_err(|error| {
+            let found = if error.found.is_empty() { "the end of the line".to_owned() } else { error.found };
+            InputError::new(&self.path, Place::Line(error.line as u64), found, error.expected)
+        })
+    }
+
+    fn lacks(&self, what: &str) -> InputError {
+        InputError::new(&self.path, Place::File, "a file without it", what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(name: &str) -> Snapshot {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages").join(name);
+        Snapshot::read(&directory).unwrap()
+    }
+
+    #[test]
+    fn a_recorded_directory_gives_its_populated_zones() {
+        let snapshot = recorded("cargo.before");
+        let names: Vec<_> = snapshot.zones.iter().map(|zone| zone.zone).collect();
+        assert_eq!(names, [ZoneType::Dma, ZoneType::Dma32, ZoneType::Normal]);
+        assert_eq!((snapshot.pageblock_order.raw(), snapshot.end().raw()), (9, 0x64_0000));
+        let normal = &snapshot.zones[2];
+        assert_eq!((normal.managed, normal.free), (5_394_266, 4_108_020));
+        assert_eq!(normal.watermarks, [14769, 20163, 25557]);
+        assert_eq!(normal.pageblocks, [385, 10090, 277, 0, 0, 0]);
+        assert_eq!(normal.free_by_type[MigrateType::Movable.index()][5], 7993);
+        assert_eq!(normal.pageset(CpuId::try_new(1).unwrap()).unwrap().count, 54279);
+    }
+
+    #[test]
+    fn frames_are_found_in_their_zone() {
+        let snapshot = recorded("fork.before");
+        assert_eq!(snapshot.zone_of(Pfn::new(0xfff)), Some(0));
+        assert_eq!(snapshot.zone_of(Pfn::new(0x1000)), Some(1));
+        assert_eq!(snapshot.zone_of(Pfn::new(0x10_0000)), Some(2));
+        assert_eq!(snapshot.zone_of(Pfn::new(0x64_0000)), None);
+    }
+
+    #[test]
+    fn a_directory_without_files_is_refused_with_the_path() {
+        let error = Snapshot::read(Path::new("/nonexistent")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/buddyinfo"), "{error}");
+    }
+}
