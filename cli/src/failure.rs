@@ -1,9 +1,13 @@
 //! Why a subcommand ended without its result, and with which exit code.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use recordings::boot_log::BootLogError;
 use recordings::pages::InputError;
+
+use crate::boot::{AppendError, SettingError};
 
 /// Failure of a subcommand; one variant per exit code or kind of message.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +15,20 @@ pub(crate) enum Failure {
     /// A file is not what its format promises.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// A kernel log cannot be read.
+    #[error("{}: {error}", .file.display())]
+    BootLog {
+        /// The log.
+        file: PathBuf,
+        /// Where and why.
+        error: BootLogError,
+    },
+    /// A setting that the kernel would refuse.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// Kernel options that cannot be used.
+    #[error(transparent)]
+    Append(#[from] AppendError),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -20,7 +38,7 @@ impl Failure {
     /// Returns the exit code that the command ends with.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Input(_) => ExitCode::from(2),
+            Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) => ExitCode::from(2),
             Self::Output(_) => ExitCode::from(1),
         }
     }

@@ -4,6 +4,7 @@
 //! what its format promises, 1 anything else.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod failure;
 mod replay;
 
@@ -23,16 +24,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Boots a machine and compares its log and zones with the real kernel's.
+    Boot(boot::BootArguments),
     /// Replays a recorded page-allocator trace and compares with the real kernel.
     Replay(replay::ReplayArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Boot(arguments) => boot::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => report(&failure),
     }
 }

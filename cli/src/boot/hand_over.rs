@@ -1,0 +1,88 @@
+//! What the page allocator gets from memblock, zone by zone and at once, and the log's Memory: line about it.
+
+use units::{NodeId, Pfn, PfnRange, ZoneType};
+
+use super::kernel_facts::{Architecture, FreedWhen, KernelFacts, PAGE};
+use super::zone_plan::ZonePlan;
+
+/// Pages that 64-bit x86 takes for page tables of the vmalloc area before it writes the Memory: line: one for each 512 GiB.
+const VMALLOC_TABLE_PAGES: u64 = 64;
+
+/// Free memory at the hand-over.
+pub(super) struct HandOver<'a> {
+    plan: &'a ZonePlan,
+    facts: &'a KernelFacts,
+    free: Vec<PfnRange>,
+}
+
+impl<'a> HandOver<'a> {
+    /// Takes memblock's free frames.
+    pub(super) fn new(plan: &'a ZonePlan, facts: &'a KernelFacts, free: impl Iterator<Item = PfnRange>) -> Self {
+        Self { plan, facts, free: free.collect() }
+    }
+
+    /// Returns the pages that a zone manages: what it was handed, deferred frames included, its contiguous areas, and what
+    /// the kernel freed later, up to `until`.
+    pub(super) fn managed(&self, node: NodeId, span: PfnRange, until: FreedWhen) -> u64 {
+        let in_zone = |frames: PfnRange| self.pages_on(node, frames.intersection(span));
+        let handed: u64 = self.free.iter().map(|&frames| in_zone(frames)).sum();
+        let cma: u64 = self.facts.cma.iter().map(|&frames| in_zone(frames)).sum();
+        let freed = self.facts.freed_later.iter().filter(|freed| {
+            let in_time = until == FreedWhen::AfterWatermarks || freed.when == FreedWhen::BeforeWatermarks;
+            in_time && in_zone(PfnRange::with_len(freed.at, 1)) == 1
+        });
+        handed + cma + freed.map(|freed| freed.nr_pages).sum::<u64>()
+    }
+
+    /// Counts the frames that are memory of the node; spans of nodes that interleave hold memory of others.
+    fn pages_on(&self, node: NodeId, frames: PfnRange) -> u64 {
+        let on_node = self.plan.ranges().filter(|range| range.node == node);
+        on_node.map(|range| range.frames.intersection(frames).nr_pages()).sum()
+    }
+
+    fn handed(&self) -> u64 {
+        self.free.iter().map(|frames| frames.nr_pages()).sum()
+    }
+
+    /// Returns the pages that are free right after the hand-over: those whose descriptors were not deferred.
+    fn available(&self) -> u64 {
+        let deferred = self.plan.first_deferred(self.facts);
+        let end = |node: NodeId| {
+            deferred.iter().find(|&&(deferring, _)| deferring == node).map_or(Pfn::new(u64::MAX), |&(_, first)| first)
+        };
+        let ready: u64 = self
+            .plan
+            .ranges()
+            .map(|range| PfnRange::new(range.frames.start, range.frames.end.min(end(range.node))))
+            .flat_map(|ready| self.free.iter().map(move |frames| frames.intersection(ready).nr_pages()))
+            .sum();
+        let taken = if self.facts.architecture == Architecture::X86_64 { VMALLOC_TABLE_PAGES } else { 0 };
+        ready.saturating_sub(taken)
+    }
+
+    /// Returns the free pages that the kernel does not map for good.
+    fn high(&self) -> u64 {
+        let spans = self.plan.zones().filter(|&(_, kind, _)| kind == ZoneType::HighMem).map(|(.., span)| span);
+        spans.flat_map(|span| self.free.iter().map(move |frames| frames.intersection(span).nr_pages())).sum()
+    }
+
+    /// Writes the line as the kernel does; sizes in KiB.
+    pub(super) fn memory_line(&self) -> String {
+        let kib = |pages: u64| pages << (PAGE.shift - 10);
+        let present = self.plan.present();
+        let cma: u64 = self.facts.cma.iter().map(|area| area.nr_pages()).sum();
+        let reserved = present.saturating_sub(self.handed() + cma);
+        let high = match self.facts.architecture {
+            Architecture::I386 => format!(", {}K highmem", kib(self.high())),
+            Architecture::X86_64 | Architecture::Arm64 => String::new(),
+        };
+        format!(
+            "Memory: {}K/{}K available ({}, {}K reserved, {}K cma-reserved{high})",
+            kib(self.available()),
+            kib(present),
+            self.facts.image_sizes,
+            kib(reserved),
+            kib(cma),
+        )
+    }
+}
