@@ -9,10 +9,10 @@
 #![no_std]
 
 mod apic;
+mod boot_memblock;
 mod console;
 mod cpu_area;
 mod deaths;
-mod early_memory;
 mod error;
 mod exit;
 mod fence;

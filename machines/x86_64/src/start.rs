@@ -3,6 +3,7 @@
 use boot_memory::firmware::RangeKind;
 use units::{CpuId, PhysAddr, PhysRange, VirtAddr};
 
+use crate::boot_memblock::Nodes;
 use crate::console::{ConsoleLog, print_line};
 use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
 use crate::error::BootError;
@@ -13,7 +14,7 @@ use crate::options::MachineOptions;
 use crate::paging::{self, TablePool};
 use crate::ram::RamRanges;
 use crate::smp::{self, StartPage};
-use crate::{apic, early_memory, idt, memory_map, self_test, serial, timer};
+use crate::{apic, boot_memblock, idt, memory_map, self_test, serial, timer};
 
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
@@ -92,7 +93,9 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     })?;
     let options = memory_map::apply_options(&mut firmware.map, command_line)?;
     let image_range = PhysRange::new(image.start, image.end);
-    let early = early_memory::take(&firmware.map, firmware.loaded().chain([image_range]))?;
+    let mut memblock = boot_memblock::new(&options);
+    boot_memblock::fill(&mut memblock, &firmware.map, [image_range].into_iter().chain(firmware.loaded()))?;
+    let early = boot_memblock::take_early(&mut memblock)?;
     let ram = RamRanges::collect(firmware.map.of_kind(RangeKind::Usable).map(|entry| entry.range), PAGE_SHIFT)?;
     // SAFETY: memblock gave the range to nobody else; it lies below what the boot page tables map.
     let pool = unsafe { TablePool::new(early.tables) };
@@ -104,6 +107,8 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     }
     // SAFETY: the tables map the image and all of RAM as the boot tables do; nothing else is in use.
     unsafe { paging::activate(&tables) };
+    let nodes = boot_memblock::set_nodes(&mut memblock, &firmware.numa, options.numa)?;
+    let nodes = nr_nodes(nodes, &firmware);
     // SAFETY: the new tables map the page there, uncached.
     unsafe { apic::set_base(paging::APIC_PAGE) };
     // SAFETY: the tables are active; CPUs that are started load the same ones.
@@ -115,13 +120,20 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
         boot_page_table: image.boot_page_table,
     };
     // SAFETY: memblock gave the page to nobody else; the boot page tables map it at its own address.
-    unsafe { start_other_cpus(start_page, &firmware) };
-    let _ = (options, machine);
+    unsafe { start_other_cpus(start_page, &firmware, nodes) };
+    let _ = machine;
     if let Some(death) = own.die {
         death.die();
     }
-    let nodes = firmware.numa.nodes().len().max(1);
-    Ok(self_test::run(&own, u64::from(nodes)))
+    Ok(self_test::run(&own, nodes))
+}
+
+/// Returns the number of nodes in use.
+fn nr_nodes(nodes: Nodes, firmware: &Firmware) -> u64 {
+    match nodes {
+        Nodes::Firmware => u64::from(firmware.numa.nodes().len()),
+        Nodes::One => 1,
+    }
 }
 
 /// Turns the boot CPU's interrupt controller on and calibrates the timer.
@@ -139,7 +151,7 @@ fn start_interrupts() -> Result<(), BootError> {
 ///
 /// # Safety
 /// As `smp::start_cpu`.
-unsafe fn start_other_cpus(start_page: StartPage, firmware: &Firmware) {
+unsafe fn start_other_cpus(start_page: StartPage, firmware: &Firmware, nodes: u64) {
     let cpu = this_cpu();
     print_line!(cpu, "smp: Bringing up secondary CPUs ...");
     for (raw, apic_id) in (0..).zip(firmware.cpus.iter()).skip(1) {
@@ -154,5 +166,5 @@ unsafe fn start_other_cpus(start_page: StartPage, firmware: &Firmware) {
         print_line!(cpu, "smpboot: no room for {} more CPUs", firmware.cpus.left_out);
     }
     let online = cpu_area::online().count();
-    print_line!(cpu, "smp: Brought up {} node(s), {online} CPU(s)", firmware.numa.nodes().len().max(1));
+    print_line!(cpu, "smp: Brought up {nodes} node(s), {online} CPU(s)");
 }
