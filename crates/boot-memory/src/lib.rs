@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod bootmem;
 pub mod early_page_tables;
 pub mod firmware;
 pub mod memblock;
