@@ -8,6 +8,7 @@
 
 mod atomic;
 mod block;
+mod boot_arena;
 mod contents;
 mod counted;
 mod frame;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 
 pub use block::{BadFree, FreeBlock, OwnedBlock};
+pub use boot_arena::{ArenaError, BootArena};
 pub use contents::{NotMapped, fill, first_difference};
 pub use counted::{CountedBlock, PageRef, Put};
 pub use frame::{Frame, FramePlace};

@@ -163,6 +163,12 @@ impl DebugOptions {
         Self { checks, ..Self::default() }
     }
 
+    /// Records who owns what in `owners`.
+    #[must_use]
+    pub fn with_owners(self, owners: OwnerTable) -> Self {
+        Self { owners, ..self }
+    }
+
     /// Returns how many blocks failed a check and were taken out of use.
     pub fn bad_pages(&self) -> u64 {
         // Relaxed: a count.

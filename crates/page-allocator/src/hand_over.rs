@@ -2,6 +2,7 @@
 //!
 //! Linux 6.12: `memblock_free_all`, `__free_pages_memory`, `memblock_free_pages`, `__free_pages_core`, `deferred_grow_zone`.
 
+use boot_memory::memblock::FreeBlocks;
 use frame_table::{BadFree, FreeBlock, PageType};
 use platform::Platform;
 use sync::Cpu;
@@ -19,12 +20,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// # Errors
     /// [`BadFree`] naming the first frame that is no initialised boot memory; blocks before it have been taken.
     pub fn release_boot_range(&self, cpu: &Cpu, range: PfnRange) -> Result<u64, BadFree> {
-        let mut pfn = range.start;
-        while pfn < range.end {
-            let fits = Order::new_truncate((u64::BITS - 1 - range.end.since(pfn).leading_zeros()).min(13) as u8);
-            let order = pfn.alignment(self.map.geometry.max_order).min(fits);
+        for (pfn, order) in FreeBlocks::new(range, self.map.geometry.max_order) {
             self.release_boot_block(cpu, pfn, order)?;
-            pfn = pfn.add(order.nr_pages());
         }
         Ok(range.nr_pages())
     }

@@ -37,7 +37,8 @@ pub(crate) const PCP: PcpLimits = PcpLimits { high_min: 32, high_max: 64, batch:
 
 impl ZonePlan {
     pub(crate) fn normal(pages: u64) -> Self {
-        let settings = ZoneSettings { watermarks: [128, 160, 192, 224], lowmem_reserve: [0; ZoneType::COUNT], pcp: PCP };
+        let settings =
+            ZoneSettings { watermarks: [128, 160, 192, 224], lowmem_reserve: [0; ZoneType::COUNT], pcp: PCP };
         Self { node: 0, kind: ZoneType::Normal, pages, settings }
     }
 }

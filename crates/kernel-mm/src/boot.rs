@@ -1,0 +1,74 @@
+//! From memblock to a running page allocator.
+
+use core::sync::atomic::Ordering;
+
+use frame_table::BootArena;
+use page_allocator::layout::{MobilityGrouping, boot_log, policy_zone};
+use page_allocator::{Hooks, PageAllocator, Zone};
+use platform::Platform;
+use sync::Cpu;
+use units::{MigrateType, PfnRange};
+
+use crate::config::{BootConfig, Deferral, HandOver};
+use crate::error::BootError;
+use crate::handover;
+use crate::kernel::Kernel;
+use crate::line_log::LineLog;
+use crate::settings;
+use crate::tables::{TableBuilder, free_ranges};
+
+impl<P: Platform, H: Hooks> Kernel<P, H> {
+    /// Boots: lays out zones, cuts tables from the arena, initialises descriptors and hands free memory over.
+    ///
+    /// `cpu` is the boot CPU. The log gets what Linux prints on the way, in its words.
+    ///
+    /// # Errors
+    /// [`BootError`]; boot memory used so far stays reserved.
+    pub fn boot(
+        platform: P,
+        hooks: H,
+        mut arena: BootArena<'_>,
+        config: &BootConfig<'_>,
+        cpu: &Cpu,
+    ) -> Result<Self, BootError> {
+        if config.cpu_nodes.is_empty() {
+            return Err(BootError::NoCpu);
+        }
+        let mut builder = TableBuilder { arena: &mut arena, machine: &platform, config, cpu };
+        let memory = builder.memory_ranges()?;
+        let nodes = builder.node_layouts(&memory)?;
+        let mut parts = builder.parts(&memory, &nodes)?;
+        let marks = builder.deferred_marks(&memory, &nodes, &parts.zones)?;
+        let early = builder.table("memmap_init", parts.zones.len(), |number| {
+            // Relaxed: boot is single-threaded here.
+            let mark = Some(marks[number].load(Ordering::Relaxed)).filter(|_| config.deferral != Deferral::None);
+            handover::early_part(&parts.zones[number], mark)
+        })?;
+        builder.arena.finish("memblock_free_all")?;
+        if config.deferral == Deferral::UntilNeeded && config.hand_over == HandOver::Release {
+            parts.deferred = Some(builder.deferred(marks)?);
+        }
+        let allocator = PageAllocator::new(platform, hooks, parts);
+        let memblock = config.described.unwrap_or(arena.memblock());
+        for (zone, &part) in allocator.zones().iter().zip(early.iter()) {
+            handover::init_frames(&allocator, memblock, &memory, zone, part);
+            if config.hand_over == HandOver::Release {
+                handover::release(&allocator, cpu, memblock, part)?;
+            }
+        }
+        let total = allocator.zones().iter().map(Zone::present).sum();
+        let grouping = MobilityGrouping::decide(total, config.geometry.pageblock_pages(), MigrateType::COUNT as u64);
+        allocator.set_group_by_mobility(grouping);
+        if config.hand_over == HandOver::Release {
+            settings::apply(&allocator, cpu, &config.tunables, config.release, |zone| {
+                free_ranges(memblock).map(|range: PfnRange| range.intersection(zone.span()).nr_pages()).sum()
+            });
+        }
+        let log = &mut LineLog::new(arena.log());
+        let kinds = allocator.zones().iter().map(Zone::kind);
+        let policy = policy_zone(kinds, config.limits.configured());
+        let _logged = boot_log::write_zonelists_built(log, nodes.len() as u64, grouping, total);
+        let _logged = boot_log::write_policy_zone(log, policy);
+        Ok(Self { allocator, nodes, release: config.release })
+    }
+}

@@ -1,0 +1,77 @@
+//! The end of boot: descriptors are initialised and free memory goes to the page allocator.
+//!
+//! Linux 6.12: `memmap_init`, `memmap_init_reserved_pages`, `memblock_free_all`.
+
+use boot_memory::memblock::Memblock;
+use frame_table::PageFlags;
+use page_allocator::layout::MemoryRange;
+use page_allocator::{Hooks, PageAllocator, Zone};
+use platform::Platform;
+use sync::Cpu;
+use units::PfnRange;
+
+use crate::error::BootError;
+use crate::tables::free_ranges;
+
+/// Part of a zone whose descriptors boot initialises: all of it, or what comes before the deferred frames.
+pub(crate) fn early_part(zone: &Zone, first_deferred: Option<u64>) -> PfnRange {
+    let end = first_deferred.map_or(zone.span().end, |pfn| units::Pfn::new(pfn).min(zone.span().end));
+    PfnRange::new(zone.span().start, end)
+}
+
+/// Initialises every descriptor of a zone that is not left for later: free memory, reserved memory, and holes that share a
+/// section with memory.
+pub(crate) fn init_frames<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    memblock: &Memblock,
+    memory: &[MemoryRange],
+    zone: &Zone,
+    early: PfnRange,
+) {
+    let frames = &allocator.map().frames;
+    allocator.init_pageblocks(early);
+    for range in free_ranges(memblock).map(|range| range.intersection(early)) {
+        frames.init_range(range, zone.place(), PageFlags::empty());
+    }
+    // Reserved memory of deferred sections is initialised too: only free memory waits.
+    let own = memory.iter().map(|range| range.frames.intersection(zone.span())).filter(|part| !part.is_empty());
+    for part in own {
+        for reserved in memblock.reserved_frames() {
+            init_reserved(allocator, zone, reserved.frames.intersection(part));
+        }
+        init_holes(allocator, zone, part);
+    }
+}
+
+/// Frames that share a page with a free range's edge were initialised as free by nobody; all of these are reserved.
+fn init_reserved<P: Platform, H: Hooks>(allocator: &PageAllocator<P, H>, zone: &Zone, range: PfnRange) {
+    allocator.map().frames.init_range(range, zone.place(), PageFlags::RESERVED);
+}
+
+/// Initialises the frames without memory between the start of a part's section and the part, and behind it, that nothing
+/// initialised before.
+fn init_holes<P: Platform, H: Hooks>(allocator: &PageAllocator<P, H>, zone: &Zone, part: PfnRange) {
+    let frames = &allocator.map().frames;
+    let described = frames.sections().model().described(part).intersection(frames.span());
+    for hole in [PfnRange::new(described.start, part.start), PfnRange::new(part.end, described.end)] {
+        let untouched =
+            |pfn: &units::Pfn| frames.get(*pfn).is_some_and(|frame| frame.page_type().is_none() && frame.count() == 0);
+        for pfn in hole.iter().filter(untouched) {
+            frames.init_range(PfnRange::with_len(pfn, 1), zone.place(), PageFlags::RESERVED);
+        }
+    }
+}
+
+/// Gives the free memory of a zone's early part to the allocator. Returns the pages given.
+pub(crate) fn release<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    cpu: &Cpu,
+    memblock: &Memblock,
+    early: PfnRange,
+) -> Result<u64, BootError> {
+    let mut given = 0;
+    for range in free_ranges(memblock).map(|range| range.intersection(early)) {
+        given += allocator.release_boot_range(cpu, range)?;
+    }
+    Ok(given)
+}

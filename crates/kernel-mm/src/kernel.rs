@@ -1,0 +1,37 @@
+//! A booted machine.
+
+use collections::BootSlice;
+use page_allocator::layout::{NodeLayout, Release};
+use page_allocator::{Hooks, NoPressure, PageAllocator, Tunables};
+use platform::Platform;
+use sync::Cpu;
+
+/// One machine's memory management.
+#[derive(Debug)]
+pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
+    pub(crate) allocator: PageAllocator<P, H>,
+    pub(crate) nodes: BootSlice<NodeLayout>,
+    pub(crate) release: Release,
+}
+
+impl<P: Platform, H: Hooks> Kernel<P, H> {
+    /// Returns the page allocator.
+    pub const fn pages(&self) -> &PageAllocator<P, H> {
+        &self.allocator
+    }
+
+    /// Returns how memory divides into zones, by node.
+    pub fn nodes(&self) -> &[NodeLayout] {
+        &self.nodes
+    }
+
+    /// Returns the kernel whose rules apply.
+    pub const fn release(&self) -> Release {
+        self.release
+    }
+
+    /// Recomputes watermarks, reserves and per-CPU limits from the zones' managed pages (Linux: a write to the sysctls).
+    pub fn set_tunables(&self, cpu: &Cpu, tunables: &Tunables) {
+        crate::settings::apply(&self.allocator, cpu, tunables, self.release, |zone| zone.managed());
+    }
+}

@@ -1,0 +1,21 @@
+//! Composition root: a [`Kernel`] is one machine's memory management, booted and running.
+//!
+//! Boot goes from memblock through zones, descriptors and zonelists to a page allocator that has all free memory; every machine,
+//! hosted or bare, calls [`Kernel::boot`]. A kernel is a value: several live side by side.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod boot;
+mod config;
+mod error;
+mod handover;
+mod kernel;
+mod line_log;
+mod memmap;
+mod settings;
+mod tables;
+
+pub use config::{BootConfig, Deferral, HandOver};
+pub use error::BootError;
+pub use kernel::Kernel;
+pub use settings::machine_settings;

@@ -1,0 +1,74 @@
+//! Watermarks, reserves and per-CPU limits of all zones, computed from the settings.
+//!
+//! Linux 6.12: `init_per_zone_wmark_min`, `setup_per_zone_wmarks`, `setup_per_zone_lowmem_reserve`, `setup_per_cpu_pageset`.
+
+use page_allocator::layout::{
+    PcpZone, Release, WatermarkRule, free_buffer_pages, lowmem_reserve, min_free_kbytes, pcp_size,
+};
+use page_allocator::{Hooks, PageAllocator, PcpLimits, Tunables, Zone, ZoneSettings};
+use platform::Platform;
+use sync::Cpu;
+use units::{CpuId, ZoneType};
+
+/// Applies `tunables` to every zone; `pages` gives the pages that each zone has, or will have once it is fully initialised.
+pub(crate) fn apply<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    cpu: &Cpu,
+    tunables: &Tunables,
+    release: Release,
+    pages: impl Fn(&Zone) -> u64,
+) {
+    allocator.set_watermark_boost_factor(tunables.watermark_boost_factor);
+    for zone in allocator.zones() {
+        let settings = machine_settings(allocator, tunables, release, &pages, zone);
+        allocator.apply_settings(cpu, zone, &settings, tunables.pcp_batch_scale_max);
+    }
+}
+
+/// Computes the settings of one zone among all zones of the machine.
+pub fn machine_settings<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    tunables: &Tunables,
+    release: Release,
+    pages: &impl Fn(&Zone) -> u64,
+    zone: &Zone,
+) -> ZoneSettings {
+    let zones = allocator.zones();
+    let managed = |zone: &Zone| (zone.kind(), pages(zone));
+    let shift = allocator.map().geometry.page_shift;
+    // At boot, when this rule first runs, no watermark is set yet.
+    let free_buffer = free_buffer_pages(zones.iter().map(|zone| (zone.kind(), pages(zone), 0)));
+    let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
+    let rule = WatermarkRule {
+        min_free_kbytes: min_free_kbytes(free_buffer, shift, tunables.min_free_kbytes),
+        scale_factor: tunables.watermark_scale_factor,
+        page_shift: shift,
+        movable_source: if highmem { ZoneType::HighMem } else { ZoneType::Normal },
+        release,
+    };
+    let lowmem = rule.lowmem_pages(zones.iter().map(managed));
+    let marks = rule.zone(zone.kind(), pages(zone), lowmem);
+    let mut by_kind = [0; ZoneType::COUNT];
+    for other in zones.iter().filter(|other| other.node() == zone.node()) {
+        by_kind[other.kind().index()] = pages(other);
+    }
+    let on_node = (0..allocator.nr_cpus() as u64).filter_map(CpuId::try_new);
+    let on_node = on_node.filter(|&id| allocator.node_of_cpu(id) == zone.node()).count();
+    let cpus = if on_node == 0 { allocator.nr_cpus() } else { on_node } as u64;
+    let pcp_zone = PcpZone { managed: pages(zone), low: marks.low, cpus };
+    let size = pcp_size(pcp_zone, tunables.percpu_pagelist_high_fraction, shift, release);
+    ZoneSettings {
+        watermarks: [marks.min, marks.low, marks.high, marks.promo],
+        lowmem_reserve: lowmem_reserve(zone.kind(), &by_kind, &tunables.lowmem_reserve_ratio),
+        pcp: PcpLimits {
+            high_min: pages32(size.high_min),
+            high_max: pages32(size.high_max),
+            batch: pages32(size.batch),
+        },
+    }
+}
+
+/// Per-CPU lists count in 32 bits; no zone within the frame table's reach has more pages.
+fn pages32(pages: u64) -> u32 {
+    u32::try_from(pages).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,204 @@
+//! The tables of the page allocator, cut from boot memory.
+
+use core::sync::atomic::{AtomicU8, AtomicU64};
+
+use boot_memory::memblock::Memblock;
+use collections::BootSlice;
+use frame_table::{BootArena, FrameTable, MemoryModel, SectionMap};
+use page_allocator::layout::{
+    MemoryRange, MovableStarts, NodeLayout, NodeOrders, NodeZonelists, PageSizes, Topology, ZoneRef, ZonelistWriter,
+    boot_log, first_deferred, for_each_unavailable, memblock_ranges, nodes_with_memory,
+};
+use page_allocator::{DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, PcpSet, Zone};
+use platform::PhysMemory;
+use sync::{Cpu, OwnerCell};
+use units::{CpuId, MAX_NODES, NodeId, NodeMask, PfnRange};
+
+use crate::config::BootConfig;
+use crate::error::BootError;
+use crate::line_log::LineLog;
+use crate::memmap;
+
+/// Builds frame table, zones, per-CPU sets and lists.
+pub(crate) struct TableBuilder<'a, 'b, M: PhysMemory> {
+    pub(crate) arena: &'a mut BootArena<'b>,
+    pub(crate) machine: &'a M,
+    pub(crate) config: &'a BootConfig<'a>,
+    pub(crate) cpu: &'a Cpu,
+}
+
+impl<M: PhysMemory> TableBuilder<'_, '_, M> {
+    pub(crate) fn table<T>(
+        &mut self,
+        caller: &str,
+        len: usize,
+        init: impl FnMut(usize) -> T,
+    ) -> Result<BootSlice<T>, BootError> {
+        Ok(self.arena.table(self.machine, caller, len, None, init)?)
+    }
+
+    /// Returns the memory to lay zones over.
+    pub(crate) fn described(&self) -> &Memblock {
+        self.config.described.unwrap_or(self.arena.memblock())
+    }
+
+    /// Copies the memory ranges out of memblock, which changes while tables are cut from it.
+    pub(crate) fn memory_ranges(&mut self) -> Result<BootSlice<MemoryRange>, BootError> {
+        let shift = self.config.geometry.page_shift;
+        let len = memblock_ranges(self.described(), shift).count();
+        if len == 0 {
+            return Err(BootError::NoMemory);
+        }
+        let unused = MemoryRange::plain(PfnRange::default(), NodeId::ZERO);
+        let mut copy = self.table("free_area_init", len, |_| unused)?;
+        for (slot, range) in copy.iter_mut().zip(memblock_ranges(self.described(), shift)) {
+            *slot = range;
+        }
+        Ok(copy)
+    }
+
+    /// Lays the zones out and logs them.
+    pub(crate) fn node_layouts(&mut self, memory: &[MemoryRange]) -> Result<BootSlice<NodeLayout>, BootError> {
+        let (limits, shift) = (&self.config.limits, self.config.geometry.page_shift);
+        let page = PageSizes { shift, block_pages: self.config.geometry.max_order.nr_pages() };
+        let ranges = memory.iter().copied();
+        let movable = MovableStarts::compute(ranges.clone(), limits, self.config.movable, page);
+        let log = &mut LineLog::new(self.arena.log());
+        let _logged = boot_log::write_zone_ranges(log, limits, shift);
+        let _logged = boot_log::write_movable_starts(log, &movable, shift);
+        let _logged = boot_log::write_memory_ranges(log, ranges.clone(), shift);
+        let nodes = nodes_with_memory(ranges.clone());
+        let mut found = nodes.iter();
+        let layouts = self.table("free_area_init", nodes.len() as usize, |_| {
+            let node = found.next().unwrap_or_default();
+            NodeLayout::compute(node, ranges.clone(), limits, &movable)
+        })?;
+        let model = self.layout_model();
+        let log = &mut LineLog::new(self.arena.log());
+        for layout in layouts.iter() {
+            let _logged =
+                boot_log::write_node_setup(log, layout, boot_log::NodeState::Online, self.config.release, shift);
+        }
+        for_each_unavailable(ranges, &layouts, model, |found| {
+            let _logged = boot_log::write_unavailable(log, found);
+        });
+        Ok(layouts)
+    }
+
+    const fn layout_model(&self) -> page_allocator::layout::MemoryModel {
+        match self.config.memory_model {
+            MemoryModel::Flat => page_allocator::layout::MemoryModel::Flat,
+            model @ MemoryModel::Sparse { .. } => {
+                page_allocator::layout::MemoryModel::Sparse { section_pages: model.section_pages() }
+            }
+        }
+    }
+
+    /// Builds descriptors and pageblock types.
+    fn frame_map(&mut self, memory: &[MemoryRange]) -> Result<FrameMap, BootError> {
+        let (model, order) = (self.config.memory_model, self.config.geometry.pageblock_order);
+        let ranges = memory.iter().copied();
+        let span = memmap::table_span(ranges.clone(), model);
+        memmap::populate(self.arena, self.machine, ranges.clone(), model, span)?;
+        let valid = self.table("sparse_init", SectionMap::words(model, span), |_| AtomicU64::new(0))?;
+        let sections = SectionMap::new(model, span, valid);
+        ranges.for_each(|range| sections.mark_valid(range.frames));
+        let frames = FrameTable::new(self.machine, span, sections)?;
+        let types = self.table("setup_usemap", PageblockTypes::entries(span, order), |_| AtomicU8::new(0))?;
+        let pageblocks = PageblockTypes::new(types, span, order);
+        Ok(FrameMap { frames, pageblocks, geometry: self.config.geometry })
+    }
+
+    /// Builds everything that the allocator is made of.
+    pub(crate) fn parts(&mut self, memory: &[MemoryRange], nodes: &[NodeLayout]) -> Result<Parts, BootError> {
+        let config = self.config;
+        let nr_cpus = config.cpu_nodes.len();
+        let map = self.frame_map(memory)?;
+        let nr_zones = nodes.iter().map(|node| node.populated().count()).sum::<usize>();
+        if nr_zones >= usize::from(u16::MAX) {
+            return Err(BootError::TooManyZones(nr_zones));
+        }
+        let mut layouts =
+            nodes.iter().flat_map(|node| node.populated().map(move |(kind, zone)| (node.node, kind, *zone)));
+        let zones = self.table("free_area_init_core", nr_zones, |number| {
+            let (node, kind, zone) =
+                layouts.next().unwrap_or((NodeId::ZERO, units::ZoneType::Normal, Default::default()));
+            Zone::new(node, kind, zone.span, zone.present, number * nr_cpus)
+        })?;
+        let machine_number = self.cpu.machine();
+        let pcps = self.table("setup_per_cpu_pageset", nr_zones * nr_cpus, |at| {
+            let id = CpuId::try_new((at % nr_cpus) as u64).unwrap_or_default();
+            OwnerCell::new(Cpu::tag_of(machine_number, id), PcpSet::boot())
+        })?;
+        let cpu_nodes = self.table("setup_per_cpu_areas", nr_cpus, |id| config.cpu_nodes[id])?;
+        let (zonelists, node_lists) = self.zonelists(nodes, &zones)?;
+        let owners = if config.page_owner { map.frames.span().nr_pages() as usize } else { 0 };
+        let owners = self.table("page_ext_init", owners, |_| AtomicU64::new(0))?;
+        let debug = DebugOptions::with_checks(config.checks).with_owners(OwnerTable::new(owners));
+        let configured = config.limits.configured();
+        Ok(Parts { map, zones, zonelists, node_lists, pcps, cpu_nodes, configured, deferred: None, debug })
+    }
+
+    /// Builds the zonelists and logs the fallback orders.
+    fn zonelists(
+        &mut self,
+        nodes: &[NodeLayout],
+        zones: &[Zone],
+    ) -> Result<(BootSlice<ZoneRef>, BootSlice<NodeZonelists>), BootError> {
+        let config = self.config;
+        let with_memory = nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node));
+        // A CPU may sit on a node without memory; it has lists too.
+        let with_lists = config.cpu_nodes.iter().fold(with_memory, |mask, &node| mask.with(node));
+        let len = NodeZonelists::table_len(with_lists.len() as usize, zones.len());
+        let mut table = self.table("build_all_zonelists", len, |_| ZoneRef::UNUSED)?;
+        let mut lists = self.table("build_all_zonelists", MAX_NODES, |_| NodeZonelists::default())?;
+        let topology =
+            Topology { distance: config.distance, with_memory, with_cpus: NodeMask::EMPTY, release: config.release };
+        let mut orders = NodeOrders::new(topology);
+        let mut writer = ZonelistWriter::new(&mut table);
+        for local in with_lists.iter() {
+            let order = orders.next(local);
+            let _logged = boot_log::write_fallback_order(&mut LineLog::new(self.arena.log()), local, order.as_slice());
+            let written = writer.write(local, order.as_slice(), config.limits.configured(), |node, kind| {
+                let found = zones.iter().position(|zone| zone.node() == node && zone.kind() == kind)?;
+                u16::try_from(found).ok()
+            });
+            lists[local.index()] = written.ok_or(BootError::TooManyZones(zones.len()))?;
+        }
+        Ok((table, lists))
+    }
+
+    /// Finds the first frame of each zone that is initialised only when it is needed; `u64::MAX` where none is.
+    pub(crate) fn deferred_marks(
+        &mut self,
+        memory: &[MemoryRange],
+        nodes: &[NodeLayout],
+        zones: &[Zone],
+    ) -> Result<BootSlice<AtomicU64>, BootError> {
+        let section_pages = self.config.memory_model.section_pages();
+        self.table("deferred_init_memmap", zones.len(), |number| {
+            let zone = &zones[number];
+            let layout = nodes.iter().find(|layout| layout.node == zone.node());
+            let first = layout.and_then(|layout| first_deferred(layout, memory.iter().copied(), section_pages));
+            AtomicU64::new(first.filter(|&pfn| zone.span().contains(pfn)).map_or(u64::MAX, units::Pfn::raw))
+        })
+    }
+
+    /// Notes what is left to initialise when it is needed. The last table that is cut from memblock, since it lists what is free.
+    pub(crate) fn deferred(&mut self, marks: BootSlice<AtomicU64>) -> Result<Deferred, BootError> {
+        // Cutting this list from free memory splits one range at most.
+        let len = free_ranges(self.described()).count() + 2;
+        let behind = units::Pfn::new(u64::MAX);
+        // Unused entries sort behind every frame, so that the list stays ascending.
+        let mut ranges = self.table("deferred_init_memmap", len, |_| PfnRange::new(behind, behind))?;
+        for (slot, range) in ranges.iter_mut().zip(free_ranges(self.described())) {
+            *slot = range;
+        }
+        Ok(Deferred::new(marks, ranges, self.config.memory_model.section_pages()))
+    }
+}
+
+/// Iterates over the whole free frames of a memblock.
+pub(crate) fn free_ranges(memblock: &Memblock) -> impl Iterator<Item = PfnRange> + Clone + '_ {
+    memblock.free_ranges(units::Pfn::new(u64::MAX))
+}

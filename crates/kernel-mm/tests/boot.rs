@@ -1,0 +1,151 @@
+//! Booting small machines on the host's heap.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use boot_memory::memblock::{BootContext, BootLog, Memblock, MemblockConfig, SilentLog};
+use frame_table::{BootArena, HeapMemory, MemoryModel, PageFlags};
+use mmkit_kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
+use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::{Checks, Geometry, Tunables, Untraced};
+use sync::{Cpu, IrqControl};
+use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
+
+const MIB: u64 = 1 << 20;
+
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl BootLog for Lines {
+    fn line(&mut self, args: fmt::Arguments<'_>) {
+        self.0.push(args.to_string());
+    }
+}
+
+fn boot_cpu() -> Cpu {
+    static MACHINES: AtomicU32 = AtomicU32::new(2000);
+    // SAFETY: each machine number is used once, for its CPU 0.
+    unsafe { Cpu::new(MACHINES.fetch_add(1, Ordering::Relaxed), CpuId::ZERO, IrqControl::NONE) }
+}
+
+fn memblock(ranges: &[(u64, u64, u64)]) -> Memblock {
+    let mut memblock = Memblock::new(MemblockConfig::new());
+    for &(start, bytes, node) in ranges {
+        let mut silent = SilentLog;
+        let context = &mut BootContext::new(&(), &mut silent, "test");
+        let node = NodeId::try_new(node).unwrap();
+        memblock.add_node(PhysAddr::new(start), bytes, node, Default::default(), context).unwrap();
+    }
+    memblock
+}
+
+fn config<'a>(end: u64, distance: &'a dyn Fn(NodeId, NodeId) -> u8, cpu_nodes: &'a [NodeId]) -> BootConfig<'a> {
+    BootConfig {
+        geometry: Geometry::FOUR_KIB,
+        memory_model: MemoryModel::SPARSE_4K,
+        limits: ZoneLimits::x86_64(PfnRange::new(Pfn::ZERO, PhysAddr::new(end).pfn_up(12))),
+        movable: MovableRule::NONE,
+        cpu_nodes,
+        distance,
+        tunables: Tunables::default(),
+        release: Release::V6_12,
+        checks: Checks::BAD_PAGE,
+        page_owner: false,
+        deferral: Deferral::None,
+        hand_over: HandOver::Release,
+        described: None,
+    }
+}
+
+fn distance(from: NodeId, to: NodeId) -> u8 {
+    if from == to { 10 } else { 20 }
+}
+
+fn boot(memblock: &mut Memblock, end: u64, log: &mut Lines, cpu: &Cpu) -> Result<Kernel<HeapMemory>, BootError> {
+    let memory = HeapMemory::new(PhysRange::new(PhysAddr::ZERO, PhysAddr::new(end))).unwrap();
+    // SAFETY: the memory was just made for this memblock and lives until the process ends.
+    let arena = unsafe { BootArena::new(memblock, &(), log) };
+    Kernel::boot(memory, Untraced, arena, &config(end, &distance, &[NodeId::ZERO]), cpu)
+}
+
+#[test]
+fn a_booted_machine_hands_out_what_memblock_left() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let mut memblock = memblock(&[(0x1000, 0x9e000, 0), (MIB, 63 * MIB, 0)]);
+    let kernel = boot(&mut memblock, 64 * MIB, &mut log, &cpu).unwrap();
+    let pages = kernel.pages();
+    let managed: u64 = pages.zones().iter().map(|zone| zone.managed()).sum();
+    assert_eq!(pages.check_invariants(&cpu), Ok(managed));
+    let free: u64 = memblock.free_ranges(Pfn::new(u64::MAX)).map(PfnRange::nr_pages).sum();
+    assert_eq!(managed, free);
+    let dma = pages.zone(NodeId::ZERO, ZoneType::Dma).unwrap();
+    assert_eq!((dma.span().start, dma.present()), (Pfn::new(1), 0x9e + (16 * 256 - 256)));
+    let block = pages.alloc(&cpu, Gfp::KERNEL | Gfp::DMA, Order::new_truncate(4)).unwrap();
+    assert!(block.pfn() < Pfn::new(0x1000));
+    pages.free(&cpu, block);
+    assert!(log.0.iter().any(|line| line == "Zone ranges:"));
+    assert!(log.0.iter().any(|line| line.starts_with("Built 1 zonelists, mobility grouping on.")));
+}
+
+#[test]
+fn reserved_memory_is_marked_and_never_handed_out() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let mut memblock = memblock(&[(MIB, 63 * MIB, 0)]);
+    let mut silent = SilentLog;
+    let context = &mut BootContext::new(&(), &mut silent, "test");
+    memblock.reserve(PhysAddr::new(8 * MIB + 100), 5000, context).unwrap();
+    let kernel = boot(&mut memblock, 64 * MIB, &mut log, &cpu).unwrap();
+    let frames = &kernel.pages().map().frames;
+    for pfn in [0x800, 0x801].map(Pfn::new) {
+        assert!(frames.get(pfn).unwrap().flags().contains(PageFlags::RESERVED), "{pfn:?}");
+    }
+    assert!(!frames.get(Pfn::new(0x802)).unwrap().flags().contains(PageFlags::RESERVED));
+    while let Ok(block) = kernel.pages().alloc(&cpu, Gfp::ATOMIC | Gfp::NOWARN, Order::ZERO) {
+        assert!(!frames.get(block.pfn()).unwrap().flags().contains(PageFlags::RESERVED));
+    }
+}
+
+#[test]
+fn a_machine_without_memory_or_with_one_page_is_refused() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    assert_eq!(boot(&mut memblock(&[]), MIB, &mut log, &cpu).unwrap_err(), BootError::NoMemory);
+    let one_page = boot(&mut memblock(&[(0x1000, 0x1000, 0)]), MIB, &mut log, &cpu);
+    assert!(matches!(one_page, Err(BootError::Arena(_))), "{one_page:?}");
+}
+
+#[test]
+fn two_nodes_fall_back_to_each_other() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let mut memblock = memblock(&[(0, 64 * MIB, 0), (64 * MIB, 64 * MIB, 1)]);
+    let kernel = boot(&mut memblock, 128 * MIB, &mut log, &cpu).unwrap();
+    assert!(log.0.iter().any(|line| line.trim_end() == "Fallback order for Node 1: 1 0"), "{:#?}", log.0);
+    let pages = kernel.pages();
+    let mut nodes = [false; 2];
+    while let Ok(block) = pages.alloc(&cpu, Gfp::KERNEL | Gfp::NOWARN, Order::new_truncate(9)) {
+        nodes[pages.zone_of(block.pfn()).unwrap().node().index()] = true;
+    }
+    assert_eq!(nodes, [true, true]);
+}
+
+#[test]
+fn deferred_sections_come_when_they_are_needed() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let mut memblock = memblock(&[(0, 512 * MIB, 0)]);
+    let memory = HeapMemory::new(PhysRange::new(PhysAddr::ZERO, PhysAddr::new(512 * MIB))).unwrap();
+    // SAFETY: the memory was just made for this memblock and lives until the process ends.
+    let arena = unsafe { BootArena::new(&mut memblock, &(), &mut log) };
+    let config = BootConfig { deferral: Deferral::UntilNeeded, ..config(512 * MIB, &distance, &[NodeId::ZERO]) };
+    let kernel = Kernel::boot(memory, Untraced, arena, &config, &cpu).unwrap();
+    let pages = kernel.pages();
+    let managed = || pages.zones().iter().map(|zone| zone.managed()).sum::<u64>();
+    let early = managed();
+    assert!(early < 320 << 8, "{early} pages at boot");
+    let mut taken = 0;
+    while let Ok(block) = pages.alloc(&cpu, Gfp::KERNEL | Gfp::NOWARN, Order::new_truncate(8)) {
+        taken += block.order().nr_pages();
+    }
+    assert!(taken > 400 << 8, "{taken} pages in all");
+    let free: u64 = memblock.free_ranges(Pfn::new(u64::MAX)).map(PfnRange::nr_pages).sum();
+    assert_eq!(managed(), free);
+    assert_eq!(pages.check_invariants(&cpu), Ok(free - taken));
+}
