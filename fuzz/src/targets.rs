@@ -36,6 +36,12 @@ pub(crate) const TARGETS: &[&Target] = &[
     &proc_files::PAGETYPEINFO,
     &proc_files::ZONEINFO,
     &proc_files::VMSTAT,
+    &proc_files::MEMINFO,
+    &proc_files::IOMEM,
+    &proc_files::SLABINFO,
+    &proc_files::VMALLOCINFO,
+    &proc_files::PAGE_RUNS,
+    &proc_files::LOG,
     &recordings::PAGE_TRACE,
     &recordings::PFN_KINDS,
 ];

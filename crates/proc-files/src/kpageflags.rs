@@ -84,3 +84,27 @@ impl fmt::Display for PageRun {
         write!(f, "{:x} {} {}", self.range.start, self.range.nr_pages(), self.kind.letter())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use units::Pfn;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_letter() {
+        for kind in PageKind::ALL {
+            assert_eq!(PageKind::from_letter(kind.letter()), Some(kind));
+        }
+        assert_eq!(PageKind::from_letter('z'), None);
+    }
+
+    #[test]
+    fn a_run_is_hexadecimal_then_decimal() {
+        let run = PageRun { range: PfnRange::with_len(Pfn::new(0x2e0a), 246), kind: PageKind::Free };
+        assert_eq!(run.to_string(), "2e0a 246 b");
+    }
+}

@@ -207,8 +207,8 @@ impl<S: MemorySource> fmt::Display for ShowMem<'_, S> {
 
 impl<S: MemorySource> ShowMem<'_, S> {
     fn fmt_totals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (line, names) in self.profile.report_totals().iter().enumerate() {
-            for (column, &name) in names.iter().enumerate() {
+        for (line, names) in self.profile.report_totals().enumerate() {
+            for (column, name) in names.enumerate() {
                 // Every line but the first is a continuation and starts with a blank.
                 f.write_str(if line + column > 0 { " " } else { "" })?;
                 write!(f, "{}", ReportField { name, value: self.source.total(name), style: FieldStyle::Number })?;
@@ -242,7 +242,7 @@ impl<S: MemorySource> ShowMem<'_, S> {
 
     fn fmt_zone(&self, f: &mut fmt::Formatter<'_>, node: NodeId, zone: ZoneType) -> fmt::Result {
         write!(f, "{}", self.zone_name(node, zone))?;
-        for &name in self.profile.report_zone() {
+        for name in self.profile.report_zone() {
             let style = if name.ends_with("_highatomic") { FieldStyle::CapitalKb } else { FieldStyle::Kb };
             write!(f, " {}", ReportField { name, value: self.source.zone_kb(node, zone, name), style })?;
         }

@@ -1,6 +1,8 @@
 //! Parsers of /proc files. What is accepted has to print back byte for byte.
 
-use proc_files::parse::{BuddyInfo, PageTypeInfo, VmStat, ZoneInfo};
+use proc_files::parse::{
+    BuddyInfo, Iomem, Log, MemInfo, PageRuns, PageTypeInfo, SlabInfo, VmStat, VmallocInfo, ZoneInfo,
+};
 
 use super::{Target, outcome};
 use crate::corpus::Seed;
@@ -62,4 +64,73 @@ pub(super) const VMSTAT: Target = Target {
     seeds: &[Seed::Each("data/pages", "vmstat"), Seed::Each("data/boots", "vmstat")],
     tokens: &["nr_free_pages ", "pgalloc_dma ", "\n", " "],
     run: round_trip!(VmStat),
+};
+
+/// `MemInfo`.
+pub(super) const MEMINFO: Target = Target {
+    name: "meminfo",
+    seeds: &[
+        Seed::Each("data/pages", "meminfo"),
+        Seed::Each("data/boots", "meminfo"),
+        Seed::Each("data/boots", "node-node0-meminfo"),
+    ],
+    tokens: &["MemTotal:", "HugePages_Total:", "HardwareCorrupted:", "Node 0 ", " kB", "\n"],
+    run: round_trip!(MemInfo),
+};
+
+/// `Iomem` of proc-files, which keeps every line; boot-memory's reader takes the System RAM only.
+pub(super) const IOMEM: Target = Target {
+    name: "iomem-tree",
+    seeds: &[Seed::Each("data/boots", "iomem")],
+    tokens: &["00000000-", "ffffffffffffffff", " : ", "System RAM", "  ", "\n"],
+    run: round_trip!(Iomem),
+};
+
+/// `SlabInfo`.
+pub(super) const SLABINFO: Target = Target {
+    name: "slabinfo",
+    seeds: &[Seed::Each("data/pages", "slabinfo"), Seed::Each("data/boots", "slabinfo")],
+    tokens: &["slabinfo - version: 2.1", "# name", " : tunables ", " : slabdata ", "\n"],
+    run: round_trip!(SlabInfo),
+};
+
+/// `VmallocInfo`.
+pub(super) const VMALLOCINFO: Target = Target {
+    name: "vmallocinfo",
+    seeds: &[Seed::Each("data/pages", "vmallocinfo"), Seed::Each("data/boots", "vmallocinfo")],
+    tokens: &["0x(ptrval)-0x(ptrval)", "+0x1/0x2", " pages=", " vmalloc", " N0=", "\n"],
+    run: round_trip!(VmallocInfo),
+};
+
+/// `PageRuns`.
+pub(super) const PAGE_RUNS: Target = Target {
+    name: "page-runs",
+    seeds: &[Seed::Text("# mono_ns_begin 5 mono_ns_end 9\n0 256 r\n100 3840 b\nfffffffff0 16 k\n")],
+    tokens: &["# ", "ffffffffff", " 1 ", " b\n", " -\n", "18446744073709551615"],
+    run: round_trip!(PageRuns),
+};
+
+/// `Log`, which takes every text and names what it could not read.
+pub(super) const LOG: Target = Target {
+    name: "memory-report",
+    seeds: &[Seed::Each("data/boots", "oom-dmesg")],
+    tokens: &[
+        "Mem-Info:\n",
+        " page allocation failure: order:",
+        " invoked oom-killer: gfp_mask=0x",
+        "lowmem_reserve[]: ",
+        "Node 0 DMA32: 1*4kB (UME) ",
+        " hugepages_total=",
+        "#012 ",
+        " pages RAM",
+        "Free swap  = ",
+        "[    1.0] ",
+    ],
+    run: |input| {
+        let text = String::from_utf8_lossy(input);
+        let log = Log::parse(&text);
+        assert_eq!(log.to_string(), text, "printed differs");
+        let zones: usize = log.reports().map(|report| report.zones().len()).sum();
+        format!("{zones} zones {:?}", log.problems().first())
+    },
 };

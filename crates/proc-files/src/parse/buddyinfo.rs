@@ -63,3 +63,26 @@ impl fmt::Display for BuddyInfo {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_by_node_and_zone() {
+        let parsed = BuddyInfo::parse("Node 0, zone   Normal      1      2 \nNode 3, zone  Movable      7 \n").unwrap();
+        let three = NodeId::try_new(3).unwrap();
+        assert_eq!(parsed.nr_free(NodeId::ZERO, ZoneType::Normal), Some([1, 2].as_slice()));
+        assert_eq!(parsed.nr_free(three, ZoneType::Movable), Some([7].as_slice()));
+        assert_eq!(parsed.nr_free(three, ZoneType::Normal), None);
+    }
+
+    #[test]
+    fn a_zone_has_one_to_fourteen_orders() {
+        let fourteen = "Node 0, zone DMA 0 1 2 3 4 5 6 7 8 9 10 11 12 13";
+        assert!(BuddyInfo::parse(fourteen).is_ok());
+        let error = BuddyInfo::parse(&std::format!("{fourteen} 14")).unwrap_err();
+        assert_eq!((error.column, error.expected), (fourteen.len() + 2, "no more than 14 counts"));
+        assert_eq!(BuddyInfo::parse("Node 0, zone DMA ").unwrap_err().expected, "a count of free blocks");
+    }
+}

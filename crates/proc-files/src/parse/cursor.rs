@@ -133,3 +133,65 @@ impl<'a> Cursor<'a> {
         if self.at_end() { Ok(()) } else { Err(self.error("the end of the line")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn blanks_before_a_word_are_passed_over() {
+        let mut cursor = Cursor::new(1, "  Node\t7 , zone  DMA32 ");
+        assert_eq!(cursor.node_and_zone().unwrap(), (NodeId::try_new(7).unwrap(), ZoneType::Dma32));
+        assert!(cursor.at_end() && cursor.end().is_ok());
+        assert_eq!(cursor.rest(), " ");
+    }
+
+    #[test]
+    fn an_error_points_at_the_word_that_is_wrong() {
+        let mut cursor = Cursor::new(12, "count:   x7");
+        cursor.literal("count:").unwrap();
+        let error = cursor.number("a number").unwrap_err();
+        assert_eq!(error.to_string(), "line 12, column 10: expected a number, found `x7`");
+    }
+
+    #[test]
+    fn an_error_repeats_no_more_than_a_few_words() {
+        let line = "y".repeat(500);
+        let error = Cursor::new(1, &line).number("a number").unwrap_err();
+        assert_eq!(error.found.len(), FOUND_LIMIT);
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_an_error_where_it_starts() {
+        let mut cursor = Cursor::new(1, "a 18446744073709551616");
+        cursor.literal("a").unwrap();
+        assert_eq!(cursor.number("a number").unwrap_err().column, 3);
+        let mut cursor = Cursor::new(1, "18446744073709551615");
+        assert_eq!(cursor.number("a number"), Ok(u64::MAX));
+        assert_eq!(Cursor::new(1, "1ffffffffffffffff").hex("an address").unwrap_err().column, 1);
+    }
+
+    #[test]
+    fn nodes_and_zones_that_a_machine_cannot_have_are_refused() {
+        assert!(Cursor::new(1, "64").node().unwrap_err().expected.contains("below 64"));
+        assert!(Cursor::new(1, "Norma").zone().unwrap_err().expected.starts_with("a zone name"));
+    }
+
+    #[test]
+    fn a_literal_that_is_absent_leaves_the_position() {
+        let mut cursor = Cursor::new(1, " cpu: 3");
+        assert!(!cursor.try_literal("count:"));
+        assert!(cursor.try_literal("cpu:"));
+        assert_eq!(cursor.last_number("a number"), Ok(3));
+    }
+
+    #[test]
+    fn bytes_inside_a_character_cannot_be_skipped_to() {
+        let mut cursor = Cursor::new(1, "é7");
+        assert!(!cursor.skip(1));
+        assert!(cursor.skip(2) && !cursor.skip(9));
+        assert_eq!(cursor.number("a number"), Ok(7));
+    }
+}

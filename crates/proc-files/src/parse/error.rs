@@ -24,3 +24,18 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn the_message_has_place_expectation_and_finding() {
+        let mut error = ParseError { line: 3, column: 9, expected: "a number", found: "x".to_string() };
+        assert_eq!(error.to_string(), "line 3, column 9: expected a number, found `x`");
+        error.found.clear();
+        assert_eq!(error.to_string(), "line 3, column 9: expected a number, found the end of the line");
+    }
+}

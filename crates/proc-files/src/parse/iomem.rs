@@ -68,3 +68,28 @@ impl fmt::Display for Iomem {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn ranges_keep_their_place_in_the_tree() {
+        let text = "00000000-0009fbff : System RAM\n  00001000-00001fff : a\n    00001800-00001fff : b\n100000000-13fffffff : c\n";
+        let parsed = Iomem::parse(text).unwrap();
+        assert_eq!((parsed.to_string().as_str(), parsed.nr_verbatim()), (text, 0));
+        let depths: Vec<_> = parsed.resources().map(|resource| (resource.depth, resource.name.as_str())).collect();
+        assert_eq!(depths, [(0, "System RAM"), (1, "a"), (2, "b"), (0, "c")]);
+        let last = parsed.resources().last().unwrap();
+        assert_eq!((last.start.raw(), last.last.raw()), (0x1_0000_0000, 0x1_3fff_ffff));
+    }
+
+    #[test]
+    fn a_file_read_without_rights_shows_zeros() {
+        let parsed = Iomem::parse("00000000-00000000 : System RAM\n").unwrap();
+        assert_eq!(parsed.resources().count(), 1);
+    }
+}

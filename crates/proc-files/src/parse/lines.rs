@@ -76,3 +76,46 @@ impl<T: fmt::Display> fmt::Display for Lines<T> {
         f.write_str(if self.ends_in_newline { "\n" } else { "" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString};
+
+    use super::*;
+    use crate::parse::ParseError;
+
+    /// Numbers, one a line, `-` for a line that is kept.
+    fn numbers(text: &str) -> Result<Lines<u64>, ParseError> {
+        Lines::parse(
+            text,
+            |cursor| if cursor.try_literal("-") { Ok(None) } else { cursor.number("a number").map(Some) },
+        )
+    }
+
+    #[test]
+    fn every_text_prints_back() {
+        for text in ["", "1", "1\n", "1\n\u{2d}2\n3", " 1 \n007\r\n", "1\n-\n-"] {
+            assert_eq!(numbers(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_lines_in_another_form_are_kept_as_text() {
+        let lines = numbers("1\n 2\n-x\n3\n").unwrap();
+        assert_eq!(lines.nr_verbatim(), 2);
+        assert_eq!(lines.items().copied().collect::<Vec<_>>(), [1, 2, 3]);
+        let numbered: Vec<_> = lines.numbered().map(|(number, item)| (number, item.copied())).collect();
+        assert_eq!(numbered, [(1, Some(1)), (2, Some(2)), (3, None), (4, Some(3))]);
+    }
+
+    #[test]
+    fn the_first_bad_line_is_the_error() {
+        assert_eq!(numbers("1\nx\ny").unwrap_err().line, 2);
+        // A newline ends a line; behind the last one there is none.
+        assert_eq!(numbers("1\n\n").unwrap_err().line, 2);
+        assert_eq!(
+            numbers("\n").unwrap_err(),
+            ParseError { line: 1, column: 1, expected: "a number", found: String::new() }
+        );
+    }
+}

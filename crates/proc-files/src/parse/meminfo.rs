@@ -54,3 +54,33 @@ impl fmt::Display for MemInfo {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use units::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn values_come_with_their_unit_and_node() {
+        let text = "Node 1 MemTotal:              7 kB\nNode 1 HugePages_Free:      3\n";
+        let parsed = MemInfo::parse(text).unwrap();
+        assert_eq!(
+            (parsed.get("MemTotal"), parsed.get("HugePages_Free"), parsed.get("MemFree")),
+            (Some(7), Some(3), None)
+        );
+        let units: std::vec::Vec<_> = parsed.fields().map(|line| (line.node, line.unit)).collect();
+        let one = NodeId::try_new(1);
+        assert_eq!(units, [(one, MemInfoUnit::Kb), (one, MemInfoUnit::Pages)]);
+        assert_eq!((parsed.to_string().as_str(), parsed.nr_verbatim()), (text, 0));
+    }
+
+    #[test]
+    fn a_line_without_its_value_is_refused() {
+        assert_eq!(MemInfo::parse("MemTotal: kB\n").unwrap_err().column, 11);
+        assert_eq!(MemInfo::parse("MemTotal 7 kB\n").unwrap_err().expected, ":");
+        assert_eq!(MemInfo::parse("MemTotal: 7 MB\n").unwrap_err().expected, "the end of the line");
+    }
+}

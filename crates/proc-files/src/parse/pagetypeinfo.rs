@@ -199,3 +199,49 @@ impl fmt::Display for PageTypeInfo {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    const TEXT: &str = "Page block order: 9\nPages per block:  512\n\n\
+        Free pages count per migrate type at order       0      1 \n\
+        Node    0, zone   Normal, type    Unmovable      4 >100000 \n\
+        Node    0, zone   Normal, type      Reserve      1      1 \n\
+        \nNumber of blocks type     Unmovable      Movable \n\
+        Node 0, zone   Normal           10           11 \n\
+        \nNumber of mixed blocks    Unmovable      Movable \n\
+        Node 0, zone   Normal            3            4 \n";
+
+    #[test]
+    fn lists_and_blocks_are_found_by_type() {
+        let parsed = PageTypeInfo::parse(TEXT).unwrap();
+        assert_eq!(parsed.pageblock_order(), Some(9));
+        let lists = parsed.nr_free(NodeId::ZERO, ZoneType::Normal, MigrateType::Unmovable).unwrap();
+        assert_eq!(lists, [FreeCount::Exact(4), FreeCount::Stopped(100_000)]);
+        assert_eq!(lists[1].at_least(), 100_000);
+        let blocks: Vec<_> = parsed.nr_blocks(NodeId::ZERO, ZoneType::Normal).collect();
+        assert_eq!(blocks, [(MigrateType::Unmovable, 10), (MigrateType::Movable, 11)]);
+        assert_eq!(parsed.nr_blocks(NodeId::ZERO, ZoneType::Dma).count(), 0);
+    }
+
+    #[test]
+    fn unknown_types_and_tables_stay_in_place() {
+        let parsed = PageTypeInfo::parse(TEXT).unwrap();
+        assert_eq!(parsed.to_string(), TEXT);
+        // The reserve, and the heading and the row of mixed blocks.
+        assert_eq!((parsed.nr_verbatim(), parsed.free().count()), (3, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_refused() {
+        let refused = |text: &str| PageTypeInfo::parse(text).unwrap_err();
+        assert!(refused("Node 0, zone DMA 1 2\n").expected.contains("before the first counts"));
+        assert!(refused("Free pages count per migrate type at order 0 2\n").expected.contains("without a gap"));
+        assert_eq!(refused("Page block order: nine\n").column, 19);
+        assert_eq!(refused("Node 0, zone DMA, type Movable\n").expected, "a count of free blocks");
+        assert_eq!(refused("nonsense\n").expected, "Node");
+    }
+}

@@ -106,3 +106,33 @@ impl fmt::Display for SlabInfo {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    const HEAD: &str = "slabinfo - version: 2.1\n# name            <active_objs> ...\n";
+
+    #[test]
+    fn a_cache_reads_and_prints_in_its_columns() {
+        let line = "dentry             10332  10333    192   21    1 : tunables    5    6    7 : slabdata    492    493      9\n";
+        let text = HEAD.to_string() + line;
+        let parsed = SlabInfo::parse(&text).unwrap();
+        assert_eq!((parsed.to_string(), parsed.nr_verbatim()), (text, 2));
+        let cache = parsed.caches().next().unwrap();
+        assert_eq!(
+            (cache.name.as_str(), cache.active_objs, cache.num_objs, cache.objsize),
+            ("dentry", 10332, 10333, 192)
+        );
+        assert_eq!((cache.objperslab, cache.pagesperslab, cache.active_slabs, cache.num_slabs), (21, 1, 492, 493));
+    }
+
+    #[test]
+    fn a_cache_that_is_cut_off_is_refused_where_it_ends() {
+        let error = SlabInfo::parse("dentry 1 2 3 4 5 : tunables 0 0 0 : slabdata 1\n").unwrap_err();
+        assert_eq!((error.column, error.found.as_str()), (47, ""));
+        assert_eq!(SlabInfo::parse("dentry 1 2 3 4 5 tunables\n").unwrap_err().expected, ": tunables");
+    }
+}

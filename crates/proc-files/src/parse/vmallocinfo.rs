@@ -86,3 +86,29 @@ impl fmt::Display for VmallocInfo {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn an_area_tells_who_asked_and_what_for() {
+        let text = "0x(ptrval)-0x(ptrval)  135168 crypto_init+0x78/0xb0 [crypto] pages=32 vmalloc N0=30 N1=2\n";
+        let parsed = VmallocInfo::parse(text).unwrap();
+        assert_eq!((parsed.to_string().as_str(), parsed.nr_verbatim()), (text, 0));
+        let area = parsed.areas().next().unwrap();
+        assert_eq!((area.bytes, area.caller()), (135_168, Some("crypto_init+0x78/0xb0")));
+        assert_eq!(["pages", "N0", "N1", "N2"].map(|key| area.number(key)), [Some(32), Some(30), Some(2), None]);
+        assert!(area.is("vmalloc") && !area.is("vmap"));
+    }
+
+    #[test]
+    fn an_area_may_lack_a_caller_and_addresses() {
+        let parsed = VmallocInfo::parse("20480 unpurged vm_area\n").unwrap();
+        let area = parsed.areas().next().unwrap();
+        assert_eq!((area.addresses.as_str(), area.caller(), parsed.nr_verbatim()), ("", None, 0));
+        assert_eq!(VmallocInfo::parse("0x1-0x2 big vmap\n").unwrap_err().expected, "the size of an area");
+    }
+}

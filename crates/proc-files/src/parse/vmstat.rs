@@ -50,3 +50,16 @@ impl fmt::Display for VmStat {
         self.lines.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_by_their_whole_name() {
+        let parsed = VmStat::parse("pgfree 7\npgfree_more 8\n").unwrap();
+        assert_eq!(["pgfree", "pgfree_more", "pg"].map(|name| parsed.get(name)), [Some(7), Some(8), None]);
+        assert_eq!(VmStat::parse("pgfree 7 8\n").unwrap_err().column, 10);
+        assert_eq!(VmStat::parse("pgfree -7\n").unwrap_err().expected, "a number");
+    }
+}

@@ -242,3 +242,85 @@ fn named_line(cursor: &mut Cursor<'_>, part: Part) -> Result<Option<Line>, Parse
     let value = cursor.last_number("a number")?;
     Ok(Some(if part == Part::Pages { Line::Pages(name, value) } else { Line::Stat(name, value) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec;
+
+    use super::*;
+
+    const TEXT: &str = "\
+Node 0, zone      DMA
+  per-node stats
+      nr_dirty     5
+  pages free     10
+        min      1
+        promo    4
+        protection: (0, 7)
+      nr_free_pages 10
+  pagesets
+    cpu: 0
+              count:    3
+              high:     6
+              batch:    1
+              high_min: 2
+              high_max: 9
+  vm stats threshold: 4
+    cpu: 2
+              count:    8
+              high:     6
+              batch:    1
+              high_min: 2
+              high_max: 9
+  vm stats threshold: 4
+  node_unreclaimable:  1
+  start_pfn:           16
+Node 0, zone   Normal
+  pages free     0
+        min      0
+        protection: (0, 0)
+";
+
+    #[test]
+    fn every_part_of_a_zone_is_found_by_name() {
+        let parsed = ZoneInfo::parse(TEXT).unwrap();
+        assert_eq!((parsed.to_string().as_str(), parsed.nr_verbatim()), (TEXT, 0));
+        let zone = parsed.zone(NodeId::ZERO, ZoneType::Dma).unwrap();
+        assert_eq!(["free", "min", "promo", "high"].map(|name| zone.pages(name)), [Some(10), Some(1), Some(4), None]);
+        assert_eq!(zone.protection(), Some([0, 7].as_slice()));
+        assert_eq!((zone.stat("nr_free_pages"), zone.stat("nr_dirty")), (Some(10), None));
+        assert_eq!((zone.node_stat("nr_dirty"), zone.node_stat("nr_free_pages")), (Some(5), None));
+        assert_eq!((zone.node_unreclaimable(), zone.start_pfn()), (Some(1), Some(Pfn::new(16))));
+    }
+
+    #[test]
+    fn page_sets_belong_to_their_cpus() {
+        let parsed = ZoneInfo::parse(TEXT).unwrap();
+        let cpu = |raw| CpuId::try_new(raw).unwrap();
+        let set = PageSet { cpu: cpu(0), count: 3, high: 6, batch: 1, high_min: 2, high_max: 9, stat_threshold: 4 };
+        let sets = parsed.zone(NodeId::ZERO, ZoneType::Dma).unwrap().pagesets();
+        assert_eq!(sets, vec![set, PageSet { cpu: cpu(2), count: 8, ..set }]);
+    }
+
+    #[test]
+    fn an_unpopulated_zone_has_sizes_only() {
+        let parsed = ZoneInfo::parse(TEXT).unwrap();
+        let zone = parsed.zone(NodeId::ZERO, ZoneType::Normal).unwrap();
+        assert_eq!((zone.pages("free"), zone.start_pfn(), zone.pagesets().len()), (Some(0), None, 0));
+        assert_eq!(parsed.zones().map(|zone| zone.zone).collect::<Vec<_>>(), [ZoneType::Dma, ZoneType::Normal]);
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let refused = |text: &str| {
+            let error = ZoneInfo::parse(text).unwrap_err();
+            (error.line, error.column, error.expected)
+        };
+        assert_eq!(refused("  pages free 1\n"), (1, 3, "Node"));
+        assert_eq!(refused("Node 0, zone DMA\n  protection: (0, 1\n"), (2, 20, ","));
+        assert_eq!(refused("Node 0, zone DMA\n      nr_dirty\n"), (2, 15, "a number"));
+        assert_eq!(refused("Node 0, zone DMA\n  pagesets\n    cpu: 5000\n"), (3, 10, "a CPU number below 4096"));
+        assert_eq!(refused("Node 0, zone DMA\n  pages free 1 2\n"), (2, 16, "the end of the line"));
+    }
+}

@@ -1,265 +1,166 @@
-//! Counter names of Linux 6.12, in the order of /proc/vmstat and of memory reports.
+//! Field names of Linux 6.12 in their order.
 //!
-//! Source of the set: the 6.1 set with the counters that came and went until 6.12. Read by `profile` only.
-//! Linux: mm/vmstat.c (`vmstat_text`), mm/show_mem.c.
+//! Source: the recorded set of 6.1 and what public patches and logs say was added or removed until 6.12.
+//! Linux: mm/vmstat.c (`vmstat_text`), fs/proc/meminfo.c, drivers/base/node.c, mm/show_mem.c.
 
-use super::{Config, Field, always, with};
+use super::{Config, FieldSets, Names, always, with};
 
-/// Counters of a zone, then its NUMA events.
-pub(super) const ZONE_STATS: &[Field] = &[
-    always("nr_free_pages"),
-    always("nr_zone_inactive_anon"),
-    always("nr_zone_active_anon"),
-    always("nr_zone_inactive_file"),
-    always("nr_zone_active_file"),
-    always("nr_zone_unevictable"),
-    always("nr_zone_write_pending"),
-    always("nr_mlock"),
-    always("nr_bounce"),
-    always("nr_zspages"),
-    always("nr_free_cma"),
-    with("nr_unaccepted", Config::UNACCEPTED),
-    with("numa_hit", Config::NUMA),
-    with("numa_miss", Config::NUMA),
-    with("numa_foreign", Config::NUMA),
-    with("numa_interleave", Config::NUMA),
-    with("numa_local", Config::NUMA),
-    with("numa_other", Config::NUMA),
+pub(super) const FIELDS: FieldSets = FieldSets {
+    zone_stats: ZONE_STATS,
+    node_stats: NODE_STATS,
+    events: EVENTS,
+    meminfo: MEMINFO,
+    node_meminfo: NODE_MEMINFO,
+    report_totals: REPORT_TOTALS,
+    report_node: REPORT_NODE,
+    report_zone: REPORT_ZONE,
+};
+
+const ZONE_STATS: &[Names] = &[
+    always(
+        "nr_free_pages nr_zone_inactive_anon nr_zone_active_anon nr_zone_inactive_file nr_zone_active_file \
+         nr_zone_unevictable nr_zone_write_pending nr_mlock nr_bounce nr_zspages nr_free_cma",
+    ),
+    with(Config::UNACCEPTED, "nr_unaccepted"),
+    with(Config::NUMA, "numa_hit numa_miss numa_foreign numa_interleave numa_local numa_other"),
 ];
 
-/// Counters of a node.
-pub(super) const NODE_STATS: &[Field] = &[
-    always("nr_inactive_anon"),
-    always("nr_active_anon"),
-    always("nr_inactive_file"),
-    always("nr_active_file"),
-    always("nr_unevictable"),
-    always("nr_slab_reclaimable"),
-    always("nr_slab_unreclaimable"),
-    always("nr_isolated_anon"),
-    always("nr_isolated_file"),
-    always("workingset_nodes"),
-    always("workingset_refault_anon"),
-    always("workingset_refault_file"),
-    always("workingset_activate_anon"),
-    always("workingset_activate_file"),
-    always("workingset_restore_anon"),
-    always("workingset_restore_file"),
-    always("workingset_nodereclaim"),
-    always("nr_anon_pages"),
-    always("nr_mapped"),
-    always("nr_file_pages"),
-    always("nr_dirty"),
-    always("nr_writeback"),
-    always("nr_writeback_temp"),
-    always("nr_shmem"),
-    always("nr_shmem_hugepages"),
-    always("nr_shmem_pmdmapped"),
-    always("nr_file_hugepages"),
-    always("nr_file_pmdmapped"),
-    always("nr_anon_transparent_hugepages"),
-    always("nr_vmscan_write"),
-    always("nr_vmscan_immediate_reclaim"),
-    always("nr_dirtied"),
-    always("nr_written"),
-    always("nr_throttled_written"),
-    always("nr_kernel_misc_reclaimable"),
-    always("nr_foll_pin_acquired"),
-    always("nr_foll_pin_released"),
-    always("nr_kernel_stack"),
-    always("nr_page_table_pages"),
-    always("nr_sec_page_table_pages"),
-    with("nr_iommu_pages", Config::IOMMU),
+const NODE_STATS: &[Names] = &[
+    always(
+        "nr_inactive_anon nr_active_anon nr_inactive_file nr_active_file nr_unevictable nr_slab_reclaimable \
+         nr_slab_unreclaimable nr_isolated_anon nr_isolated_file workingset_nodes workingset_refault_anon \
+         workingset_refault_file workingset_activate_anon workingset_activate_file workingset_restore_anon \
+         workingset_restore_file workingset_nodereclaim nr_anon_pages nr_mapped nr_file_pages nr_dirty \
+         nr_writeback nr_writeback_temp nr_shmem nr_shmem_hugepages nr_shmem_pmdmapped nr_file_hugepages \
+         nr_file_pmdmapped nr_anon_transparent_hugepages nr_vmscan_write nr_vmscan_immediate_reclaim \
+         nr_dirtied nr_written nr_throttled_written nr_kernel_misc_reclaimable nr_foll_pin_acquired \
+         nr_foll_pin_released nr_kernel_stack nr_page_table_pages nr_sec_page_table_pages",
+    ),
+    with(Config::IOMMU, "nr_iommu_pages"),
     always("nr_swapcached"),
-    with("pgpromote_success", Config::NUMA_BALANCING),
-    with("pgpromote_candidate", Config::NUMA_BALANCING),
-    always("pgdemote_kswapd"),
-    always("pgdemote_direct"),
-    always("pgdemote_khugepaged"),
+    with(Config::NUMA_BALANCING, "pgpromote_success pgpromote_candidate"),
+    always("pgdemote_kswapd pgdemote_direct pgdemote_khugepaged"),
 ];
 
-/// Thresholds and events of the whole machine, which only /proc/vmstat prints.
-pub(super) const EVENTS: &[Field] = &[
-    always("nr_dirty_threshold"),
-    always("nr_dirty_background_threshold"),
-    always("nr_memmap_pages"),
-    always("nr_memmap_boot_pages"),
-    always("pgpgin"),
-    always("pgpgout"),
-    always("pswpin"),
-    always("pswpout"),
-    with("pgalloc_dma", Config::ZONE_DMA),
-    with("pgalloc_dma32", Config::ZONE_DMA32),
+const EVENTS: &[Names] = &[
+    always(
+        "nr_dirty_threshold nr_dirty_background_threshold nr_memmap_pages nr_memmap_boot_pages pgpgin pgpgout \
+         pswpin pswpout",
+    ),
+    with(Config::ZONE_DMA, "pgalloc_dma"),
+    with(Config::ZONE_DMA32, "pgalloc_dma32"),
     always("pgalloc_normal"),
-    with("pgalloc_high", Config::HIGHMEM),
+    with(Config::HIGHMEM, "pgalloc_high"),
     always("pgalloc_movable"),
-    with("pgalloc_device", Config::ZONE_DEVICE),
-    with("allocstall_dma", Config::ZONE_DMA),
-    with("allocstall_dma32", Config::ZONE_DMA32),
+    with(Config::ZONE_DEVICE, "pgalloc_device"),
+    with(Config::ZONE_DMA, "allocstall_dma"),
+    with(Config::ZONE_DMA32, "allocstall_dma32"),
     always("allocstall_normal"),
-    with("allocstall_high", Config::HIGHMEM),
+    with(Config::HIGHMEM, "allocstall_high"),
     always("allocstall_movable"),
-    with("allocstall_device", Config::ZONE_DEVICE),
-    with("pgskip_dma", Config::ZONE_DMA),
-    with("pgskip_dma32", Config::ZONE_DMA32),
+    with(Config::ZONE_DEVICE, "allocstall_device"),
+    with(Config::ZONE_DMA, "pgskip_dma"),
+    with(Config::ZONE_DMA32, "pgskip_dma32"),
     always("pgskip_normal"),
-    with("pgskip_high", Config::HIGHMEM),
+    with(Config::HIGHMEM, "pgskip_high"),
     always("pgskip_movable"),
-    with("pgskip_device", Config::ZONE_DEVICE),
-    always("pgfree"),
-    always("pgactivate"),
-    always("pgdeactivate"),
-    always("pglazyfree"),
-    always("pgfault"),
-    always("pgmajfault"),
-    always("pglazyfreed"),
-    always("pgrefill"),
-    always("pgreuse"),
-    always("pgsteal_kswapd"),
-    always("pgsteal_direct"),
-    always("pgsteal_khugepaged"),
-    always("pgscan_kswapd"),
-    always("pgscan_direct"),
-    always("pgscan_khugepaged"),
-    always("pgscan_direct_throttle"),
-    always("pgscan_anon"),
-    always("pgscan_file"),
-    always("pgsteal_anon"),
-    always("pgsteal_file"),
-    with("zone_reclaim_success", Config::NUMA),
-    with("zone_reclaim_failed", Config::NUMA),
-    always("pginodesteal"),
-    always("slabs_scanned"),
-    always("kswapd_inodesteal"),
-    always("kswapd_low_wmark_hit_quickly"),
-    always("kswapd_high_wmark_hit_quickly"),
-    always("pageoutrun"),
-    always("pgrotated"),
-    always("drop_pagecache"),
-    always("drop_slab"),
-    always("oom_kill"),
-    with("numa_pte_updates", Config::NUMA_BALANCING),
-    with("numa_huge_pte_updates", Config::NUMA_BALANCING),
-    with("numa_hint_faults", Config::NUMA_BALANCING),
-    with("numa_hint_faults_local", Config::NUMA_BALANCING),
-    with("numa_pages_migrated", Config::NUMA_BALANCING),
-    always("pgmigrate_success"),
-    always("pgmigrate_fail"),
-    always("thp_migration_success"),
-    always("thp_migration_fail"),
-    always("thp_migration_split"),
-    always("compact_migrate_scanned"),
-    always("compact_free_scanned"),
-    always("compact_isolated"),
-    always("compact_stall"),
-    always("compact_fail"),
-    always("compact_success"),
-    always("compact_daemon_wake"),
-    always("compact_daemon_migrate_scanned"),
-    always("compact_daemon_free_scanned"),
-    always("htlb_buddy_alloc_success"),
-    always("htlb_buddy_alloc_fail"),
-    with("cma_alloc_success", Config::CMA),
-    with("cma_alloc_fail", Config::CMA),
-    always("unevictable_pgs_culled"),
-    always("unevictable_pgs_scanned"),
-    always("unevictable_pgs_rescued"),
-    always("unevictable_pgs_mlocked"),
-    always("unevictable_pgs_munlocked"),
-    always("unevictable_pgs_cleared"),
-    always("unevictable_pgs_stranded"),
-    always("thp_fault_alloc"),
-    always("thp_fault_fallback"),
-    always("thp_fault_fallback_charge"),
-    always("thp_collapse_alloc"),
-    always("thp_collapse_alloc_failed"),
-    always("thp_file_alloc"),
-    always("thp_file_fallback"),
-    always("thp_file_fallback_charge"),
-    always("thp_file_mapped"),
-    always("thp_split_page"),
-    always("thp_split_page_failed"),
-    always("thp_deferred_split_page"),
-    always("thp_underused_split_page"),
-    always("thp_split_pmd"),
-    always("thp_scan_exceed_none_pte"),
-    always("thp_scan_exceed_swap_pte"),
-    always("thp_scan_exceed_share_pte"),
-    with("thp_split_pud", Config::THP_PUD),
-    always("thp_zero_page_alloc"),
-    always("thp_zero_page_alloc_failed"),
-    always("thp_swpout"),
-    always("thp_swpout_fallback"),
-    always("balloon_inflate"),
-    always("balloon_deflate"),
-    always("balloon_migrate"),
-    always("swap_ra"),
-    always("swap_ra_hit"),
-    always("swpin_zero"),
-    always("swpout_zero"),
-    always("ksm_swpin_copy"),
-    always("cow_ksm"),
-    with("zswpin", Config::ZSWAP),
-    with("zswpout", Config::ZSWAP),
-    with("zswpwb", Config::ZSWAP),
-    with("direct_map_level2_splits", Config::DIRECT_MAP),
-    with("direct_map_level3_splits", Config::DIRECT_MAP),
+    with(Config::ZONE_DEVICE, "pgskip_device"),
+    always(
+        "pgfree pgactivate pgdeactivate pglazyfree pgfault pgmajfault pglazyfreed pgrefill pgreuse \
+         pgsteal_kswapd pgsteal_direct pgsteal_khugepaged pgscan_kswapd pgscan_direct pgscan_khugepaged \
+         pgscan_direct_throttle pgscan_anon pgscan_file pgsteal_anon pgsteal_file",
+    ),
+    with(Config::NUMA, "zone_reclaim_success zone_reclaim_failed"),
+    always(
+        "pginodesteal slabs_scanned kswapd_inodesteal kswapd_low_wmark_hit_quickly \
+         kswapd_high_wmark_hit_quickly pageoutrun pgrotated drop_pagecache drop_slab oom_kill",
+    ),
+    with(
+        Config::NUMA_BALANCING,
+        "numa_pte_updates numa_huge_pte_updates numa_hint_faults numa_hint_faults_local numa_pages_migrated",
+    ),
+    always(
+        "pgmigrate_success pgmigrate_fail thp_migration_success thp_migration_fail thp_migration_split \
+         compact_migrate_scanned compact_free_scanned compact_isolated compact_stall compact_fail \
+         compact_success compact_daemon_wake compact_daemon_migrate_scanned compact_daemon_free_scanned \
+         htlb_buddy_alloc_success htlb_buddy_alloc_fail",
+    ),
+    with(Config::CMA, "cma_alloc_success cma_alloc_fail"),
+    always(
+        "unevictable_pgs_culled unevictable_pgs_scanned unevictable_pgs_rescued unevictable_pgs_mlocked \
+         unevictable_pgs_munlocked unevictable_pgs_cleared unevictable_pgs_stranded thp_fault_alloc \
+         thp_fault_fallback thp_fault_fallback_charge thp_collapse_alloc thp_collapse_alloc_failed \
+         thp_file_alloc thp_file_fallback thp_file_fallback_charge thp_file_mapped thp_split_page \
+         thp_split_page_failed thp_deferred_split_page thp_underused_split_page thp_split_pmd \
+         thp_scan_exceed_none_pte thp_scan_exceed_swap_pte thp_scan_exceed_share_pte",
+    ),
+    with(Config::THP_PUD, "thp_split_pud"),
+    always(
+        "thp_zero_page_alloc thp_zero_page_alloc_failed thp_swpout thp_swpout_fallback balloon_inflate \
+         balloon_deflate balloon_migrate swap_ra swap_ra_hit swpin_zero swpout_zero ksm_swpin_copy cow_ksm",
+    ),
+    with(Config::ZSWAP, "zswpin zswpout zswpwb"),
+    with(Config::DIRECT_MAP, "direct_map_level2_splits direct_map_level3_splits"),
     always("nr_unstable"),
 ];
 
-/// Counters of the whole machine in a memory report, line by line, in pages.
-pub(super) const REPORT_TOTALS: &[&[&str]] = &[
-    &["active_anon", "inactive_anon", "isolated_anon"],
-    &["active_file", "inactive_file", "isolated_file"],
-    &["unevictable", "dirty", "writeback"],
-    &["slab_reclaimable", "slab_unreclaimable"],
-    &["mapped", "shmem", "pagetables"],
-    &["sec_pagetables", "bounce"],
-    &["kernel_misc_reclaimable"],
-    &["free", "free_pcp", "free_cma"],
+const MEMINFO: &[Names] = &[
+    always(
+        "MemTotal MemFree MemAvailable Buffers Cached SwapCached Active Inactive Active(anon) \
+         Inactive(anon) Active(file) Inactive(file) Unevictable Mlocked",
+    ),
+    with(Config::HIGHMEM, "HighTotal HighFree LowTotal LowFree"),
+    always("SwapTotal SwapFree"),
+    with(Config::ZSWAP, "Zswap Zswapped"),
+    always(
+        "Dirty Writeback AnonPages Mapped Shmem KReclaimable Slab SReclaimable SUnreclaim KernelStack \
+         PageTables SecPageTables NFS_Unstable Bounce WritebackTmp CommitLimit Committed_AS VmallocTotal \
+         VmallocUsed VmallocChunk Percpu",
+    ),
+    with(Config::MEMORY_FAILURE, "HardwareCorrupted"),
+    with(Config::THP, "AnonHugePages ShmemHugePages ShmemPmdMapped FileHugePages FilePmdMapped"),
+    with(Config::CMA, "CmaTotal CmaFree"),
+    with(Config::UNACCEPTED, "Unaccepted"),
+    always("HugePages_Total HugePages_Free HugePages_Rsvd HugePages_Surp Hugepagesize Hugetlb"),
+    with(Config::DIRECT_MAP, "DirectMap4k DirectMap2M"),
+    with(Config::GIGABYTE_PAGES, "DirectMap1G"),
 ];
 
-/// Counters of a node in a memory report, in kB.
-pub(super) const REPORT_NODE: &[Field] = &[
-    always("active_anon"),
-    always("inactive_anon"),
-    always("active_file"),
-    always("inactive_file"),
-    always("unevictable"),
-    always("isolated(anon)"),
-    always("isolated(file)"),
-    always("mapped"),
-    always("dirty"),
-    always("writeback"),
-    always("shmem"),
-    with("shmem_thp", Config::THP),
-    with("shmem_pmdmapped", Config::THP),
-    with("anon_thp", Config::THP),
-    always("writeback_tmp"),
-    always("kernel_stack"),
-    always("pagetables"),
-    always("sec_pagetables"),
+const NODE_MEMINFO: &[Names] = &[
+    always(
+        "MemTotal MemFree MemUsed SwapCached Active Inactive Active(anon) Inactive(anon) Active(file) \
+         Inactive(file) Unevictable Mlocked",
+    ),
+    with(Config::HIGHMEM, "HighTotal HighFree LowTotal LowFree"),
+    always(
+        "Dirty Writeback FilePages Mapped AnonPages Shmem KernelStack PageTables SecPageTables NFS_Unstable \
+         Bounce WritebackTmp KReclaimable Slab SReclaimable SUnreclaim",
+    ),
+    with(Config::THP, "AnonHugePages ShmemHugePages ShmemPmdMapped FileHugePages FilePmdMapped"),
+    with(Config::UNACCEPTED, "Unaccepted"),
+    always("HugePages_Total HugePages_Free HugePages_Surp"),
 ];
 
-/// Counters of a zone in a memory report, in kB.
-pub(super) const REPORT_ZONE: &[&str] = &[
-    "free",
-    "boost",
-    "min",
-    "low",
-    "high",
-    "reserved_highatomic",
-    "active_anon",
-    "inactive_anon",
-    "active_file",
-    "inactive_file",
-    "unevictable",
-    "writepending",
-    "present",
-    "managed",
-    "mlocked",
-    "bounce",
-    "free_pcp",
-    "local_pcp",
-    "free_cma",
+const REPORT_TOTALS: &[&str] = &[
+    "active_anon inactive_anon isolated_anon",
+    "active_file inactive_file isolated_file",
+    "unevictable dirty writeback",
+    "slab_reclaimable slab_unreclaimable",
+    "mapped shmem pagetables",
+    "sec_pagetables bounce",
+    "kernel_misc_reclaimable",
+    "free free_pcp free_cma",
 ];
+
+const REPORT_NODE: &[Names] = &[
+    always(
+        "active_anon inactive_anon active_file inactive_file unevictable isolated(anon) isolated(file) mapped \
+         dirty writeback shmem",
+    ),
+    with(Config::THP, "shmem_thp shmem_pmdmapped anon_thp"),
+    always("writeback_tmp kernel_stack pagetables sec_pagetables"),
+];
+
+const REPORT_ZONE: &str = "free boost min low high reserved_highatomic active_anon inactive_anon active_file \
+     inactive_file unevictable writepending present managed mlocked bounce free_pcp \
+     local_pcp free_cma";

@@ -224,3 +224,6 @@ impl ReportZone<'_> {
         self.free.map(|line| line.page_kb)
     }
 }
+
+#[cfg(test)]
+mod tests;
