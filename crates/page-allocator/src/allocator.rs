@@ -16,7 +16,7 @@ use crate::fallback::FallbackPolicy;
 use crate::frame_map::FrameMap;
 use crate::layout::{NodeZonelists, ZoneRef, ZoneSet, Zonelist};
 use crate::pcp::PcpLists;
-use crate::pcp_rules::{PcpCounters, ZonePressure};
+use crate::pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 use crate::pressure::{Hooks, NoPressure};
 use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneSettings};
 use crate::zone_table::ZoneTable;
@@ -235,6 +235,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
                     pcp.counters.high = settings.pcp.high_min;
                 }
             });
+        }
+    }
+
+    /// Chooses when frees of high orders empty a set, on every CPU.
+    pub fn set_free_high_rule(&self, cpu: &Cpu, rule: FreeHighRule) {
+        for cell in self.pcps.iter() {
+            self.with_pcp(cpu, cell, |pcp| pcp.counters.free_high_rule = rule);
         }
     }
 

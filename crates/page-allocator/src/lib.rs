@@ -51,7 +51,7 @@ pub use invariants::Broken;
 pub use isolation::IsolateError;
 pub use page_frag::{PageFrag, PageFragCache};
 pub use pageblock::PageblockTypes;
-pub use pcp_rules::{PcpCounters, ZonePressure};
+pub use pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 pub use pressure::{CompactPriority, Compaction, Hooks, NoPressure, NodeReclaim, Pressure, Progress};
 pub use slow_step::{Outcome, SlowRequest, SlowState, SlowStep};
 pub use trace::{ExtFrag, Tracepoints, Untraced};

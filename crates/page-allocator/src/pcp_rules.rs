@@ -20,6 +20,16 @@ pub enum ZonePressure {
     ReclaimActive,
 }
 
+/// How many pages must have been freed in a row before frees of high orders empty a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FreeHighRule {
+    /// A batch (up to Linux 6.15).
+    #[default]
+    Batch,
+    /// A batch and half of `high_min`: a task that frees a few dozen pages no longer gives the CPU's lists away (since 6.16).
+    BatchAndHalfOfHighMin,
+}
+
 /// Counters of one CPU's set for one zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PcpCounters {
@@ -37,6 +47,8 @@ pub struct PcpCounters {
     pub prev_free_high_order: bool,
     /// High orders are given back in batches only, since the CPU's cache holds three batches (Linux: PCPF_FREE_HIGH_BATCH).
     pub free_high_batch: bool,
+    /// When frees of high orders empty the set.
+    pub free_high_rule: FreeHighRule,
     /// log2 of how far a batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
     pub batch_scale_max: u32,
 }
@@ -52,6 +64,7 @@ impl PcpCounters {
             free_count: 0,
             prev_free_high_order: false,
             free_high_batch: true,
+            free_high_rule: FreeHighRule::Batch,
             batch_scale_max,
         }
     }
@@ -108,8 +121,13 @@ impl PcpCounters {
         let mut free_high = false;
         if order > Order::ZERO && order <= Order::COSTLY {
             // High orders kept by a CPU that only frees would fragment memory for the others.
-            free_high =
-                self.free_count >= batch && self.prev_free_high_order && (!self.free_high_batch || self.count >= batch);
+            let long_run = match self.free_high_rule {
+                FreeHighRule::Batch => batch,
+                FreeHighRule::BatchAndHalfOfHighMin => batch + self.limits.high_min / 2,
+            };
+            free_high = self.free_count >= long_run
+                && self.prev_free_high_order
+                && (!self.free_high_batch || self.count >= batch);
             self.prev_free_high_order = true;
         } else {
             self.prev_free_high_order = false;

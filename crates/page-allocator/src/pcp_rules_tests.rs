@@ -137,6 +137,25 @@ fn heavy_freeing_of_high_orders_empties_the_lists() {
 }
 
 #[test]
+fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
+    let rule = FreeHighRule::BatchAndHalfOfHighMin;
+    let short = PcpCounters {
+        count: 700,
+        high: 3100,
+        free_count: 63 + 499,
+        prev_free_high_order: true,
+        free_high_rule: rule,
+        ..set()
+    };
+    assert_eq!({ short }.note_free(order(2), ZonePressure::None), 0);
+    assert_eq!(PcpCounters { free_count: 63 + 500, ..short }.note_free(order(2), ZonePressure::None), 704);
+    assert_eq!(
+        PcpCounters { free_high_rule: FreeHighRule::Batch, ..short }.note_free(order(2), ZonePressure::None),
+        704
+    );
+}
+
+#[test]
 fn a_large_cache_lets_high_orders_wait_for_a_batch() {
     let few = PcpCounters { count: 10, high: 3100, free_count: 100, prev_free_high_order: true, ..set() };
     assert_eq!({ few }.note_free(order(1), ZonePressure::None), 0);
