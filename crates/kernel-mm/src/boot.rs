@@ -69,6 +69,6 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let policy = policy_zone(kinds, config.limits.configured());
         let _logged = boot_log::write_zonelists_built(log, nodes.len() as u64, grouping, total);
         let _logged = boot_log::write_policy_zone(log, policy);
-        Ok(Self { allocator, nodes, release: config.release })
+        Ok(Self { allocator, nodes, configured: config.limits.configured(), release: config.release })
     }
 }

@@ -1,7 +1,7 @@
 //! A booted machine.
 
 use collections::BootSlice;
-use page_allocator::layout::{NodeLayout, Release};
+use page_allocator::layout::{NodeLayout, Release, ZoneSet};
 use page_allocator::{Hooks, NoPressure, PageAllocator, Tunables};
 use platform::Platform;
 use sync::Cpu;
@@ -11,6 +11,7 @@ use sync::Cpu;
 pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
     pub(crate) allocator: PageAllocator<P, H>,
     pub(crate) nodes: BootSlice<NodeLayout>,
+    pub(crate) configured: ZoneSet,
     pub(crate) release: Release,
 }
 
@@ -23,6 +24,11 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Returns how memory divides into zones, by node.
     pub fn nodes(&self) -> &[NodeLayout] {
         &self.nodes
+    }
+
+    /// Returns the kinds of zones that the architecture has.
+    pub const fn configured(&self) -> ZoneSet {
+        self.configured
     }
 
     /// Returns the kernel whose rules apply.

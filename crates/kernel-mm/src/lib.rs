@@ -12,10 +12,13 @@ mod handover;
 mod kernel;
 mod line_log;
 mod memmap;
+mod proc_view;
+mod report;
 mod settings;
 mod tables;
 
 pub use config::{BootConfig, Deferral, HandOver};
 pub use error::BootError;
 pub use kernel::Kernel;
+pub use proc_view::ProcView;
 pub use settings::machine_settings;

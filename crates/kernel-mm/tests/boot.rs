@@ -7,7 +7,9 @@ use boot_memory::memblock::{BootContext, BootLog, Memblock, MemblockConfig, Sile
 use frame_table::{BootArena, HeapMemory, MemoryModel, PageFlags};
 use mmkit_kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
 use page_allocator::layout::{MovableRule, Release, ZoneLimits};
-use page_allocator::{Checks, Geometry, Tunables, Untraced};
+use page_allocator::{AllocRequest, Checks, Geometry, Tunables, Untraced};
+use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, VmStat, ZoneInfo};
+use proc_files::{Config, Profile};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
 
@@ -148,4 +150,49 @@ fn deferred_sections_come_when_they_are_needed() {
     let free: u64 = memblock.free_ranges(Pfn::new(u64::MAX)).map(PfnRange::nr_pages).sum();
     assert_eq!(managed(), free);
     assert_eq!(pages.check_invariants(&cpu), Ok(free - taken));
+}
+
+#[test]
+fn the_files_of_a_booted_machine_read_back_with_its_figures() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let mut memblock = memblock(&[(0x1000, 0x9e000, 0), (MIB, 63 * MIB, 0)]);
+    let kernel = boot(&mut memblock, 64 * MIB, &mut log, &cpu).unwrap();
+    let kept = kernel.pages().alloc(&cpu, Gfp::KERNEL, Order::ZERO).unwrap();
+    let proc = kernel.proc(&cpu, Profile::new(proc_files::Release::V6_18, Config::X86_64));
+    let text = |write: &dyn Fn(&mut String) -> fmt::Result| {
+        let mut text = String::new();
+        write(&mut text).unwrap();
+        text
+    };
+    let buddyinfo = text(&|out| proc.write_buddyinfo(out));
+    let parsed = BuddyInfo::parse(&buddyinfo).unwrap();
+    assert_eq!(parsed.to_string(), buddyinfo);
+    let zoneinfo = text(&|out| proc.write_zoneinfo(out));
+    assert_eq!(ZoneInfo::parse(&zoneinfo).unwrap().to_string(), zoneinfo);
+    let pagetypeinfo = text(&|out| proc.write_pagetypeinfo(out));
+    assert_eq!(PageTypeInfo::parse(&pagetypeinfo).unwrap().to_string(), pagetypeinfo);
+    let vmstat = text(&|out| proc.write_vmstat(out));
+    assert_eq!(VmStat::parse(&vmstat).unwrap().to_string(), vmstat);
+    assert!(vmstat.contains("\npgalloc_dma32 1\n"), "{vmstat}");
+    let meminfo = text(&|out| proc.write_meminfo(out));
+    assert_eq!(MemInfo::parse(&meminfo).unwrap().to_string(), meminfo);
+    kernel.pages().free(&cpu, kept);
+}
+
+#[test]
+fn a_failed_allocation_is_reported_in_linuxs_words() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let kernel = boot(&mut memblock(&[(MIB, 63 * MIB, 0)]), 64 * MIB, &mut log, &cpu).unwrap();
+    let request = AllocRequest::new(Gfp::KERNEL, Order::new_truncate(4));
+    let proc = kernel.proc(&cpu, Profile::new(proc_files::Release::V6_12, Config::X86_64));
+    let mut report = String::new();
+    proc.write_allocation_failure(&mut report, "worker", &request).unwrap();
+    assert!(
+        report.starts_with("worker: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL), nodemask=(null)"),
+        "{report}"
+    );
+    let free = kernel.pages().zones().iter().map(|zone| zone.free_pages()).sum::<u64>();
+    assert!(report.contains(&format!(" free:{free} free_pcp:0 free_cma:0")), "{report}");
+    assert!(report.contains("Node 0 DMA32: "), "{report}");
+    assert!(report.lines().any(|line| line == format!("{} pages RAM", 63 << 8)), "{report}");
 }
