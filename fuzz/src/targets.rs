@@ -31,6 +31,7 @@ pub(crate) const TARGETS: &[&Target] = &[
     &boot_memory::BOOT_OPTIONS,
     &firmware_tables::ACPI,
     &firmware_tables::PVH,
+    &firmware_tables::DEVICETREE,
     &machines::MACHINE_FILE,
     &proc_files::BUDDYINFO,
     &proc_files::PAGETYPEINFO,
@@ -44,6 +45,7 @@ pub(crate) const TARGETS: &[&Target] = &[
     &proc_files::LOG,
     &recordings::PAGE_TRACE,
     &recordings::PFN_KINDS,
+    &recordings::BOOT_LOG,
 ];
 
 /// `Ok` as one word, an error as its message.

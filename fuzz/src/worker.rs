@@ -17,8 +17,9 @@ use crate::corpus;
 use crate::mutate::Mutator;
 use crate::targets::Target;
 
-/// Address space of a worker: an input that makes a parser ask for more ends it.
-const MEMORY_LIMIT: u64 = 1 << 30;
+/// Address space of a worker: an input that makes a parser ask for more ends it. A scan whose last frame is the last possible one
+/// makes four bitmaps of 512 MiB, nearly all of it never touched.
+const MEMORY_LIMIT: u64 = 3 << 30;
 /// No input of at most `corpus::INPUT_LIMIT` bytes may take longer.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Inputs kept beside the seeds.

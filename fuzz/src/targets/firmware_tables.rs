@@ -1,6 +1,8 @@
-//! Binary tables: PVH start information, ACPI. The input is physical memory from address 0 up.
+//! Binary tables: PVH start information and ACPI, where the input is physical memory from address 0 up; devicetree blobs.
 
-use boot_memory::firmware::{FirmwareError, MemoryImage, NumaMap, parse_acpi_numa, parse_pvh, parse_rsdp, read_madt};
+use boot_memory::firmware::{
+    Devicetree, FirmwareError, MemoryImage, NumaMap, parse_acpi_numa, parse_pvh, parse_rsdp, read_madt,
+};
 use units::PhysAddr;
 
 use super::{Target, outcome};
@@ -31,6 +33,14 @@ pub(super) const PVH: Target = Target {
     run: |input| outcome(read_pvh(&image(input))),
 };
 
+/// `Devicetree` and everything that is read out of it.
+pub(super) const DEVICETREE: Target = Target {
+    name: "devicetree",
+    seeds: &[Seed::Made(devicetree_seed)],
+    tokens: &["memory@0\0", "device_type\0", "reg\0", "reserved-memory\0", "\0\0\0\u{1}", "\0\0\0\u{2}", "\0\0\0\u{3}"],
+    run: |input| outcome(read_devicetree(input)),
+};
+
 fn image(bytes: &[u8]) -> MemoryImage<'_> {
     MemoryImage { base: PhysAddr::ZERO, bytes }
 }
@@ -55,6 +65,17 @@ fn read_pvh(memory: &MemoryImage<'_>) -> Result<(), FirmwareError> {
     }
     info.modules(memory, |_| ())?;
     info.read_command_line(memory, &mut [0; 256])?;
+    Ok(())
+}
+
+fn read_devicetree(blob: &[u8]) -> Result<(), FirmwareError> {
+    let tree = Devicetree::parse(blob)?;
+    tree.reservations(|_| ())?;
+    tree.reserved_memory(|_| ())?;
+    tree.chosen()?;
+    tree.numa_map()?;
+    // A map that has no room for the pieces is one of the outcomes.
+    let _ = tree.memory_map()?.sanitize();
     Ok(())
 }
 
@@ -124,6 +145,46 @@ fn pvh_seed() -> Vec<u8> {
     bytes
 }
 
+fn devicetree_seed() -> Vec<u8> {
+    const NAMES: [&str; 7] = [
+        "#address-cells",
+        "#size-cells",
+        "device_type",
+        "reg",
+        "bootargs",
+        "numa-node-id",
+        "linux,usable-memory-range",
+    ];
+    let words = |values: &[u32]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>();
+    let padded = |mut bytes: Vec<u8>| {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let begin = |name: &str| [words(&[1]), padded([name.as_bytes(), &[0]].concat())].concat();
+    let property = |name: usize, value: Vec<u8>| {
+        let offset: usize = NAMES[..name].iter().map(|name| name.len() + 1).sum();
+        [words(&[3, value.len() as u32, offset as u32]), padded(value)].concat()
+    };
+    let cells = [property(0, words(&[2])), property(1, words(&[2]))].concat();
+    let memory = [property(2, b"memory\0".to_vec()), property(3, words(&[0, 0x4000_0000, 0, 0x8000_0000]))].concat();
+    let range = property(3, words(&[0, 0x4800_0000, 0, 0x10_0000]));
+    let structure = [
+        [begin(""), cells.clone()].concat(),
+        [begin("memory@40000000"), memory, property(5, words(&[0])), words(&[2])].concat(),
+        [begin("chosen"), property(4, b"quiet mem=1G\0".to_vec()), property(6, words(&[0, 0, 0, 1])), words(&[2])]
+            .concat(),
+        [begin("reserved-memory"), cells, begin("pool@48000000"), range, words(&[2, 2])].concat(),
+        words(&[2, 9]),
+    ]
+    .concat();
+    let strings: Vec<u8> = NAMES.iter().flat_map(|name| [name.as_bytes(), &[0]].concat()).collect();
+    let (structure_at, strings_at) = (40 + 32, 40 + 32 + structure.len());
+    let total = strings_at + strings.len();
+    let sizes = [0xd00d_feed, total, structure_at, strings_at, 40, 17, 16, 0, strings.len(), structure.len()];
+    let header = words(&sizes.map(|size| size as u32));
+    [header, words(&[0, 0x4000_0000, 0, 0x1000, 0, 0, 0, 0]), structure, strings].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +193,7 @@ mod tests {
     fn the_seeds_are_accepted() {
         assert_eq!((ACPI.run)(&acpi_seed()), "accepted");
         assert_eq!((PVH.run)(&pvh_seed()), "accepted");
+        assert_eq!((DEVICETREE.run)(&devicetree_seed()), "accepted");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use proc_files::parse::{
     BuddyInfo, Iomem, Log, MemInfo, PageRuns, PageTypeInfo, SlabInfo, VmStat, VmallocInfo, ZoneInfo,
 };
+use units::Order;
 
 use super::{Target, outcome};
 use crate::corpus::Seed;
@@ -110,27 +111,47 @@ pub(super) const PAGE_RUNS: Target = Target {
     run: round_trip!(PageRuns),
 };
 
-/// `Log`, which takes every text and names what it could not read.
+/// `Log`, and every figure of the reports in it. There is no log that it refuses.
 pub(super) const LOG: Target = Target {
     name: "memory-report",
-    seeds: &[Seed::Each("data/boots", "oom-dmesg")],
+    seeds: &[
+        Seed::File("data/reports/oom-256m-linux-6.1.txt"),
+        Seed::File("data/reports/oom-arm64-256m-linux-6.1.txt"),
+        Seed::File("data/reports/oom-i386-highmem-linux-6.1.txt"),
+        Seed::File("data/reports/page-allocation-failure-arm64-64k.txt"),
+        Seed::Each("data/boots", "oom-dmesg"),
+    ],
     tokens: &[
         "Mem-Info:\n",
-        " page allocation failure: order:",
-        " invoked oom-killer: gfp_mask=0x",
-        "lowmem_reserve[]: ",
-        "Node 0 DMA32: 1*4kB (UME) ",
-        " hugepages_total=",
         "#012 ",
-        " pages RAM",
-        "Free swap  = ",
         "[    1.0] ",
+        "page allocation failure: order:",
+        "mode:0x",
+        "nodemask=(null)",
+        " free:",
+        "kB ",
+        "lowmem_reserve[]: ",
+        "*4kB (UME) ",
+        "= 12kB",
+        "Node 0 ",
+        "hugepages_total=",
+        " pages RAM",
+        "invoked oom-killer: gfp_mask=",
     ],
     run: |input| {
         let text = String::from_utf8_lossy(input);
         let log = Log::parse(&text);
         assert_eq!(log.to_string(), text, "printed differs");
-        let zones: usize = log.reports().map(|report| report.zones().len()).sum();
-        format!("{zones} zones {:?}", log.problems().first())
+        let reports: Vec<String> = log.reports().map(|report| figures(&report)).collect();
+        format!("{} problems, {}", log.problems().len(), reports.join(", "))
     },
 };
+
+fn figures(report: &proc_files::parse::MemInfoReport<'_>) -> String {
+    let gfp = report.trigger.and_then(|trigger| trigger.gfp());
+    let zones = report.zones();
+    let blocks = zones.iter().filter(|zone| zone.free_blocks(Order::ZERO).is_some()).count();
+    let known = [report.total("free"), report.count("RAM"), report.swap_kb("Free swap")].iter().flatten().count();
+    let (nodes, pools) = (report.nodes().count(), report.huge_pages().count());
+    format!("{} nodes {nodes} zones {} {blocks} pools {pools} known {known}", gfp.is_some(), zones.len())
+}

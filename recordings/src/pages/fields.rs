@@ -11,8 +11,8 @@ pub(crate) struct FieldError {
     pub(crate) expected: &'static str,
 }
 
-/// Frame numbers above this cannot be memory of any supported machine (2^52 bytes of 4 KiB pages).
-const PFN_LIMIT: u64 = 1 << 40;
+/// The frame after the last that a machine can have: tables with a place for each frame stay below a gigabyte.
+pub(crate) const PFN_LIMIT: u64 = 1 << 32;
 
 /// The fields of a line that were not read yet.
 pub(crate) struct Fields<'a> {
@@ -63,7 +63,7 @@ impl<'a> Fields<'a> {
         let word = self.word();
         match parse_hex(word) {
             Some(raw) if raw < PFN_LIMIT => Ok(Pfn::new(raw)),
-            _ => Err(wrong(word, "a page frame number in hex, below 10000000000")),
+            _ => Err(wrong(word, "a page frame number in hex, below 100000000")),
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn numbers_that_do_not_fit_are_refused() {
         assert!(Fields::new(b"99999999999999999999").decimal("a number").is_err());
         assert!(Fields::new(b"123456789").hex32("a number").is_err());
-        assert!(Fields::new(b"10000000000").pfn().is_err());
+        assert!(Fields::new(b"100000000").pfn().is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use units::{Pfn, PfnRange};
 
-use super::fields::{FieldError, Fields, wrong};
+use super::fields::{FieldError, Fields, PFN_LIMIT, wrong};
 use super::input_error::{InputError, quoted};
 use super::lines::Lines;
 
@@ -132,11 +132,11 @@ fn window(line: &[u8]) -> Option<(u64, u64)> {
 }
 
 fn parse_run(line: &[u8]) -> Result<KindRun, FieldError> {
-    const COUNT: &str = "a number of frames from 1 to 2^40";
+    const COUNT: &str = "a number of frames from 1 up to frame 100000000";
     let mut fields = Fields::new(line);
     let start = fields.pfn()?;
     let nr_pages = fields.decimal(COUNT)?;
-    if nr_pages == 0 || nr_pages > 1 << 40 {
+    if nr_pages == 0 || nr_pages > PFN_LIMIT - start.raw() {
         return Err(wrong(nr_pages.to_string().as_bytes(), COUNT));
     }
     let letter = fields.word();
@@ -159,6 +159,13 @@ mod tests {
         assert_eq!((kinds.begin_mono_ns, kinds.end_mono_ns), (5, 9));
         assert_eq!(kinds.ranges(PageKind::Free).collect::<Vec<_>>(), [PfnRange::with_len(Pfn::new(0x100), 16)]);
         assert_eq!(kinds.end(), Pfn::new(0x111));
+    }
+
+    #[test]
+    fn a_run_beyond_the_last_possible_frame_is_refused() {
+        let error = read("# mono_ns_begin 5 mono_ns_end 9\nffffffff 2 b\n").unwrap_err().to_string();
+        assert!(error.contains("from 1 up to frame 100000000"), "{error}");
+        assert_eq!(read("# mono_ns_begin 5 mono_ns_end 9\nffffffff 1 b\n").unwrap().end(), Pfn::new(1 << 32));
     }
 
     #[test]
