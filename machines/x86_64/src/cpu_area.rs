@@ -14,6 +14,7 @@ use crate::exit::die;
 use crate::fence::FenceRequests;
 use crate::gdt::{Gdt, INTERRUPT_STACKS, TaskState};
 use crate::instructions::{interrupts_enable, interrupts_save, write_msr};
+use crate::stress::InterruptWork;
 
 /// Most CPUs that the machine starts.
 pub(crate) const MAX_CPUS: usize = 8;
@@ -80,6 +81,8 @@ pub(crate) struct CpuArea {
     pub(crate) finished_jobs: AtomicU64,
     /// Timer interrupts handled.
     pub(crate) timer_interrupts: AtomicU64,
+    /// What the timer's handler allocates under stress.
+    pub(crate) interrupt_work: InterruptWork,
 }
 
 // SAFETY: by the type invariant only the CPU itself uses the fields that are not atomic.
@@ -114,6 +117,7 @@ impl CpuArea {
             fence: FenceRequests::new(),
             finished_jobs: AtomicU64::new(0),
             timer_interrupts: AtomicU64::new(0),
+            interrupt_work: InterruptWork::new(),
         }
     }
 

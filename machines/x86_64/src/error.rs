@@ -24,6 +24,10 @@ pub(crate) enum BootError {
     Paging(MapError),
     /// Memory comes in too many pieces.
     Ranges(BadRanges),
+    /// The memory manager did not boot.
+    Kernel(kernel_mm::BootError),
+    /// The memory manager was booted twice.
+    BootedTwice,
     /// There is no timer.
     Timer(NoTimer),
 }
@@ -37,6 +41,8 @@ impl fmt::Display for BootError {
             Self::Memory(error) => write!(f, "memory for the machine itself: {error}"),
             Self::Paging(error) => write!(f, "page tables: {error}"),
             Self::Ranges(BadRanges) => f.write_str("memory map: too many ranges"),
+            Self::Kernel(error) => write!(f, "memory manager: {error}"),
+            Self::BootedTwice => f.write_str("memory manager: booted twice"),
             Self::Timer(NoTimer) => f.write_str("interval timer: it does not count"),
         }
     }
@@ -52,4 +58,4 @@ macro_rules! from {
     };
 }
 
-from!(FirmwareError => Firmware, MapFull => MapFull, MemblockError => Memory, MapError => Paging, BadRanges => Ranges, NoTimer => Timer);
+from!(FirmwareError => Firmware, kernel_mm::BootError => Kernel, MapFull => MapFull, MemblockError => Memory, MapError => Paging, BadRanges => Ranges, NoTimer => Timer);

@@ -9,12 +9,13 @@ use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
 use crate::error::BootError;
 use crate::exit::{self, Outcome};
 use crate::firmware::{self, Firmware, MAX_COMMAND_LINE};
+use crate::kernel::BootInput;
 use crate::machine::Machine;
 use crate::options::MachineOptions;
 use crate::paging::{self, TablePool};
 use crate::ram::RamRanges;
 use crate::smp::{self, StartPage};
-use crate::{apic, boot_memblock, idt, memory_map, self_test, serial, timer};
+use crate::{apic, boot_memblock, idt, kernel, memory_map, reports, self_test, serial, stress, timer};
 
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
@@ -121,11 +122,18 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     };
     // SAFETY: memblock gave the page to nobody else; the boot page tables map it at its own address.
     unsafe { start_other_cpus(start_page, &firmware, nodes) };
-    let _ = machine;
     if let Some(death) = own.die {
         death.die();
     }
-    Ok(self_test::run(&own, nodes))
+    let outcome = self_test::run(&own, nodes);
+    let input = BootInput { options: &options, numa: &firmware.numa, cpus: &firmware.cpus, ram: &ram };
+    // SAFETY: memblock was filled from the firmware's map, everything in use is reserved, and the direct map shows all of it.
+    let kernel = unsafe { kernel::boot(machine, &mut memblock, &input) }?.ok_or(BootError::BootedTwice)?;
+    reports::print_buddyinfo(kernel);
+    let steps = own.stress.unwrap_or(stress::DEFAULT_STEPS);
+    let passed = steps == 0 || stress::run(kernel, steps);
+    reports::print_buddyinfo(kernel);
+    Ok(if passed { outcome } else { Outcome::Fail })
 }
 
 /// Returns the number of nodes in use.

@@ -3,12 +3,12 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::apic;
-use crate::cpu_area::{CpuArea, this_area};
+use crate::cpu_area::{CpuArea, this_area, this_cpu};
 use crate::idt::TIMER_VECTOR;
 use crate::pit::{self, NoTimer};
 
 /// Interrupts per second and CPU.
-pub(crate) const RATE_HZ: u32 = 250;
+pub(crate) const RATE_HZ: u32 = 1000;
 const CALIBRATION_MICROS: u64 = 10_000;
 
 /// Ticks of the local timer between two interrupts; 0 until calibrated.
@@ -48,5 +48,7 @@ pub(crate) fn interrupt() {
     let area: &CpuArea = this_area();
     // Relaxed: a statistic, written by this CPU only.
     area.timer_interrupts.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the handler runs on the CPU of the area, with interrupts off until it returns.
+    unsafe { area.interrupt_work.interrupt(this_cpu()) };
     apic::end_of_interrupt();
 }

@@ -1,0 +1,135 @@
+//! The allocation stress: all CPUs and their timer interrupts at once, every page stamped by its holder.
+//!
+//! Passes if no page ever had two holders, zeroed memory was zero, and at the end all memory is free again in lists that obey
+//! their laws. Run by `start` through `smp::run_on_all`.
+
+mod exhaustion;
+mod interrupt;
+mod rng;
+mod stamp;
+mod worker;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use page_allocator::Zone;
+
+pub(crate) use interrupt::InterruptWork;
+
+use crate::console::print_line;
+use crate::cpu_area::{CpuArea, this_cpu};
+use crate::instructions::{interrupts_enable, interrupts_save};
+use crate::kernel::{BareKernel, booted};
+use crate::{smp, timer};
+use interrupt::Activity;
+use worker::{Exchange, Fault, Worker, new_exchange};
+
+/// Steps of each CPU if the command line does not say.
+pub(crate) const DEFAULT_STEPS: u64 = 20_000;
+/// Numbers of the interrupt handlers' workers start here, above those of the CPUs.
+const INTERRUPT_WORKERS: u64 = 1 << 16;
+
+static EXCHANGE: Exchange = new_exchange();
+static STEPS: AtomicU64 = AtomicU64::new(0);
+static TOTALS: Totals = Totals {
+    allocated: AtomicU64::new(0),
+    failed: AtomicU64::new(0),
+    in_interrupts: AtomicU64::new(0),
+    exhausted: AtomicU64::new(0),
+    faults: AtomicU64::new(0),
+};
+
+/// Sums over all CPUs. Statistics, read after the jobs, which synchronise; so every access is Relaxed.
+struct Totals {
+    allocated: AtomicU64,
+    failed: AtomicU64,
+    in_interrupts: AtomicU64,
+    exhausted: AtomicU64,
+    faults: AtomicU64,
+}
+
+fn add(total: &AtomicU64, count: u64) {
+    // Relaxed: see `Totals`.
+    total.fetch_add(count, Ordering::Relaxed);
+}
+
+fn sum(total: &AtomicU64) -> u64 {
+    // Relaxed: see `Totals`.
+    total.load(Ordering::Relaxed)
+}
+
+/// Counts and prints a fault.
+fn report(fault: Fault) {
+    add(&TOTALS.faults, 1);
+    print_line!(this_cpu(), "stress: {fault:?}");
+}
+
+/// Runs the stress with `steps` on each CPU; true if nothing was found wrong.
+pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
+    let cpu = this_cpu();
+    let pages = kernel.pages();
+    // Relaxed: read in jobs, which synchronise.
+    STEPS.store(steps, Ordering::Relaxed);
+    let before = pages.check_invariants(cpu);
+    interrupt::set_active(Activity::On);
+    smp::run_on_all(|area| on_one_cpu(area, work));
+    smp::run_on_all(|area| on_one_cpu(area, exhaust));
+    interrupt::set_active(Activity::Off);
+    smp::run_on_all(give_back);
+    let after = pages.check_invariants(cpu);
+    print_line!(
+        cpu,
+        "stress: {} blocks allocated, {} of them in interrupts; {} requests failed; {} pages at exhaustion",
+        sum(&TOTALS.allocated) + sum(&TOTALS.in_interrupts),
+        sum(&TOTALS.in_interrupts),
+        sum(&TOTALS.failed),
+        sum(&TOTALS.exhausted)
+    );
+    let managed: u64 = pages.zones().iter().map(Zone::managed).sum();
+    print_line!(cpu, "stress: free pages {before:?} before and {after:?} after, {managed} managed");
+    before.is_ok() && before == after && sum(&TOTALS.faults) == 0
+}
+
+/// Runs `job` with this CPU's timer on.
+fn on_one_cpu(area: &'static CpuArea, job: fn(&'static BareKernel) -> Result<(), Fault>) {
+    let Some(kernel) = booted() else { return };
+    timer::start();
+    let enabled = interrupts_save();
+    interrupts_enable();
+    if let Err(fault) = job(kernel) {
+        report(fault);
+    }
+    interrupts_save();
+    timer::stop();
+    if enabled {
+        interrupts_enable();
+    }
+    let _ = area;
+}
+
+fn work(kernel: &'static BareKernel) -> Result<(), Fault> {
+    let cpu = this_cpu();
+    let mut worker = Worker::new(kernel.pages(), &EXCHANGE, u64::from(cpu.id().raw()));
+    for _ in 0..STEPS.load(Ordering::Relaxed) {
+        worker.step(cpu)?;
+    }
+    worker.finish(cpu)?;
+    add(&TOTALS.allocated, worker.counts.allocated);
+    add(&TOTALS.failed, worker.counts.failed);
+    Ok(())
+}
+
+fn exhaust(kernel: &'static BareKernel) -> Result<(), Fault> {
+    add(&TOTALS.exhausted, exhaustion::run(kernel.pages(), this_cpu())?);
+    Ok(())
+}
+
+/// Frees what the CPU's interrupt handler keeps and what waits in the exchange.
+fn give_back(area: &'static CpuArea) {
+    let Some(kernel) = booted() else { return };
+    let cpu = this_cpu();
+    // SAFETY: the job runs on the CPU that the area belongs to.
+    add(&TOTALS.in_interrupts, unsafe { area.interrupt_work.finish(cpu) });
+    if let Err(fault) = Worker::new(kernel.pages(), &EXCHANGE, 0).finish(cpu) {
+        report(fault);
+    }
+}
