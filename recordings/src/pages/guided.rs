@@ -10,7 +10,7 @@ use units::{MAX_CPUS, Order, Pfn, PfnRange};
 
 use super::event::{Action, Event};
 use super::free_map::FreeMap;
-use super::pfn_kinds::{PageKind, PfnKinds};
+use super::{PageKind, PfnKinds};
 
 /// Largest of the small orders that per-CPU lists hold (Linux: PAGE_ALLOC_COSTLY_ORDER).
 const PCP_SMALL_ORDER: Order = Order::COSTLY;
@@ -203,21 +203,21 @@ impl GuidedReplay {
 mod tests {
     use units::{CpuId, Gfp, MigrateType};
 
+    use super::super::PageRun;
     use super::super::event::{Batch, Context, ExtFrag};
-    use super::super::pfn_kinds::KindRun;
     use super::*;
 
     const PAGEBLOCK: Order = Order::new_truncate(9);
 
     fn scan(begin_mono_ns: u64, free: &[(u64, u64)]) -> PfnKinds {
-        let run = |&(start, nr_pages): &(u64, u64)| KindRun {
+        let run = |&(start, nr_pages): &(u64, u64)| PageRun {
             range: PfnRange::with_len(Pfn::new(start), nr_pages),
             kind: PageKind::Free,
         };
         let mut kinds =
             PfnKinds { begin_mono_ns, end_mono_ns: begin_mono_ns + 1, runs: free.iter().map(run).collect() };
         let range = PfnRange::new(kinds.end(), Pfn::new(4096));
-        kinds.runs.push(KindRun { range, kind: PageKind::Kernel });
+        kinds.runs.push(PageRun { range, kind: PageKind::Kernel });
         kinds
     }
 

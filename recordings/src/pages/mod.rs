@@ -23,7 +23,8 @@ pub use initial::{BulkPage, InitialBlock, InitialPageSet, InitialState, ListOrde
 pub use input_error::{InputError, Place};
 pub use lines::Progress;
 pub use pcp_list::PcpList;
-pub use pfn_kinds::{KindRun, PageKind, PfnKinds};
+pub use pfn_kinds::PfnKinds;
+pub use proc_files::kpageflags::{PageKind, PageRun};
 pub use recording::Recording;
 pub use snapshot::{Snapshot, ZoneSnapshot};
 pub use trace::{TraceHeader, TraceReader};

@@ -5,63 +5,12 @@
 use std::io::Read;
 use std::path::Path;
 
+use proc_files::kpageflags::{PageKind, PageRun};
 use units::{Pfn, PfnRange};
 
 use super::fields::{FieldError, Fields, PFN_LIMIT, wrong};
 use super::input_error::{InputError, quoted};
 use super::lines::Lines;
-
-/// What a frame was used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageKind {
-    /// Free, on a buddy list.
-    Free,
-    /// Anonymous memory.
-    Anon,
-    /// Page cache, or another page on a reclaim list.
-    File,
-    /// Slab.
-    Slab,
-    /// Page table.
-    PageTable,
-    /// Mapped into a process, of no other kind.
-    Mapped,
-    /// Held by the kernel in a way that flags do not tell, or on a per-CPU list.
-    Kernel,
-    /// Never handed to the page allocator.
-    Reserved,
-    /// Offline.
-    Offline,
-    /// No memory.
-    Hole,
-}
-
-impl PageKind {
-    fn from_letter(letter: &[u8]) -> Option<Self> {
-        Some(match letter {
-            b"b" => Self::Free,
-            b"a" => Self::Anon,
-            b"f" => Self::File,
-            b"s" => Self::Slab,
-            b"t" => Self::PageTable,
-            b"m" => Self::Mapped,
-            b"k" => Self::Kernel,
-            b"r" => Self::Reserved,
-            b"o" => Self::Offline,
-            b"-" => Self::Hole,
-            _ => return None,
-        })
-    }
-}
-
-/// A run of frames of one kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KindRun {
-    /// The frames.
-    pub range: PfnRange,
-    /// What they are used for.
-    pub kind: PageKind,
-}
 
 /// One scan: runs in ascending order that do not overlap.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,7 +20,7 @@ pub struct PfnKinds {
     /// CLOCK_MONOTONIC after the last frame was read.
     pub end_mono_ns: u64,
     /// The runs.
-    pub runs: Vec<KindRun>,
+    pub runs: Vec<PageRun>,
 }
 
 impl PfnKinds {
@@ -131,7 +80,7 @@ fn window(line: &[u8]) -> Option<(u64, u64)> {
     Some((begin, fields.decimal("").ok()?))
 }
 
-fn parse_run(line: &[u8]) -> Result<KindRun, FieldError> {
+fn parse_run(line: &[u8]) -> Result<PageRun, FieldError> {
     const COUNT: &str = "a number of frames from 1 up to frame 100000000";
     let mut fields = Fields::new(line);
     let start = fields.pfn()?;
@@ -140,9 +89,13 @@ fn parse_run(line: &[u8]) -> Result<KindRun, FieldError> {
         return Err(wrong(nr_pages.to_string().as_bytes(), COUNT));
     }
     let letter = fields.word();
-    let kind = PageKind::from_letter(letter).ok_or_else(|| wrong(letter, "one of the kinds b a f s t m k r o -"))?;
+    let kind = match letter {
+        [letter] => PageKind::from_letter(char::from(*letter)),
+        _ => None,
+    };
+    let kind = kind.ok_or_else(|| wrong(letter, "one of the kinds b a f s t m k r o -"))?;
     fields.end()?;
-    Ok(KindRun { range: PfnRange::with_len(start, nr_pages), kind })
+    Ok(PageRun { range: PfnRange::with_len(start, nr_pages), kind })
 }
 
 #[cfg(test)]

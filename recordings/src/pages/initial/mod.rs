@@ -45,10 +45,10 @@ use self::pcp_fill::SpareFrames;
 use self::shadow_lists::ShadowLists;
 use super::free_map::FreeMap;
 use super::input_error::InputError;
-use super::pfn_kinds::{PageKind, PfnKinds};
 use super::recording::Recording;
 use super::snapshot::Snapshot;
 use super::trace::TraceReader;
+use super::{PageKind, PfnKinds};
 
 /// What a simulated replay loads before the first event, and the demand that has no event.
 #[derive(Clone, Debug)]

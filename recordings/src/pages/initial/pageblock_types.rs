@@ -7,8 +7,8 @@
 use units::{MigrateType, Order, Pfn, PfnRange};
 
 use super::super::free_map::FreeMap;
-use super::super::pfn_kinds::{PageKind, PfnKinds};
 use super::super::snapshot::{Snapshot, ZoneSnapshot};
+use super::super::{PageKind, PfnKinds};
 
 /// The two kernel types, reclaimable first: its pageblocks are the easier ones to tell, full of slab.
 const KERNEL_TYPES: [MigrateType; 2] = [MigrateType::Reclaimable, MigrateType::Unmovable];

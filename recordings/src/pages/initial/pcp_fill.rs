@@ -9,8 +9,8 @@ use units::{CpuId, MigrateType, Order, Pfn, PfnRange};
 
 use super::super::free_map::FreeMap;
 use super::super::pcp_list::PcpList;
-use super::super::pfn_kinds::{PageKind, PfnKinds};
 use super::super::snapshot::Snapshot;
+use super::super::{PageKind, PfnKinds};
 use super::first_events::{FirstEvent, FirstEvents};
 use super::shadow_lists::{ShadowList, ShadowOutcome};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use units::{CpuId, MigrateType, Order, Pfn, PfnRange, ZoneType};
 
+use super::super::PageRun;
 use super::super::pcp_list::PcpList;
-use super::super::pfn_kinds::KindRun;
 use super::super::snapshot::ZoneSnapshot;
 use super::*;
 
@@ -31,7 +31,7 @@ fn surroundings(kinds: &[(u64, u64, PageKind)], count_after: u64) -> Surrounding
         pageblock_order: Order::new_truncate(9),
         vmstat: proc_files::parse::VmStat::parse("").unwrap(),
     };
-    let run = |&(start, nr_pages, kind): &(u64, u64, PageKind)| KindRun {
+    let run = |&(start, nr_pages, kind): &(u64, u64, PageKind)| PageRun {
         range: PfnRange::with_len(Pfn::new(start), nr_pages),
         kind,
     };
