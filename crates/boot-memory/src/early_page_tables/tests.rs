@@ -1,3 +1,5 @@
+//! Direct maps of random machines, checked leaf by leaf; errors; recorded shapes.
+
 extern crate std;
 use std::collections::BTreeMap;
 use std::string::String;

@@ -1,3 +1,5 @@
+//! Entries of every format: known bits, and what is encoded comes back.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -95,6 +97,44 @@ fn the_direct_map_lies_where_linux_has_it() {
 fn direct_map_is_kernel_space<F: PageTableFormat>() {
     assert!(F::is_kernel_address(F::DIRECT_MAP_BASE));
     assert!(F::is_kernel_address(F::DIRECT_MAP_BASE.saturating_add(F::DIRECT_MAP_BYTES - 1)));
+}
+
+#[test]
+fn address_bits_that_do_not_fit_never_become_flags() {
+    let odd = PhysAddr::new(0xfff0_0000_4020_1fff);
+    let entry = X86_64::<4>::encode_leaf(Level::PMD, odd, Attributes::default());
+    assert_eq!(X86_64::<4>::decode(Level::PMD, entry), Entry::Leaf(PhysAddr::new(0x4020_0000), Attributes::default()));
+    let entry = Arm64::<12, 48>::encode_leaf(Level::PTE, odd, Attributes::default());
+    assert_eq!(
+        Arm64::<12, 48>::decode(Level::PTE, entry),
+        Entry::Leaf(PhysAddr::new(0x4020_1000), Attributes::default())
+    );
+}
+
+#[test]
+fn a_large_bit_above_the_largest_leaf_is_no_leaf() {
+    let entry = X86_64::<5>::encode_table(Level::PGD, PhysAddr::new(0x1000)) | 1 << 7;
+    assert_eq!(X86_64::<5>::decode(Level::PGD, entry), Entry::Table(PhysAddr::new(0x1000)));
+    assert_eq!(Arm64::<16, 48>::decode(Level::PUD, 0x4000_0000_0001), Entry::Empty);
+}
+
+#[test]
+fn addresses_between_the_halves_are_no_kernel_addresses() {
+    assert!(!X86_64::<4>::is_kernel_address(VirtAddr::new(0x8000_0000_0000)));
+    assert!(X86_64::<5>::is_kernel_address(VirtAddr::new(0x8000_0000_0000)));
+    assert!(!Arm64::<12, 48>::is_kernel_address(VirtAddr::new(0x1000)));
+}
+
+#[test]
+fn attributes_are_written_in_columns() {
+    extern crate std;
+    use std::string::ToString;
+    assert_eq!(Attributes::KERNEL_CODE.to_string(), "    ro x  GLB normal");
+    let user = Attributes { prot: Prot::USER | Prot::WRITE, memory_type: MemoryType::StrictDevice };
+    assert_eq!(user.to_string(), "USR RW NX     strict-device");
+    let names: std::vec::Vec<_> =
+        [Level::PTE, Level::PMD, Level::PUD, Level::P4D, Level::PGD].iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["pte", "pmd", "pud", "p4d", "pgd"]);
 }
 
 proptest! {

@@ -1,3 +1,5 @@
+//! The ready machines, machines that cannot be, and random ones.
+
 use proptest::prelude::*;
 use units::{Pfn, PhysAddr};
 

@@ -1,3 +1,5 @@
+//! ACPI tables made here: good, contradictory, truncated and damaged ones.
+
 extern crate std;
 use std::vec;
 use std::vec::Vec;

@@ -1,3 +1,5 @@
+//! Devicetrees made here, as dtc writes them: good, wrong, truncated and damaged ones.
+
 extern crate std;
 use std::vec;
 use std::vec::Vec;

@@ -1,3 +1,5 @@
+//! Command lines: what they mean, what they do to a map, and which are refused.
+
 extern crate std;
 use std::string::{String, ToString};
 use std::vec::Vec;

@@ -1,3 +1,5 @@
+//! Sanitizing and changing maps, against a model that looks at every byte.
+
 extern crate std;
 use std::string::ToString;
 use std::vec::Vec;
