@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         rows.push(tools::clippy()?);
         rows.push(tools::rustdoc()?);
     }
-    print(&rows);
+    print!("{}", report(&rows));
     Ok(if rows.iter().all(|row| row.held) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -129,16 +129,18 @@ fn linux_map_row(top: &Path, checkout: &Checkout) -> Result<Row> {
     Ok(Row::none("faults of the map of Linux's names", places.collect()))
 }
 
-fn print(rows: &[Row]) {
-    println!("{:<44} {:>10}  {:<22}", "budget", "value", "limit");
+/// The table, and below it the places of each budget that is not held.
+fn report(rows: &[Row]) -> String {
+    let mut text = format!("{:<44} {:>10}  {:<22} verdict\n", "budget", "value", "limit");
     for row in rows {
         let verdict = if row.held { "ok" } else { "BREACH" };
-        println!("{:<44} {:>10}  {:<22} {verdict}", row.budget, row.value, row.limit);
+        text += &format!("{:<44} {:>10}  {:<22} {verdict}\n", row.budget, row.value, row.limit);
     }
     for row in rows.iter().filter(|row| !row.held && !row.offenders.is_empty()) {
-        println!("\n{}: {}, limit {}", row.budget, row.value, row.limit);
+        text += &format!("\n{}: {}, limit {}\n", row.budget, row.value, row.limit);
         for offender in &row.offenders {
-            println!("  {offender}");
+            text += &format!("  {offender}\n");
         }
     }
+    text
 }

@@ -99,14 +99,28 @@ impl SourceFile {
 
     /// Files that this one includes by `#[cfg(test)] mod name;`, as path prefixes without `.rs`.
     pub(crate) fn test_modules(&self) -> Vec<PathBuf> {
-        let directory = module_directory(&self.path);
         let items = self.syntax.items.iter();
         items
             .filter_map(|item| if let Item::Mod(module) = item { Some(module) } else { None })
             .filter(|module| module.content.is_none() && is_test_only(&module.attrs))
-            .map(|module| directory.join(module.ident.to_string()))
+            .map(|module| match module.attrs.iter().find_map(path_attribute) {
+                Some(path) => self.path.with_file_name(path).with_extension(""),
+                None => module_directory(&self.path).join(module.ident.to_string()),
+            })
             .collect()
     }
+}
+
+/// The file name in `#[path = "name.rs"]`.
+fn path_attribute(attribute: &Attribute) -> Option<String> {
+    match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("path") => text_of(&pair.value),
+        _ => None,
+    }
+}
+
+fn text_of(value: &Expr) -> Option<String> {
+    if let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value { Some(text.value()) } else { None }
 }
 
 /// Directory in which the out-of-line modules of the file at `path` lie.
@@ -148,8 +162,7 @@ fn implies_test(meta: &Meta) -> bool {
 }
 
 fn is_test_feature(value: &Expr) -> bool {
-    let Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) = value else { return false };
-    TEST_FEATURES.contains(&name.value().as_str())
+    text_of(value).is_some_and(|name| TEST_FEATURES.contains(&name.as_str()))
 }
 
 /// A file named `tests.rs`, or below a directory `tests`.
@@ -311,6 +324,12 @@ mod tests {
             let item: Item = syn::parse_str(&format!("#[cfg({attribute})] fn f() {{}}")).unwrap();
             assert_eq!(is_test_only(attributes_of(&item)), expected, "{attribute}");
         }
+    }
+
+    #[test]
+    fn modules_of_a_test_build_are_found_by_name_and_by_path() {
+        let text = "#[cfg(test)]\nmod tests;\n#[cfg(test)]\n#[path = \"rules_tests.rs\"]\nmod more;\nmod code;\n";
+        assert_eq!(parse(text).test_modules(), ["crates/x/src/a/tests", "crates/x/src/rules_tests"].map(PathBuf::from));
     }
 
     #[test]

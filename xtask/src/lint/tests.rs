@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Checkout, Row, layers, source_rows};
+use super::{Checkout, Offender, Row, layers, report, source_rows};
 use crate::source::SourceFile;
 use crate::workspace::{self, Member};
 
@@ -168,4 +168,33 @@ fn a_core_crate_depends_on_core_crates_only() {
     let on_foreign = vec![member("crates/high", "rand = \"1\"\nbitflags = \"2\"\n")];
     assert_eq!(layer_breaches(on_tool), ["crates/high/Cargo.toml:4: a core crate depends on recordings"]);
     assert_eq!(layer_breaches(on_foreign), ["crates/high/Cargo.toml:4: depends on rand from outside"]);
+}
+
+#[test]
+fn the_report_names_value_limit_and_places_of_a_breach_only() {
+    let place = |line| Offender::at("a.rs".into(), line, "too long");
+    let held = Row { held: true, ..Row::none("held", vec![place(1)]) };
+    let text = report(&[held, Row::none("broken", vec![place(2), place(3)])]);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    assert!(lines[1].starts_with("held") && lines[1].ends_with("ok"), "{text}");
+    assert!(lines[2].starts_with("broken") && lines[2].ends_with("BREACH"), "{text}");
+    assert_eq!(lines[3..], ["", "broken: 2, limit 0", "  a.rs:2: too long", "  a.rs:3: too long"]);
+}
+
+#[test]
+fn dev_dependencies_may_point_anywhere() {
+    let member = member("crates/low", "[dev-dependencies]\nhigh = \"1\"\nproptest = \"1\"\n");
+    assert!(layer_breaches(vec![member, self::member("crates/high", "")]).is_empty());
+}
+
+#[test]
+fn a_conditional_foreign_dependency_is_allowed() {
+    let optional = "serde = { version = \"1\", optional = true }\n[target.'cfg(loom)'.dependencies]\nloom = \"0.7\"\n";
+    assert!(layer_breaches(vec![member("crates/low", optional)]).is_empty());
+}
+
+#[test]
+fn a_build_dependency_counts_like_any_other() {
+    let member = member("crates/low", "[build-dependencies]\ncc = \"1\"\n");
+    assert_eq!(layer_breaches(vec![member]), ["crates/low/Cargo.toml:5: depends on cc from outside"]);
 }
