@@ -7,6 +7,22 @@
 //!   choice of a [`Profile`]: Linux 6.1, 6.12 or 6.18 and the configuration it was built with.
 //! * Parsers (`parse`, feature `parse`) accept the same files from other releases too: a field that they do not know
 //!   stays in place, and what was read prints back unchanged. They never panic; an error names line and column.
+//!
+//! ```
+//! use mmkit_proc_files::{Config, Profile, Release, buddyinfo, parse, vmstat};
+//! use units::{NodeId, ZoneType};
+//!
+//! let row = buddyinfo::FreeBlocks { node: NodeId::ZERO, zone: ZoneType::Dma32, nr_free: [4, 3, 2] };
+//! let text = format!("{row}\n");
+//! assert_eq!(text, "Node 0, zone    DMA32      4      3      2 \n");
+//! let parsed = parse::BuddyInfo::parse(&text)?;
+//! assert_eq!(parsed.nr_free(NodeId::ZERO, ZoneType::Dma32), Some([4, 3, 2].as_slice()));
+//!
+//! let profile = Profile::new(Release::V6_12, Config::X86_64);
+//! let counters = |name: &str| if name == "nr_free_pages" { 24 } else { 0 };
+//! assert!(vmstat::VmStat { profile, counters: &counters }.to_string().starts_with("nr_free_pages 24\n"));
+//! # Ok::<(), parse::ParseError>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
