@@ -111,11 +111,16 @@ fn compare_pagesets(place: &str, ours: &ZoneNumbers, recorded: &Zone<'_>, found:
             found.push(difference(&format!("{place}: vm stats threshold"), set.stat_threshold, ours.stat_threshold));
         }
         let Some(pcp) = ours.pcp else { continue };
-        // Kernels that tune `high` show its bounds; the value itself depends on what ran.
-        let high = if set.high_max == 0 { set.high } else { set.high_min };
-        let fields = [("batch", set.batch, pcp.batch), ("high", high, pcp.high_min)];
-        let bound = (set.high_max != 0).then_some(("high_max", set.high_max, pcp.high_max));
-        for (name, recorded, ours) in fields.into_iter().chain(bound).filter(|(_, recorded, ours)| recorded != ours) {
+        // A tuned `high` depends on what ran; later kernels show its bounds instead, 6.12 neither.
+        let fields: &[(&str, u64, u64)] = match pcp {
+            _ if set.high_max != 0 => {
+                &[("high_min", set.high_min, pcp.high_min), ("high_max", set.high_max, pcp.high_max)]
+            }
+            fixed if fixed.high_min == fixed.high_max => &[("high", set.high, pcp.high_min)],
+            _ => &[],
+        };
+        let fields = [("batch", set.batch, pcp.batch)].into_iter().chain(fields.iter().copied());
+        for (name, recorded, ours) in fields.filter(|(_, recorded, ours)| recorded != ours) {
             found.push(difference(&format!("{place}: {name}"), recorded, ours));
         }
     }

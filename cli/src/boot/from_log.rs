@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use boot_memory::firmware::{BootOptions, option_tokens};
+use boot_memory::firmware::{BootOptions, OptionToken, option_tokens};
 use page_allocator::layout::{MemoryRange, MovableRule, memblock_ranges};
 use recordings::boot_log::{self, BootLog, BootReplay, ComparedLine, NoteKind, Until, Verdict};
 use recordings::pages::{InputError, Place};
@@ -11,7 +11,7 @@ use units::{Pfn, PfnRange};
 
 use super::comparison::{NumberDifference, compare_numbers, pair_lines};
 use super::hand_over::HandOver;
-use super::kernel_facts::{KernelFacts, PAGE, cpu_nodes_of_emulator};
+use super::kernel_facts::{KernelFacts, MemoryLine, PAGE, cpu_nodes_of_emulator};
 use super::recorded_files::RecordedFiles;
 use super::zone_numbers::MachineNumbers;
 use super::zone_plan::{ZonePlan, reserved_low};
@@ -69,7 +69,13 @@ impl Changes {
         if let Some(token) = fixed {
             return Err(AppendError::Fixed(token.text.to_owned()));
         }
-        let command_line = format!("{recorded} {}", self.append);
+        // Of the recorded options only these matter, and the kernel has read past those that it could not use.
+        let usable = |token: &OptionToken<'_>| {
+            zones.iter().any(|option| token.is(option)) && BootOptions::parse(token.text).is_ok()
+        };
+        let recorded = option_tokens(recorded).filter(usable).map(|token| token.text);
+        let command_line: Vec<&str> = recorded.chain([self.append.as_str()]).collect();
+        let command_line = command_line.join(" ");
         let options = BootOptions::parse(&command_line);
         options.map(|options| MovableRule::from(&options)).map_err(|error| AppendError::Malformed(error.to_string()))
     }
@@ -86,9 +92,9 @@ pub(super) fn run(path: &Path, changes: &Changes) -> Result<ComparedBoot, Failur
     let replay =
         boot_log::replay(&log, Until::HandOver).map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
     let files = RecordedFiles::beside(path);
-    let mut facts = KernelFacts::gather(&log.lines, &files.text("version")?, &files.text("iomem")?);
+    let mut facts = KernelFacts::gather(&log, &files.text("version")?, &files.text("iomem")?);
     if facts.cpu_nodes.is_empty() {
-        facts.cpu_nodes = cpu_nodes_of_emulator(&files.text("machine.txt")?);
+        facts.set_cpu_nodes(cpu_nodes_of_emulator(&files.text("machine.txt")?));
     }
     Boot { log: &log, replay, facts, files }.compare(changes)
 }
@@ -108,7 +114,7 @@ impl Boot<'_> {
         let plan = ZonePlan::new(memory, &self.facts, rule);
         let hand_over = HandOver::new(&plan, &self.facts, free.iter().copied());
         let mut lines = self.zone_lines(&plan, &free)?;
-        lines.extend(pair_lines(&self.recorded(&[NoteKind::Memory]), &hand_over.memory_line()));
+        lines.extend(self.memory_line(&hand_over));
         lines.extend(self.replay.lines);
         lines.sort_by_key(|line| line.line);
 
@@ -121,11 +127,21 @@ impl Boot<'_> {
         Ok(ComparedBoot { lines, numbers, machine, not_compared })
     }
 
+    /// Compares the Memory: line. Free memory that the kernel counted after it had allocated counts as given.
+    fn memory_line(&self, hand_over: &HandOver<'_>) -> Vec<ComparedLine> {
+        let mut lines = pair_lines(&self.recorded(&[NoteKind::Memory]), &hand_over.memory_line());
+        let late = self.facts.memory_line != MemoryLine::AtHandOver;
+        for line in lines.iter_mut().filter(|line| late && line.verdict == Verdict::Equal) {
+            line.verdict = Verdict::Given;
+        }
+        lines
+    }
+
     /// Compares the lines about zones, nodes and zonelists.
     fn zone_lines(&self, plan: &ZonePlan, free: &[PfnRange]) -> Result<Vec<ComparedLine>, Failure> {
         use NoteKind::{
-            EarlyNodeRanges, FallbackOrder, InitmemSetup, MovableStart, PolicyZone, UnavailableRanges, ZoneRanges,
-            Zonelists,
+            EarlyNodeRanges, FallbackOrder, InitmemSetup, MemorylessNode, MovableStart, PolicyZone, UnavailableRanges,
+            ZoneRanges, Zonelists,
         };
         let facts = &self.facts;
         let distances = self.files.distances()?;
@@ -139,7 +155,7 @@ impl Boot<'_> {
             });
         debug_assert!(written.is_ok(), "a string takes every line");
         let blocks = [
-            (&[ZoneRanges, MovableStart, EarlyNodeRanges, InitmemSetup][..], zones),
+            (&[ZoneRanges, MovableStart, EarlyNodeRanges, MemorylessNode, InitmemSetup][..], zones),
             (&[UnavailableRanges], unavailable),
             (&[FallbackOrder, Zonelists, PolicyZone], zonelists),
         ];

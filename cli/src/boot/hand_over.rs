@@ -2,11 +2,8 @@
 
 use units::{NodeId, Pfn, PfnRange, ZoneType};
 
-use super::kernel_facts::{Architecture, FreedWhen, KernelFacts, PAGE};
+use super::kernel_facts::{Architecture, FreedWhen, KernelFacts, MemoryLine, PAGE};
 use super::zone_plan::ZonePlan;
-
-/// Pages that 64-bit x86 takes for page tables of the vmalloc area before it writes the Memory: line: one for each 512 GiB.
-const VMALLOC_TABLE_PAGES: u64 = 64;
 
 /// Free memory at the hand-over.
 pub(super) struct HandOver<'a> {
@@ -40,6 +37,11 @@ impl<'a> HandOver<'a> {
         on_node.map(|range| range.frames.intersection(frames).nr_pages()).sum()
     }
 
+    fn freed_early(&self) -> u64 {
+        let early = self.facts.freed_later.iter().filter(|freed| freed.when == FreedWhen::BeforeWatermarks);
+        early.map(|freed| freed.nr_pages).sum()
+    }
+
     fn handed(&self) -> u64 {
         self.free.iter().map(|frames| frames.nr_pages()).sum()
     }
@@ -56,8 +58,7 @@ impl<'a> HandOver<'a> {
             .map(|range| PfnRange::new(range.frames.start, range.frames.end.min(end(range.node))))
             .flat_map(|ready| self.free.iter().map(move |frames| frames.intersection(ready).nr_pages()))
             .sum();
-        let taken = if self.facts.architecture == Architecture::X86_64 { VMALLOC_TABLE_PAGES } else { 0 };
-        ready.saturating_sub(taken)
+        ready.saturating_sub(self.facts.early_tables)
     }
 
     /// Returns the free pages that the kernel does not map for good.
@@ -71,14 +72,18 @@ impl<'a> HandOver<'a> {
         let kib = |pages: u64| pages << (PAGE.shift - 10);
         let present = self.plan.present();
         let cma: u64 = self.facts.cma.iter().map(|area| area.nr_pages()).sum();
-        let reserved = present.saturating_sub(self.handed() + cma);
+        let (available, freed) = match self.facts.memory_line {
+            MemoryLine::AtHandOver => (self.available(), 0),
+            MemoryLine::AfterInit(free) => (free, self.freed_early()),
+        };
+        let reserved = present.saturating_sub(self.handed() + cma + freed);
         let high = match self.facts.architecture {
             Architecture::I386 => format!(", {}K highmem", kib(self.high())),
             Architecture::X86_64 | Architecture::Arm64 => String::new(),
         };
         format!(
             "Memory: {}K/{}K available ({}, {}K reserved, {}K cma-reserved{high})",
-            kib(self.available()),
+            kib(available),
             kib(present),
             self.facts.image_sizes,
             kib(reserved),

@@ -4,6 +4,7 @@
 //! Everything else that the log says about memory is computed and compared, never read.
 
 use page_allocator::layout::{MemoryModel, PageSizes, Release};
+use recordings::boot_log::{self, BootLog};
 use units::{MAX_NODES, NodeId, NodeMask, Pfn, PfnRange, PhysAddr};
 
 /// Architecture that a kernel was built for, as far as its zones differ.
@@ -33,6 +34,15 @@ pub(super) enum FreedWhen {
     AfterWatermarks,
 }
 
+/// When the kernel writes the Memory: line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MemoryLine {
+    /// Right after the hand-over (6.1).
+    AtHandOver,
+    /// When all descriptors are initialised and the kernel has allocated for itself; the free pages that it shows then (6.12).
+    AfterInit(u64),
+}
+
 /// Facts about a recorded kernel.
 #[derive(Clone, Debug)]
 pub(super) struct KernelFacts {
@@ -50,6 +60,9 @@ pub(super) struct KernelFacts {
     /// Contiguous memory areas, reserved at first and given to the page allocator by an early initcall.
     pub(super) cma: Vec<PfnRange>,
     pub(super) freed_later: Vec<FreedLater>,
+    pub(super) memory_line: MemoryLine,
+    /// Pages that the kernel takes for page tables between the hand-over and the Memory: line.
+    pub(super) early_tables: u64,
     /// Sizes of the kernel image as the Memory: line prints them.
     pub(super) image_sizes: String,
 }
@@ -59,9 +72,9 @@ pub(super) const PAGE: PageSizes = PageSizes::FOUR_KIB;
 
 impl KernelFacts {
     /// Gathers the facts from the log's messages and the `version` and `iomem` files beside it, which may be empty.
-    pub(super) fn gather(messages: &[String], version: &str, iomem: &str) -> Self {
-        let lines = Lines { messages };
-        let architecture = lines.architecture();
+    pub(super) fn gather(log: &BootLog, version: &str, iomem: &str) -> Self {
+        let lines = Lines { messages: &log.lines };
+        let architecture = lines.architecture(log.architecture);
         let version = lines.rest("Linux version ").unwrap_or_else(|| version.trim_start_matches("Linux version "));
         let image = image_start(iomem, architecture);
         Self {
@@ -74,6 +87,8 @@ impl KernelFacts {
             described_nodes: lines.described_nodes(),
             cma: lines.cma().collect(),
             freed_later: lines.freed_later(image),
+            memory_line: lines.memory_line(),
+            early_tables: if architecture == Architecture::X86_64 { lines.vmalloc_tables() } else { 0 },
             image_sizes: lines.image_sizes().unwrap_or_default().to_owned(),
         }
     }
@@ -113,6 +128,12 @@ impl KernelFacts {
         !self.command_line.split_whitespace().any(|option| option == "transparent_hugepage=never")
     }
 
+    /// Takes over which node each CPU is on, from outside the log.
+    pub(super) fn set_cpu_nodes(&mut self, cpu_nodes: Vec<NodeId>) {
+        self.described_nodes = cpu_nodes.iter().fold(self.described_nodes, |nodes, &node| nodes.with(node));
+        self.cpu_nodes = cpu_nodes;
+    }
+
     /// Returns the nodes with CPUs.
     pub(super) fn nodes_with_cpus(&self) -> NodeMask {
         self.cpu_nodes.iter().fold(NodeMask::EMPTY, |nodes, &node| nodes.with(node))
@@ -134,19 +155,40 @@ impl<'a> Lines<'a> {
         self.all().find_map(|message| message.strip_prefix(start))
     }
 
-    fn architecture(&self) -> Architecture {
-        if self.all().any(|message| message.ends_with("MB LOWMEM available.")) {
-            Architecture::I386
-        } else if self.all().any(|message| message.starts_with("BIOS-") || message.starts_with("e820: ")) {
-            Architecture::X86_64
-        } else {
-            Architecture::Arm64
+    fn architecture(&self, family: boot_log::Architecture) -> Architecture {
+        match family {
+            boot_log::Architecture::Other => Architecture::Arm64,
+            boot_log::Architecture::X86 if self.all().any(|message| message.ends_with("MB LOWMEM available.")) => {
+                Architecture::I386
+            }
+            boot_log::Architecture::X86 => Architecture::X86_64,
         }
+    }
+
+    /// Returns the top-level page-table entries that the vmalloc area of 64-bit x86 takes.
+    ///
+    /// 32 TiB in steps of 512 GiB, or 12.5 PiB in steps of 256 TiB with 5 levels; one more if it starts at a random place.
+    fn vmalloc_tables(&self) -> u64 {
+        const FIVE_LEVELS: &str = " max_arch_pfn = 0x10000000000";
+        let entries = if self.all().any(|message| message.ends_with(FIVE_LEVELS)) { 50 } else { 64 };
+        let command_line = self.rest("Kernel command line: ").unwrap_or_default();
+        let fixed = command_line.split_whitespace().any(|option| option == "nokaslr");
+        entries + u64::from(!fixed)
     }
 
     fn nr_cpus(&self) -> u64 {
         let brought_up = self.rest("smp: Brought up ").and_then(|rest| rest.split_once(", "));
         brought_up.and_then(|(_, cpus)| number(cpus)).unwrap_or(1)
+    }
+
+    fn memory_line(&self) -> MemoryLine {
+        // Patching alternatives comes between the two places.
+        let patched = self.all().take_while(|message| !message.starts_with("Memory: "));
+        let late = patched.into_iter().any(|message| message.starts_with("Freeing SMP alternatives memory: "));
+        match self.rest("Memory: ").and_then(number).filter(|_| late) {
+            Some(kib) => MemoryLine::AfterInit(kib >> (PAGE.shift - 10)),
+            None => MemoryLine::AtHandOver,
+        }
     }
 
     fn cpu_nodes(&self) -> impl Iterator<Item = NodeId> + use<'a> {

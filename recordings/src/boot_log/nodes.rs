@@ -3,7 +3,7 @@
 //! Linux 6.1: drivers/acpi/numa/srat.c, arch/x86/mm/numa.c (`numa_cleanup_meminfo`, `numa_register_memblks`).
 
 use boot_memory::memblock::{ListKind, Memblock};
-use units::{NodeId, PhysAddr, PhysRange};
+use units::{NodeId, PhysRange};
 
 use super::scan::Scan;
 
@@ -90,13 +90,13 @@ pub(super) fn effective_blocks(claims: &[NodeClaim]) -> Vec<NodeBlock> {
     }
 }
 
-/// Cuts the blocks at the end of memory, drops those without memory, and joins blocks of one node that no other node's block
+/// Cuts the blocks to `bounds`, drops those without memory, and joins blocks of one node that no other node's block
 /// comes between.
-pub(super) fn clean_up(blocks: &[NodeBlock], memblock: &Memblock, end: PhysAddr) -> Vec<NodeBlock> {
+pub(super) fn clean_up(blocks: &[NodeBlock], memblock: &Memblock, bounds: PhysRange) -> Vec<NodeBlock> {
     let mut left: Vec<NodeBlock> = blocks
         .iter()
         .filter(|block| memblock.overlaps_memory(block.range.start, block.range.len()))
-        .map(|block| NodeBlock { range: PhysRange::new(block.range.start, block.range.end.min(end)), ..*block })
+        .map(|block| NodeBlock { range: block.range.intersection(bounds), ..*block })
         .filter(|block| !block.range.is_empty())
         .collect();
     let mut joined: Vec<NodeBlock> = Vec::new();
@@ -136,12 +136,17 @@ pub(super) const BOTH_LISTS: [ListKind; 2] = [ListKind::Memory, ListKind::Reserv
 #[cfg(test)]
 mod tests {
     use boot_memory::memblock::{BootContext, MemblockConfig, SilentLog};
+    use units::PhysAddr;
 
     use super::*;
 
     fn block(node: u64, start: u64, end: u64) -> NodeBlock {
         let range = PhysRange::new(PhysAddr::new(start), PhysAddr::new(end));
         NodeBlock { node: NodeId::try_new(node).unwrap(), range }
+    }
+
+    fn bounds(end: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::ZERO, PhysAddr::new(end))
     }
 
     fn memory_up_to(end: u64) -> Memblock {
@@ -163,14 +168,14 @@ mod tests {
     fn blocks_of_a_node_join_across_holes_but_not_across_other_nodes() {
         let blocks =
             [block(0, 0, 0x1000), block(0, 0x2000, 0x3000), block(1, 0x3000, 0x4000), block(0, 0x4000, 0x5000)];
-        let joined = clean_up(&blocks, &memory_up_to(0x10000), PhysAddr::new(0x10000));
+        let joined = clean_up(&blocks, &memory_up_to(0x10000), bounds(0x10000));
         assert_eq!(joined, [block(0, 0, 0x3000), block(1, 0x3000, 0x4000), block(0, 0x4000, 0x5000)]);
     }
 
     #[test]
     fn blocks_end_where_memory_ends() {
         let blocks = [block(0, 0, 0x8000), block(1, 0x20000, 0x30000)];
-        let joined = clean_up(&blocks, &memory_up_to(0x4000), PhysAddr::new(0x4000));
+        let joined = clean_up(&blocks, &memory_up_to(0x4000), bounds(0x4000));
         assert_eq!(joined, [block(0, 0, 0x4000)]);
     }
 

@@ -13,6 +13,8 @@ pub enum NoteKind {
     EarlyNodeRanges,
     /// `Initmem setup node N ...`.
     InitmemSetup,
+    /// `Initializing node N as memoryless` (up to 6.11).
+    MemorylessNode,
     /// `On node N, zone Z: P pages in unavailable ranges`.
     UnavailableRanges,
     /// `Fallback order for Node N: ...`.
@@ -72,6 +74,7 @@ fn header(message: &str) -> Option<NoteKind> {
 fn single(message: &str) -> Option<NoteKind> {
     let starts = [
         ("Initmem setup node ", NoteKind::InitmemSetup),
+        ("Initializing node ", NoteKind::MemorylessNode),
         ("Fallback order for Node ", NoteKind::FallbackOrder),
         ("Policy zone: ", NoteKind::PolicyZone),
         ("Memory: ", NoteKind::Memory),

@@ -199,7 +199,10 @@ impl<'a> Replayer<'a> {
         let registers_reserved = self.log.architecture == Architecture::X86 || common_code;
         if registers_reserved {
             let page = 1 << self.memblock.config().page_shift;
-            blocks = nodes::clean_up(&blocks, &self.memblock, self.memblock.end_of_dram().align_down(page));
+            // The common code also cuts what lies below the first memory.
+            let start = if common_code { self.memblock.start_of_dram() } else { PhysAddr::ZERO };
+            let bounds = PhysRange::new(start, self.memblock.end_of_dram().align_down(page));
+            blocks = nodes::clean_up(&blocks, &self.memblock, bounds);
         }
         if blocks.is_empty() {
             blocks = self.shown_blocks();
