@@ -9,6 +9,7 @@
 #![no_std]
 
 mod apic;
+mod bench;
 mod boot_memblock;
 mod console;
 mod cpu_area;

@@ -11,11 +11,11 @@ use crate::exit::{self, Outcome};
 use crate::firmware::{self, Firmware, MAX_COMMAND_LINE};
 use crate::kernel::BootInput;
 use crate::machine::Machine;
-use crate::options::MachineOptions;
+use crate::options::{Bench, MachineOptions};
 use crate::paging::{self, TablePool};
 use crate::ram::RamRanges;
 use crate::smp::{self, StartPage};
-use crate::{apic, boot_memblock, idt, kernel, memory_map, reports, self_test, serial, stress, timer};
+use crate::{apic, bench, boot_memblock, idt, kernel, memory_map, reports, self_test, serial, stress, timer};
 
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
@@ -130,6 +130,9 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     // SAFETY: memblock was filled from the firmware's map, everything in use is reserved, and the direct map shows all of it.
     let kernel = unsafe { kernel::boot(machine, &mut memblock, &input) }?.ok_or(BootError::BootedTwice)?;
     reports::print_buddyinfo(kernel);
+    if own.bench == Some(Bench::Pair) {
+        return Ok(if bench::pairs(kernel) { outcome } else { Outcome::Fail });
+    }
     let steps = own.stress.unwrap_or(stress::DEFAULT_STEPS);
     let passed = steps == 0 || stress::run(kernel, steps);
     reports::print_buddyinfo(kernel);

@@ -97,15 +97,16 @@ impl Frame {
 /// A large frame is probed page by page down to an address that was computed in r11.
 fn reservation(mnemonic: &str, operands: &str) -> Option<u64> {
     let (source, target) = operands.rsplit_once(',')?;
-    match mnemonic {
+    let bytes = match mnemonic {
         "lea" if target == "%r11" => depth_below("(%rsp)", source),
         "sub" if target == "%r11" => hexadecimal(source.strip_prefix('$')?),
         _ if target != "%rsp" => None,
         "sub" => hexadecimal(source.strip_prefix('$')?),
-        // `add $0xffffffffffffff80,%rsp` is the short form of `sub $0x80,%rsp`.
-        "add" => hexadecimal(source.strip_prefix('$')?).map(u64::wrapping_neg).filter(|&bytes| bytes < 1 << 31),
+        // `add $0xffffffffffffff80,%rsp` is the short form of `sub $0x80,%rsp`, and the other way round.
+        "add" => hexadecimal(source.strip_prefix('$')?).map(u64::wrapping_neg),
         _ => None,
-    }
+    };
+    bytes.filter(|&bytes| bytes < 1 << 31)
 }
 
 /// Returns n if an operand is `-n` off the register, `(%rsp)` or `(%rbp)`. Indexed operands say nothing about the address.
@@ -147,11 +148,12 @@ mod tests {
     fn reserved_frames_and_address_arithmetic_are_fine() {
         let reserved = ["push   %rbp", "mov    %rsp,%rbp", "sub    $0x20,%rsp", "mov    %rdi,-0x20(%rbp)"];
         let short_form = ["mov    %rsp,%rbp", "add    $0xffffffffffffff80,%rsp", "mov    %eax,-0x80(%rbp)"];
+        let released = ["mov    %rsp,%rbp", "sub    $0x10,%rsp", "sub    $0xffffffffffffff80,%rsp", "ret"];
         let probed = ["mov    %rsp,%rbp", "lea    -0x5000(%rsp),%r11", "mov    %rdi,-0x5000(%rbp)"];
         let copied = ["mov    %rsp,%rbp", "mov    %rsp,%r11", "sub    $0x5000,%r11", "mov    %rdi,-0x5000(%rbp)"];
         let indexed = ["mov    %rsp,%rbp", "mov    %rdi,-0x5000(%rbp,%rax,8)"];
         let address = ["lea    -0x80(%rsp),%rsp", "mov    %rdi,0x8(%rsp)"];
-        for instructions in [&reserved[..], &short_form, &probed, &copied, &indexed, &address] {
+        for instructions in [&reserved[..], &short_form, &released, &probed, &copied, &indexed, &address] {
             assert!(users(&listing("framed", instructions)).is_empty(), "{instructions:?}");
         }
     }
