@@ -88,6 +88,7 @@ pub(crate) struct BootInput<'a> {
     pub(crate) numa: &'a NumaMap,
     pub(crate) cpus: &'a ApicIds,
     pub(crate) ram: &'a RamRanges,
+    pub(crate) checks: Checks,
 }
 
 /// Boots the memory manager out of `memblock`.
@@ -121,7 +122,7 @@ pub(crate) unsafe fn boot(
         distance: &|from, to| input.numa.distance(from, to),
         tunables: Tunables::default(),
         release: Release::V6_12,
-        checks: Checks::BAD_PAGE,
+        checks: input.checks,
         page_owner: false,
         deferral: Deferral::None,
         hand_over: HandOver::Release,

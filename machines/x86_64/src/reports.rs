@@ -1,25 +1,29 @@
-//! The state of the page allocator in the words of /proc/buddyinfo and /proc/zoneinfo, on the console.
+//! The state of the page allocator as /proc/buddyinfo and /proc/zoneinfo show it, on the console.
 
-use core::fmt::Write;
+use core::fmt;
 
-use proc_files::buddyinfo::FreeBlocks;
-use units::Order;
+use proc_files::{Config, Profile, Release};
 
 use crate::console::ConsoleLog;
 use crate::cpu_area::this_cpu;
 use crate::kernel::BareKernel;
 
-/// Prints the free blocks of every zone by order.
+/// Files are in the words of this release.
+const PROFILE: Profile = Profile::new(Release::V6_12, Config::X86_64);
+
+/// Prints a heading and the free blocks of every zone by order.
 pub(crate) fn print_buddyinfo(kernel: &BareKernel) {
-    let pages = kernel.pages();
-    let orders = pages.map().geometry.max_order.index() + 1;
-    for zone in pages.zones() {
-        let mut nr_free = [0; Order::COUNT];
-        for (sum, by_type) in nr_free.iter_mut().zip(pages.free_counts(this_cpu(), zone)) {
-            *sum = by_type.iter().map(|&count| u64::from(count)).sum();
-        }
-        let nr_free = nr_free.get(..orders).unwrap_or_default();
-        // The console cannot fail.
-        let _ = writeln!(ConsoleLog, "{}", FreeBlocks { node: zone.node(), zone: zone.kind(), nr_free });
-    }
+    print("buddyinfo", |out| kernel.proc(this_cpu(), PROFILE).write_buddyinfo(out));
+}
+
+/// Prints a heading and the sizes, marks and counters of every zone.
+pub(crate) fn print_zoneinfo(kernel: &BareKernel) {
+    print("zoneinfo", |out| kernel.proc(this_cpu(), PROFILE).write_zoneinfo(out));
+}
+
+fn print(name: &str, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
+    let mut console = ConsoleLog;
+    // The console cannot fail.
+    let _ = fmt::Write::write_fmt(&mut console, format_args!("/proc/{name}:\n"));
+    let _ = write(&mut console);
 }

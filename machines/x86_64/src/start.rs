@@ -1,6 +1,7 @@
 //! The order of the boot, from the entry code to the end of the run.
 
 use boot_memory::firmware::RangeKind;
+use page_allocator::Checks;
 use units::{CpuId, PhysAddr, PhysRange, VirtAddr};
 
 use crate::boot_memblock::Nodes;
@@ -9,7 +10,7 @@ use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
 use crate::error::BootError;
 use crate::exit::{self, Outcome};
 use crate::firmware::{self, Firmware, MAX_COMMAND_LINE};
-use crate::kernel::BootInput;
+use crate::kernel::{BareKernel, BootInput};
 use crate::machine::Machine;
 use crate::options::{Bench, MachineOptions};
 use crate::paging::{self, TablePool};
@@ -126,17 +127,27 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
         death.die();
     }
     let outcome = self_test::run(&own, nodes);
-    let input = BootInput { options: &options, numa: &firmware.numa, cpus: &firmware.cpus, ram: &ram };
+    // What is measured is the path of a kernel without debug options.
+    let checks = if own.bench.is_some() { Checks::empty() } else { Checks::BAD_PAGE };
+    let input = BootInput { options: &options, numa: &firmware.numa, cpus: &firmware.cpus, ram: &ram, checks };
     // SAFETY: memblock was filled from the firmware's map, everything in use is reserved, and the direct map shows all of it.
     let kernel = unsafe { kernel::boot(machine, &mut memblock, &input) }?.ok_or(BootError::BootedTwice)?;
+    Ok(if work(kernel, &own) { outcome } else { Outcome::Fail })
+}
+
+/// Does what the options ask of the booted machine; false if something was found wrong.
+fn work(kernel: &BareKernel, own: &MachineOptions) -> bool {
     reports::print_buddyinfo(kernel);
-    if own.bench == Some(Bench::Pair) {
-        return Ok(if bench::pairs(kernel) { outcome } else { Outcome::Fail });
+    match own.bench {
+        Some(Bench::Pair) => bench::pairs(kernel),
+        None => {
+            let steps = own.stress.unwrap_or(stress::DEFAULT_STEPS);
+            let passed = steps == 0 || stress::run(kernel, steps);
+            reports::print_buddyinfo(kernel);
+            reports::print_zoneinfo(kernel);
+            passed
+        }
     }
-    let steps = own.stress.unwrap_or(stress::DEFAULT_STEPS);
-    let passed = steps == 0 || stress::run(kernel, steps);
-    reports::print_buddyinfo(kernel);
-    Ok(if passed { outcome } else { Outcome::Fail })
 }
 
 /// Returns the number of nodes in use.

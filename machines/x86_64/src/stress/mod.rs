@@ -78,12 +78,12 @@ pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
     let after = pages.check_invariants(cpu);
     print_line!(
         cpu,
-        "stress: {} blocks allocated, {} of them in interrupts; {} requests failed; {} pages at exhaustion",
+        "stress: {} blocks allocated, {} of them in interrupts; {} requests failed",
         sum(&TOTALS.allocated) + sum(&TOTALS.in_interrupts),
         sum(&TOTALS.in_interrupts),
-        sum(&TOTALS.failed),
-        sum(&TOTALS.exhausted)
+        sum(&TOTALS.failed)
     );
+    print_line!(cpu, "stress: {} single pages taken until none was left", sum(&TOTALS.exhausted));
     let managed: u64 = pages.zones().iter().map(Zone::managed).sum();
     print_line!(cpu, "stress: free pages {before:?} before and {after:?} after, {managed} managed");
     before.is_ok() && before == after && sum(&TOTALS.faults) == 0
