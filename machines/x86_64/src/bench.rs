@@ -81,7 +81,7 @@ mod tests {
     fn the_median_is_the_middle_of_the_sorted_samples() {
         let mut samples = [0; SAMPLES];
         for (index, sample) in samples.iter_mut().enumerate() {
-            *sample = ((index * 7) % SAMPLES) as u64;
+            *sample = ((index * 8) % SAMPLES) as u64;
         }
         assert_eq!(Times::of(&mut samples), Times { least: 0, median: 500, most: 1000 });
     }

@@ -7,6 +7,8 @@ mod exhaustion;
 mod interrupt;
 mod rng;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -42,6 +42,14 @@ pub(crate) struct Held {
     stamp: u64,
 }
 
+#[cfg(test)]
+impl Held {
+    /// Returns the first frame of the block.
+    pub(crate) fn pfn(&self) -> Pfn {
+        self.block.pfn()
+    }
+}
+
 /// Blocks on their way to another CPU.
 pub(crate) type Exchange = [SpinLock<{ rank::LEAF }, Option<Held>>; EXCHANGE];
 
