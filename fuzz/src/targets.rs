@@ -46,6 +46,7 @@ pub(crate) const TARGETS: &[&Target] = &[
     &recordings::PAGE_TRACE,
     &recordings::PFN_KINDS,
     &recordings::BOOT_LOG,
+    &recordings::INITIAL_STATE,
 ];
 
 /// `Ok` as one word, an error as its message.

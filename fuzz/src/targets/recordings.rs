@@ -4,7 +4,9 @@ use std::io::Cursor;
 use std::path::Path;
 
 use recordings::boot_log::{BootLog, BootLogError, Until, replay};
-use recordings::pages::{GuidedReplay, InputError, PfnKinds, TraceReader};
+use recordings::pages::{
+    GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader,
+};
 use units::Order;
 
 use super::{Target, outcome};
@@ -56,6 +58,71 @@ pub(super) const BOOT_LOG: Target = Target {
     run: |input| outcome(read_boot(input)),
 };
 
+/// The inference of a machine's state from its /proc files, a scan and a trace, which are the parts of the input.
+pub(super) const INITIAL_STATE: Target = Target {
+    name: "initial-state",
+    seeds: &[Seed::Made(machine_seed)],
+    tokens: &[
+        "spanned  ",
+        "managed  ",
+        "start_pfn: ",
+        "Page block order: 9",
+        "count: ",
+        " b\n",
+        "Z 9 0 1 ",
+        "D 9 1 1 ",
+        "A 9 0 1 ",
+        "# cpus 2",
+    ],
+    run: |input| outcome(infer(&String::from_utf8_lossy(input))),
+};
+
+/// Between the parts of an input.
+const DIVIDER: &str = "\n====\n";
+/// Files that a snapshot is read from.
+const SNAPSHOT_FILES: [&str; 4] = ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat"];
+const SMALL_SCAN: &str = "# mono_ns_begin 1 mono_ns_end 2\n0 1 r\n1 4000 b\n1000 4096 k\n2000 24576 b\n";
+const SMALL_TRACE: &str = "\
+# mmtrace 1
+# t0_mono_ns 1000
+# cpus 2
+# missed_pages 0 missed_events 0
+A 5 0 1 1234 0 440dc0 1
+Z 5 0 1 2200 0 1 1
+A 5 0 1 2201 0 440dc0 1
+F 900 1 1 1234 0
+D 5 1 1 1300 0 1
+X 5 0 1 2400 0 9 0 1 1
+F 5 0 1 2201 0
+F 5 0 1 2201 0
+";
+
+/// The smallest recorded machine, with a scan and a trace that name frames of it.
+fn machine_seed() -> Vec<u8> {
+    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/boots/m128");
+    let files = SNAPSHOT_FILES.map(|name| std::fs::read_to_string(boot.join(name)).unwrap_or_default());
+    [files.join(DIVIDER).as_str(), SMALL_SCAN, SMALL_TRACE].join(DIVIDER).into_bytes()
+}
+
+fn infer(input: &str) -> Result<(), InputError> {
+    let mut parts = input.split(DIVIDER);
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    let directory = std::env::temp_dir().join(format!("mmkit-fuzz-{process}-{thread:?}"));
+    // A part that could not be written is missing, which is one more bad input.
+    let _ = std::fs::create_dir_all(&directory);
+    for (name, part) in SNAPSHOT_FILES.iter().zip(&mut parts) {
+        let _ = std::fs::write(directory.join(name), part);
+    }
+    let snapshot = Snapshot::read(&directory);
+    let _ = std::fs::remove_dir_all(&directory);
+    let before = snapshot?;
+    let kinds = scan(parts.next().unwrap_or_default().as_bytes())?;
+    let trace = parts.next().unwrap_or_default();
+    let surroundings = Surroundings { after: before.clone(), before, kinds };
+    let events = || TraceReader::new(Path::new("fuzzed"), Box::new(Cursor::new(trace.as_bytes().to_vec())));
+    InitialState::infer(&surroundings, ListOrder::Recorded, events).map(|_| ())
+}
+
 fn read_trace(input: &[u8]) -> Result<(), InputError> {
     let kinds = scan(KINDS.as_bytes())?;
     let mut reader = TraceReader::new(Path::new("fuzzed"), Box::new(Cursor::new(input.to_vec())))?;
@@ -74,4 +141,14 @@ fn scan(input: &[u8]) -> Result<PfnKinds, InputError> {
 fn read_boot(input: &[u8]) -> Result<(), BootLogError> {
     let log = BootLog::parse(input)?;
     replay(&log, Until::End).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_small_machine_is_accepted() {
+        assert_eq!((INITIAL_STATE.run)(&machine_seed()), "accepted");
+    }
 }
