@@ -113,11 +113,22 @@ fn number_nodes(tables: &[NodeTable]) -> Result<Vec<Node>, Fault> {
         let cpus = numbers.iter().map(|&number| CpuId::try_new(number).ok_or(Fault::CpuCount(number as usize + 1)));
         let mut cpus: Vec<CpuId> = cpus.collect::<Result<_, _>>()?;
         cpus.sort_unstable();
-        let memory = table.memory.iter().map(|range| range.get_ref().0).collect();
+        let memory = joined(table.memory.iter().map(|range| range.get_ref().0).collect());
         nodes.push(Node { id, cpus, memory, hotplug: table.hotplug });
     }
     check_cpus(&nodes)?;
     Ok(nodes)
+}
+
+/// Sorts ranges of one node and joins those that touch or overlap.
+fn joined(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, kept| {
+        let touches = next.start <= kept.end;
+        kept.end = if touches { kept.end.max(next.end) } else { kept.end };
+        touches
+    });
+    ranges
 }
 
 fn check_cpus(nodes: &[Node]) -> Result<(), Fault> {

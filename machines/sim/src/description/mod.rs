@@ -71,7 +71,8 @@ pub struct Node {
     pub id: NodeId,
     /// Its CPUs, ascending; empty for a node of memory only.
     pub cpus: Vec<CpuId>,
-    /// The addresses that belong to it; empty for a node of CPUs only. RAM is what the firmware map calls usable in them.
+    /// The addresses that belong to it, ascending and apart; empty for a node of CPUs only. RAM is what the firmware map calls
+    /// usable in them.
     pub memory: Vec<PhysRange>,
     /// Whether its memory may be unplugged.
     pub hotplug: bool,
