@@ -217,7 +217,8 @@ fn numbers(cursor: &mut Cursor<'_>) -> Result<Vec<u64>, ParseError> {
     Ok(numbers)
 }
 
-fn count(cursor: &mut Cursor<'_>) -> Option<Body> {
+/// Reads `N pages RAM` and the like.
+pub(super) fn count(cursor: &mut Cursor<'_>) -> Option<Body> {
     let value = cursor.number("a number of pages").ok()?;
     let what = cursor.rest().trim();
     let known = what == "total pagecache pages" || what.starts_with("pages ");

@@ -32,8 +32,8 @@ impl Log {
     /// Reads a log. There is no text that this refuses: what it cannot read is kept, and named if it is in a report.
     pub fn parse(text: &str) -> Self {
         let mut problems = Vec::new();
-        let mut in_report = false;
-        let read = |cursor: &mut Cursor<'_>| Ok::<_, Infallible>(log_line(cursor, &mut in_report, &mut problems));
+        let mut place = Place::Outside;
+        let read = |cursor: &mut Cursor<'_>| Ok::<_, Infallible>(log_line(cursor, &mut place, &mut problems));
         let Ok(lines) = Lines::parse(text, read);
         Self { lines, problems }
     }
@@ -76,27 +76,46 @@ impl fmt::Display for Log {
     }
 }
 
-fn log_line(cursor: &mut Cursor<'_>, in_report: &mut bool, problems: &mut Vec<ParseError>) -> Option<LogLine> {
+/// Where in a log the reader is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the first report, or between a trigger and its report.
+    Outside,
+    /// In a report.
+    Inside,
+    /// Behind `pages RAM`: a few counts may follow, but nothing else, so that `DMA: preallocated 1024 KiB` of a driver is
+    /// no damaged list of free blocks.
+    Tail,
+}
+
+fn log_line(cursor: &mut Cursor<'_>, place: &mut Place, problems: &mut Vec<ParseError>) -> Option<LogLine> {
     let (prefix, text) = prefix::split_prefix(cursor.rest());
     let prefix = String::from(prefix);
     if let Some(trigger) = Trigger::read(text) {
-        *in_report = false;
+        *place = Place::Outside;
         return Some(LogLine { prefix, body: Body::Trigger(trigger) });
     }
     if text.trim_end() == "Mem-Info:" || text.trim_end() == "Mem-info:" {
-        *in_report = true;
+        *place = Place::Inside;
         return Some(LogLine { prefix, body: Body::MemInfo });
     }
-    if !*in_report || !cursor.skip(prefix.len()) {
+    if !cursor.skip(prefix.len()) {
         return None;
     }
-    match line::read(cursor) {
-        Ok(body) => body.map(|body| LogLine { prefix, body }),
-        Err(error) => {
+    let body = match place {
+        Place::Outside => return None,
+        Place::Inside => line::read(cursor).unwrap_or_else(|error| {
             problems.push(error);
             None
-        }
+        }),
+        Place::Tail => line::count(cursor),
+    };
+    if let Some(Body::Count(_, words)) = &body
+        && words == "pages RAM"
+    {
+        *place = Place::Tail;
     }
+    body.map(|body| LogLine { prefix, body })
 }
 
 /// One report of a log.

@@ -161,3 +161,13 @@ fn lines_that_cannot_be_right_are_named() {
     assert_eq!(problem("mlocked:0kB bounce:0kB"), vec![(2, 1)]);
     assert_eq!(problem("Unreclaimable slab info:"), vec![]);
 }
+
+#[test]
+fn lines_behind_the_last_counts_are_foreign() {
+    let text = format!(
+        "{NUMA}DMA: preallocated 1024 KiB GFP_KERNEL pool\nNode 1 went offline\n3 pages reserved\nNode 9 DMA free:x\n"
+    );
+    let log = Log::parse(&text);
+    assert_eq!((log.to_string(), log.problems()), (text, [].as_slice()));
+    assert_eq!(log.reports().next().unwrap().count("pages reserved"), Some(3));
+}
