@@ -17,9 +17,9 @@ const VALID: u64 = 1 << 0;
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const MEMORY_TYPE_SHIFT: u32 = 2;
 const MEMORY_TYPE_MASK: u64 = 0b111 << MEMORY_TYPE_SHIFT;
-/// AP[1]: user mode may use it.
+/// Bit 1 of AP: user mode may use it.
 const USER: u64 = 1 << 6;
-/// AP[2].
+/// Bit 2 of AP.
 const READ_ONLY: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
 const ACCESSED: u64 = 1 << 10;
