@@ -80,6 +80,16 @@ impl<'a> BootArena<'a> {
         Ok(self.memblock.alloc_try_nid_raw(&request, &mut context)?)
     }
 
+    /// Says that the descriptors of a range that was set aside are not to be initialised
+    /// (Linux: memblock_reserved_mark_noinit).
+    ///
+    /// # Errors
+    /// [`ArenaError`] if the reserved regions need more room than there is.
+    pub fn leave_uninitialised(&mut self, caller: &str, range: PhysRange) -> Result<(), ArenaError> {
+        let mut context = BootContext::new(self.regions, self.log, caller);
+        Ok(self.memblock.reserved_mark_noinit(range.start, range.len(), &mut context)?)
+    }
+
     /// Ends memblock's work: see [`Memblock::finish`].
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use units::{CpuId, MAX_NODES, NodeId, NodeMask, PfnRange};
 use crate::config::BootConfig;
 use crate::error::BootError;
 use crate::line_log::LineLog;
-use crate::memmap;
+use crate::memmap::{self, Memmap};
 
 /// Builds frame table, zones, per-CPU sets and lists.
 pub(crate) struct TableBuilder<'a, 'b, M: PhysMemory> {
@@ -99,7 +99,8 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let (model, order) = (self.config.memory_model, self.config.geometry.pageblock_order);
         let ranges = memory.iter().copied();
         let span = memmap::table_span(ranges.clone(), model);
-        memmap::populate(self.arena, self.machine, ranges.clone(), model, span)?;
+        let memmap = Memmap { model, span, deferral: self.config.deferral };
+        memmap::populate(self.arena, self.machine, ranges.clone(), memmap)?;
         let valid = self.table("sparse_init", SectionMap::words(model, span), |_| AtomicU64::new(0))?;
         let sections = SectionMap::new(model, span, valid);
         ranges.for_each(|range| sections.mark_valid(range.frames));
@@ -175,10 +176,12 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         nodes: &[NodeLayout],
         zones: &[Zone],
     ) -> Result<BootSlice<AtomicU64>, BootError> {
-        let section_pages = self.config.memory_model.section_pages();
+        let model = self.config.memory_model;
+        let section_pages = model.section_pages();
         self.table("deferred_init_memmap", zones.len(), |number| {
             let zone = &zones[number];
-            let layout = nodes.iter().find(|layout| layout.node == zone.node());
+            // Only whole sections can be left for later, and the flat model has none.
+            let layout = nodes.iter().find(|layout| model != MemoryModel::Flat && layout.node == zone.node());
             let first = layout.and_then(|layout| first_deferred(layout, memory.iter().copied(), section_pages));
             AtomicU64::new(first.filter(|&pfn| zone.span().contains(pfn)).map_or(u64::MAX, units::Pfn::raw))
         })

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use boot_memory::memblock::MemblockError;
 use units::{CpuId, PhysRange};
 
 /// Why a hosted machine was not made.
@@ -30,6 +31,18 @@ pub enum MachineError {
     /// The machine has no CPU, or more than the memory manager supports.
     #[error("a machine has 1 to {max} CPUs, not {0}", max = units::MAX_CPUS)]
     CpuCount(usize),
+    /// The kernel's command line has an option that cannot be read.
+    #[error("{0}")]
+    CommandLine(String),
+    /// The command line cuts the firmware's map into more ranges than a map holds.
+    #[error("mem= and memmap= make too many ranges")]
+    MapFull,
+    /// The boot allocator has no room.
+    #[error("boot memory: {0}")]
+    Memblock(#[from] MemblockError),
+    /// The kernel did not boot.
+    #[error("{0}")]
+    Kernel(#[from] kernel_mm::BootError),
     /// Every machine number of this process was used.
     #[error("this process made too many machines")]
     OutOfMachineNumbers,

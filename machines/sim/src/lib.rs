@@ -3,9 +3,11 @@
 //! Used by the `mmkit` command, the tests and programs that embed the memory manager. Several machines live in one process
 //! and share nothing.
 
+mod boot_memblock;
 mod cpus;
 mod error;
 mod interrupts;
+mod machine;
 mod memory;
 mod platform;
 mod reservation;
@@ -15,6 +17,7 @@ mod scheduler;
 pub use crate::cpus::CpuGuard;
 pub use crate::error::{CpuUnavailable, MachineError};
 pub use crate::interrupts::{Handler, InterruptRate};
+pub use crate::machine::{SimMachine, SimOptions};
 pub use crate::memory::{HostUse, MemoryLayout, SimMemory};
 pub use crate::platform::SimPlatform;
 pub use crate::reservation::HostPages;

@@ -145,8 +145,13 @@ unsafe impl PhysMemory for SimMemory {
     }
 
     fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool {
-        // The host supplies the room's pages itself, so `backing` stays untouched and costs nothing.
-        matches!(self.memmap.get(), Some(Some(room)) if room.at(offset, backing.len()).is_some())
+        // The host supplies the room's pages itself, so `backing` stays untouched and costs nothing. Before the room exists there
+        // is nothing to compare with.
+        let fits = match self.memmap.get() {
+            Some(room) => room.as_ref().is_some_and(|room| room.at(offset, backing.len()).is_some()),
+            None => true,
+        };
+        fits && self.is_memory(backing)
     }
 }
 
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn the_descriptors_room_is_handed_out_once_and_zeroed() {
         let memory = pc();
-        assert!(!memory.populate_memmap(0, range(MIB, 2 * MIB)));
+        assert!(!memory.populate_memmap(0, range(640 << 10, MIB)));
         let room = memory.memmap(Pfn::ZERO, 40 * MIB).unwrap();
         assert_eq!(room.as_ptr().addr() % 64, 0);
         // SAFETY: the first byte of the room, whose only user is the test.

@@ -20,9 +20,14 @@ use crate::interrupts::{self, Handler, InterruptRate, Registration};
 use crate::memory::{MemoryLayout, SimMemory};
 use crate::{CpuUnavailable, MachineError};
 
-/// Memory and CPUs of one hosted machine.
-#[derive(Debug)]
+/// Memory and CPUs of one hosted machine. A handle: clones are the same machine, which ends with the last of them.
+#[derive(Clone, Debug)]
 pub struct SimPlatform {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
     memory: SimMemory,
     cpus: Cpus,
     interrupts: Option<Registration>,
@@ -38,29 +43,29 @@ impl SimPlatform {
         let memory = SimMemory::new(layout)?;
         let cpus = Cpus::new(nr_cpus, if rate.is_some() { interrupts::CONTROL } else { IrqControl::NONE })?;
         let interrupts = rate.map(|rate| Registration::new(cpus.machine(), nr_cpus, rate));
-        Ok(Self { memory, cpus, interrupts })
+        Ok(Self { parts: Arc::new(Parts { memory, cpus, interrupts }) })
     }
 
     /// Returns the machine's memory.
     pub fn memory(&self) -> &SimMemory {
-        &self.memory
+        &self.parts.memory
     }
 
     /// Returns the number that [`Cpu::tag_of`] wants: no other machine of this process has or had it.
     pub fn number(&self) -> u32 {
-        self.cpus.machine()
+        self.parts.cpus.machine()
     }
 
     /// Returns the number of CPUs.
     pub fn nr_cpus(&self) -> usize {
-        self.cpus.len()
+        self.parts.cpus.len()
     }
 
     /// Takes the token of CPU `id`: the calling thread acts as that CPU until the guard is dropped.
     ///
     /// Returns `None` if the machine has no such CPU or another guard of it exists.
     pub fn cpu(&self, id: CpuId) -> Option<CpuGuard<'_>> {
-        self.cpus.take(id)
+        self.parts.cpus.take(id)
     }
 
     /// Runs `work` on the first `nr_cpus` CPUs at once, each a host thread; returns the results in the order of the CPUs.
@@ -90,43 +95,43 @@ impl SimPlatform {
 
     /// Sets what runs when an interrupt arrives. Does nothing on a machine that was made without interrupts.
     pub fn on_interrupt(&self, handler: Arc<Handler>) {
-        if let Some(interrupts) = &self.interrupts {
+        if let Some(interrupts) = &self.parts.interrupts {
             interrupts.set_handler(Some(handler));
         }
     }
 
     /// Lets an interrupt arrive at `cpu`, a CPU of this machine, if it has interrupts enabled and the draw says so.
     pub fn interrupt_point(&self, cpu: &Cpu) {
-        if self.interrupts.is_some() {
+        if self.parts.interrupts.is_some() {
             interrupts::opportunity(cpu);
         }
     }
 
     /// Returns the number of interrupts that have arrived on all CPUs.
     pub fn interrupts_delivered(&self) -> u64 {
-        self.interrupts.as_ref().map_or(0, Registration::delivered)
+        self.parts.interrupts.as_ref().map_or(0, Registration::delivered)
     }
 }
 
-// SAFETY: every method hands on to `SimMemory`, which lives in `self` and keeps the contract.
+// SAFETY: every method hands on to `SimMemory`, which lives as long as any handle and keeps the contract.
 unsafe impl PhysMemory for SimPlatform {
     #[inline]
     fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>> {
-        self.memory.direct_map(range)
+        self.parts.memory.direct_map(range)
     }
 
     fn memmap(&self, start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
-        self.memory.memmap(start, bytes)
+        self.parts.memory.memmap(start, bytes)
     }
 
     fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool {
-        self.memory.populate_memmap(offset, backing)
+        self.parts.memory.populate_memmap(offset, backing)
     }
 }
 
 impl RegionMemory for SimPlatform {
     fn region_slice(&self, at: PhysRange) -> Option<BootSlice<Region>> {
-        self.memory.region_slice(at)
+        self.parts.memory.region_slice(at)
     }
 }
 
