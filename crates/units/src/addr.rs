@@ -146,7 +146,7 @@ impl PhysRange {
     /// Returns true if the ranges share a byte.
     #[inline]
     pub const fn overlaps(self, other: Self) -> bool {
-        self.start.raw() < other.end.raw() && other.start.raw() < self.end.raw()
+        !self.intersection(other).is_empty()
     }
 
     /// Returns the part that both ranges share; empty if they do not overlap.
