@@ -59,13 +59,14 @@ fn write_zonelists(machine: &Machine, log: &mut String) {
         release: machine.release(),
     });
     let numa = machine.arch != Arch::X86Old;
-    for node in nodes.iter().filter(|_| numa) {
+    let possible = machine.possible_nodes();
+    for node in possible.iter().filter(|_| numa) {
         boot_log::write_fallback_order(log, node, orders.next(node).as_slice()).unwrap();
     }
     let layouts = machine.layouts();
     let total = machine.memmap_cost().total_pages(&layouts, machine.release());
     let grouping = MobilityGrouping::decide(total, 512, 5);
-    boot_log::write_zonelists_built(log, u64::from(nodes.len()), grouping, total).unwrap();
+    boot_log::write_zonelists_built(log, u64::from(possible.len()), grouping, total).unwrap();
     if numa {
         let populated = layouts.iter().flat_map(|layout| layout.populated().map(|(kind, _)| kind));
         boot_log::write_policy_zone(log, policy_zone(populated, machine.limits().configured())).unwrap();

@@ -89,9 +89,15 @@ impl Machine {
         MovableStarts::compute(self.memory(), &self.limits(), rule, PAGE)
     }
 
+    /// Returns the nodes that have memory or CPUs.
+    pub(crate) fn possible_nodes(&self) -> NodeMask {
+        let named = |node: &NodeId| self.emulator.contains(&format!("nodeid={node},"));
+        NodeMask::ALL.iter().filter(named).fold(self.nodes(), NodeMask::with)
+    }
+
     pub(crate) fn layouts(&self) -> Vec<NodeLayout> {
         let (limits, movable) = (self.limits(), self.movable_starts());
-        self.nodes().iter().map(|node| NodeLayout::compute(node, self.memory(), &limits, &movable)).collect()
+        self.possible_nodes().iter().map(|node| NodeLayout::compute(node, self.memory(), &limits, &movable)).collect()
     }
 
     pub(crate) fn model(&self) -> MemoryModel {
@@ -111,6 +117,7 @@ impl Machine {
 
     pub(crate) fn distance(&self, from: NodeId, to: NodeId) -> u8 {
         let row = fs::read_to_string(self.directory.join(format!("node-node{from}-distance"))).unwrap();
+        // The columns are the nodes that are online, which all of these are.
         row.split_whitespace().nth(to.index()).unwrap().parse().unwrap()
     }
 
@@ -177,8 +184,10 @@ impl Machine {
         self.log.iter().find_map(|line| line.strip_prefix(prefix))
     }
 
-    pub(crate) const fn release(&self) -> Release {
-        Release::V6_1
+    pub(crate) fn release(&self) -> Release {
+        let version = fs::read_to_string(self.directory.join("version")).unwrap();
+        let mut numbers = version.trim_start_matches("Linux version ").split('.').map(|number| number.parse().unwrap());
+        Release::of_version(numbers.next().unwrap(), numbers.next().unwrap())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every computed number of /proc/zoneinfo must be the kernel's, and so must vm.min_free_kbytes.
 
 use mmkit_page_allocator::layout::{
-    ByZone, HUGE_PAGE_MIN_BYTES, NodeLayout, PcpZone, WatermarkRule, Watermarks, free_buffer_pages,
+    ByZone, HUGE_PAGE_MIN_BYTES, NodeLayout, PcpZone, Release, WatermarkRule, Watermarks, free_buffer_pages,
     huge_page_min_free_kbytes, lowmem_reserve, min_free_kbytes, normal_threshold, pcp_size,
 };
 use proc_files::parse::{Zone, ZoneInfo};
@@ -58,16 +58,14 @@ fn watermarks_are_the_kernels() {
     for_each_zone(|machine, layout, recorded, managed| {
         let rule = rule(machine, machine.sysctl("min_free_kbytes")[0]);
         let lowmem = rule.lowmem_pages(managed_zones(machine).into_iter());
-        let Watermarks { min, low, high, .. } = rule.zone(recorded.zone, managed[recorded.zone.index()], lowmem);
-        let marks = [recorded.pages("min"), recorded.pages("low"), recorded.pages("high")];
-        assert_eq!(
-            marks,
-            [Some(min), Some(low), Some(high)],
-            "{}, node {}, {:?}",
-            machine.name,
-            layout.node,
-            recorded.zone
-        );
+        let Watermarks { min, low, high, promo } = rule.zone(recorded.zone, managed[recorded.zone.index()], lowmem);
+        // /proc/zoneinfo has a boost, which the workload left, in the watermarks.
+        let boost = recorded.pages("boost").unwrap();
+        let marks = ["min", "low", "high"].map(|mark| recorded.pages(mark).unwrap() - boost);
+        if let Some(recorded) = recorded.pages("promo") {
+            assert_eq!(recorded - boost, promo, "{}, node {}", machine.name, layout.node);
+        }
+        assert_eq!(marks, [min, low, high], "{}, node {}, {:?}", machine.name, layout.node, recorded.zone);
     });
 }
 
@@ -94,7 +92,11 @@ fn per_cpu_list_sizes_and_thresholds_are_the_kernels() {
         let threshold = normal_threshold(managed, machine.nr_cpus(None), PAGE.shift);
         for pageset in recorded.pagesets() {
             let place = format!("{}, node {}, {:?}", machine.name, layout.node, recorded.zone);
-            assert_eq!((pageset.high, pageset.batch), (size.high_min, size.batch), "{place}");
+            assert_eq!(pageset.batch, size.batch, "{place}");
+            // From 6.7 on `high` is tuned by what ran, and 6.12 does not show its bounds.
+            if machine.release() == Release::V6_1 {
+                assert_eq!(pageset.high, size.high_min, "{place}");
+            }
             assert_eq!(pageset.stat_threshold, threshold, "{place}");
         }
     });
@@ -119,7 +121,7 @@ fn min_free_kbytes_is_the_kernels() {
 /// The 24 GiB machine of the page traces runs a later kernel, with separate limits for the length of per-CPU lists.
 #[test]
 fn the_later_kernels_numbers_are_reproduced() {
-    use mmkit_page_allocator::layout::{DEFAULT_RATIOS, Release};
+    use mmkit_page_allocator::layout::DEFAULT_RATIOS;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/pages/fork.before/zoneinfo");
     let zoneinfo = ZoneInfo::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
     let managed = |kind| zoneinfo.zones().find(|zone| zone.zone == kind).and_then(|zone| zone.pages("managed"));
