@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Number of CPUs
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
+    /// CPU model
+    #[arg(long, default_value = CPU_MODEL)]
+    cpu: String,
     /// Memory size, as QEMU takes it
     #[arg(long, default_value = "256M")]
     mem: String,
@@ -52,6 +55,9 @@ pub(crate) struct Options {
     #[arg(long)]
     test: bool,
 }
+
+/// The plain 64-bit CPU of QEMU: no pages of 1 GiB, no x2APIC.
+const CPU_MODEL: &str = "qemu64,+rdrand";
 
 /// Machine types of QEMU that the image boots on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -77,6 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let machine = Machine {
         kind: options.machine,
         cpus: options.smp,
+        cpu: options.cpu.clone(),
         memory: options.mem.clone(),
         nodes: options.numa.clone(),
         append: options.append.clone(),

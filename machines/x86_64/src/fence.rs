@@ -77,6 +77,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_stored_before_a_request_is_seen_after_its_answer() {
+        extern crate std;
+        use core::sync::atomic::AtomicBool;
+
+        static REQUESTS: FenceRequests = FenceRequests::new();
+        static DATA: AtomicU64 = AtomicU64::new(0);
+        static STOP: AtomicBool = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while !STOP.load(Ordering::Relaxed) {
+                    REQUESTS.answer();
+                    // Request n is made after n was stored.
+                    let (answered, data) = (REQUESTS.answered(), DATA.load(Ordering::Relaxed));
+                    assert!(answered >= seen && data >= answered, "{seen} {answered} {data}");
+                    seen = answered;
+                    std::thread::yield_now();
+                }
+            });
+            for value in 1..=200 {
+                DATA.store(value, Ordering::Relaxed);
+                let number = REQUESTS.ask();
+                while !REQUESTS.is_done(number) {
+                    std::thread::yield_now();
+                }
+            }
+            STOP.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(REQUESTS.answered(), 200);
+    }
+
+    #[test]
     fn one_answer_serves_every_earlier_request_and_no_later_one() {
         let requests = FenceRequests::new();
         let (first, second) = (requests.ask(), requests.ask());

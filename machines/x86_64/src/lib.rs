@@ -34,6 +34,7 @@ mod serial;
 mod smp;
 mod start;
 mod stress;
+pub mod strings;
 mod timer;
 mod trampoline;
 mod traps;

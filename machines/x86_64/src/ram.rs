@@ -63,6 +63,8 @@ impl RamRanges {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     fn range(start: u64, end: u64) -> PhysRange {
@@ -82,6 +84,24 @@ mod tests {
         assert!(ram.contains(range(0x2000, 0x4000)));
         assert!(!ram.contains(range(0, 0x3000)));
         assert!(!ram.contains(range(0x3000, 0x5000)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_range_is_contained_if_each_of_its_pages_is(
+            gaps in proptest::collection::vec((0..3u64, 1..4u64), 1..20), start in 0..80u64, pages in 1..10u64,
+        ) {
+            let (mut at, mut is_ram) = (0, std::vec::Vec::new());
+            let mut ranges = std::vec::Vec::new();
+            for (gap, len) in gaps {
+                is_ram.extend((0..gap).map(|_| false).chain((0..len).map(|_| true)));
+                ranges.push(range((at + gap) << 12, (at + gap + len) << 12));
+                at += gap + len;
+            }
+            let ram = RamRanges::collect(ranges.into_iter(), 12).unwrap();
+            let each = (start..start + pages).all(|page| is_ram.get(page as usize) == Some(&true));
+            proptest::prop_assert_eq!(ram.contains(range(start << 12, (start + pages) << 12)), each);
+        }
     }
 
     #[test]

@@ -4,48 +4,65 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::MachineType;
 use super::build::{self, Profile};
 use super::run::{self, Ending, Instructions, Machine, Output};
+use super::{CPU_MODEL, MachineType};
 
 /// A machine of the matrix, and how its run should end.
 struct Entry {
     kind: MachineType,
     cpus: u32,
+    cpu: &'static str,
     memory: &'static str,
     nodes: &'static [&'static str],
-    /// Option that ends the machine early, and what its last words must contain; empty for a run that passes.
-    death: (&'static str, &'static str),
+    /// Options of the command line.
+    options: &'static str,
+    /// What the machine says when it dies as it should; `None` for a run that is to pass.
+    last_words: Option<&'static str>,
 }
 
-/// A run that is to pass.
-const PASSES: (&str, &str) = ("", "");
+const SMALLEST: Entry = Entry {
+    kind: MachineType::Microvm,
+    cpus: 1,
+    cpu: CPU_MODEL,
+    memory: "256M",
+    nodes: &[],
+    options: "",
+    last_words: None,
+};
 
-const SMALLEST: Entry = Entry { kind: MachineType::Microvm, cpus: 1, memory: "256M", nodes: &[], death: PASSES };
-
-const MATRIX: [Entry; 7] = [
+const MATRIX: [Entry; 9] = [
     SMALLEST,
-    Entry { kind: MachineType::Pc, cpus: 2, memory: "512M", nodes: &[], death: PASSES },
-    Entry { kind: MachineType::Q35, cpus: 4, memory: "2 x 512M", nodes: &["512M", "512M"], death: PASSES },
-    Entry { kind: MachineType::Q35, cpus: 8, memory: "1G", nodes: &[], death: PASSES },
-    Entry { death: ("mmkit.die=stack", "page fault"), ..SMALLEST },
-    Entry { death: ("mmkit.die=text", "page fault"), ..SMALLEST },
-    Entry { death: ("mmkit.die=panic", "asked for"), ..SMALLEST },
+    Entry { kind: MachineType::Pc, cpus: 2, memory: "512M", ..SMALLEST },
+    Entry { kind: MachineType::Q35, cpus: 4, nodes: &["512M", "512M"], ..SMALLEST },
+    Entry { kind: MachineType::Q35, cpus: 8, memory: "1G", ..SMALLEST },
+    // Memory above 4 GiB, a direct map of 1 GiB pages, and options that change the map and the zones.
+    Entry {
+        kind: MachineType::Q35,
+        cpus: 2,
+        cpu: "max",
+        nodes: &["3G", "3G"],
+        options: "mem=6G movablecore=1G memblock=debug mmkit.stress=0",
+        ..SMALLEST
+    },
+    Entry { options: "mem=64M kernelcore=50% memmap=1M$32M", ..SMALLEST },
+    Entry { options: "mmkit.die=stack", last_words: Some("page fault"), ..SMALLEST },
+    Entry { options: "mmkit.die=text", last_words: Some("page fault"), ..SMALLEST },
+    Entry { options: "mmkit.die=panic", last_words: Some("asked for"), ..SMALLEST },
 ];
 
 impl Entry {
     fn name(&self) -> String {
-        let nodes = self.nodes.len().max(1);
-        format!("{:?} {} CPU(s) {} {nodes} node(s) {}", self.kind, self.cpus, self.memory, self.death.0)
-            .trim_end()
-            .to_owned()
+        let memory = if self.nodes.is_empty() { self.memory.to_owned() } else { self.nodes.join(" + ") };
+        let name = format!("{:?}, {} CPU(s), {memory}, {}", self.kind, self.cpus, self.options);
+        name.trim_end_matches(", ").to_owned()
     }
 
     /// Tells whether the run went as it should.
     fn is_met(&self, ending: Ending, log: &str) -> bool {
-        match self.death {
-            PASSES => ending == Ending::Passed,
-            (_, last_words) => ending == Ending::Died && log.contains(last_words),
+        match self.last_words {
+            None => ending == Ending::Passed,
+            Some(words) => ending == Ending::Died && log.contains(words),
         }
     }
 
@@ -53,13 +70,14 @@ impl Entry {
         Machine {
             kind: self.kind,
             cpus: self.cpus,
+            cpu: self.cpu.to_owned(),
             memory: self.memory.to_owned(),
             nodes: self.nodes.iter().map(|&size| size.to_owned()).collect(),
             append: format!(
                 "mmkit.expect_cpus={} mmkit.expect_nodes={} {}",
                 self.cpus,
                 self.nodes.len().max(1),
-                self.death.0
+                self.options
             ),
             instructions: Instructions::Free,
             timeout: Duration::from_secs(180),

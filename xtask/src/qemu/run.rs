@@ -19,6 +19,7 @@ const PROGRAM: &str = "qemu-system-x86_64";
 pub(super) struct Machine {
     pub(super) kind: MachineType,
     pub(super) cpus: u32,
+    pub(super) cpu: String,
     pub(super) memory: String,
     /// Sizes of the NUMA nodes; empty for a machine without NUMA.
     pub(super) nodes: Vec<String>,
@@ -138,7 +139,7 @@ fn command_line(machine: &Machine, image: &Path) -> Result<Command> {
         (MachineType::Pc, Instructions::Free) => "pc",
         (MachineType::Q35, _) => "q35",
     };
-    command.args(["-machine", kind, "-cpu", "qemu64,+rdrand", "-smp", &format!("{0},sockets={0}", machine.cpus)]);
+    command.args(["-machine", kind, "-cpu", &machine.cpu, "-smp", &format!("{0},sockets={0}", machine.cpus)]);
     command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     match machine.instructions {

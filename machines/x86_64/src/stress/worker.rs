@@ -7,7 +7,7 @@ use frame_table::OwnedBlock;
 use page_allocator::{Hooks, PageAllocator};
 use platform::Platform;
 use sync::{Cpu, SpinLock, rank};
-use units::{Gfp, Order, Pfn};
+use units::{Gfp, NodeMask, Order, Pfn};
 
 use super::rng::Rng;
 use super::stamp::Bytes;
@@ -18,6 +18,8 @@ const SLOTS: usize = 64;
 const EXCHANGE: usize = 16;
 /// One of so many frees goes through the exchange.
 const EXCHANGED: u64 = 4;
+/// One of so many steps first drains the lists of all CPUs, which needs barriers on them.
+const DRAIN: u64 = 1000;
 /// One of so many requests has any order; the others are small.
 const ANY_ORDER: u64 = 16;
 
@@ -108,8 +110,11 @@ impl<'a, P: Platform, H: Hooks> Worker<'a, P, H> {
         }
     }
 
-    /// Frees what a random slot holds, or fills it.
+    /// Frees what a random slot holds, or fills it; now and then drains all per-CPU lists before.
     pub(crate) fn step(&mut self, cpu: &Cpu) -> Result<(), Fault> {
+        if self.rng.below(DRAIN) == 0 {
+            self.pages.drain_all_pages(cpu, NodeMask::ALL);
+        }
         let slot = self.rng.below(SLOTS as u64) as usize;
         match self.slots.get_mut(slot).and_then(Option::take) {
             Some(held) if self.rng.below(EXCHANGED) == 0 => {
