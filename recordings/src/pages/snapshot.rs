@@ -17,6 +17,8 @@ use super::input_error::{InputError, Place};
 pub struct Snapshot {
     /// Populated zones in the order of /proc/zoneinfo.
     pub zones: Vec<ZoneSnapshot>,
+    /// Kinds of zones that the kernel was built with, lowest first.
+    pub zone_kinds: Vec<ZoneType>,
     /// Order of a pageblock.
     pub pageblock_order: Order,
     /// Event counters of the whole machine (/proc/vmstat).
@@ -38,10 +40,10 @@ pub struct ZoneSnapshot {
     pub managed: u64,
     /// Free pages.
     pub free: u64,
-    /// Watermarks min, low and high, with the boost taken off.
-    pub watermarks: [u64; 3],
-    /// Pages kept from allocations that could use a higher zone.
-    pub protection: Vec<u64>,
+    /// Watermarks min, low, high and promo (0 before 6.12), with the boost taken off.
+    pub watermarks: [u64; 4],
+    /// Pages kept from allocations that could use a higher zone, by that zone's kind.
+    pub protection: [u64; ZoneType::COUNT],
     /// Free blocks by order (/proc/buddyinfo).
     pub free_blocks: Vec<u64>,
     /// Free blocks by migratetype and order (/proc/pagetypeinfo); a list that was too long to count has the least length.
@@ -75,21 +77,24 @@ impl Snapshot {
             .pageblock_order()
             .and_then(|raw| Order::try_new(raw).ok())
             .ok_or_else(|| pagetypeinfo.lacks("the line \"Page block order: N\", N at most 13"))?;
-        let zones = zoneinfo
-            .parse(ZoneInfo::parse)?
+        let parsed = zoneinfo.parse(ZoneInfo::parse)?;
+        let mut zone_kinds: Vec<ZoneType> = parsed.zones().map(|zone| zone.zone).collect();
+        zone_kinds.sort_unstable();
+        zone_kinds.dedup();
+        let zones = parsed
             .zones()
             .filter(|zone| zone.pages("managed").is_some_and(|managed| managed > 0))
             .map(|zone| {
                 let free_blocks = buddy
                     .nr_free(zone.node, zone.zone)
                     .ok_or_else(|| buddyinfo.lacks(&format!("node {}, zone {}", zone.node, zone.zone.name())))?;
-                zone_snapshot(&zoneinfo, &zone, free_blocks, &types)
+                zone_snapshot(&zoneinfo, &zone, &zone_kinds, free_blocks, &types)
             })
             .collect::<Result<Vec<_>, _>>()?;
         if zones.is_empty() {
             return Err(zoneinfo.lacks("a zone with managed pages"));
         }
-        Ok(Self { zones, pageblock_order, vmstat: vmstat.parse(VmStat::parse)? })
+        Ok(Self { zones, zone_kinds, pageblock_order, vmstat: vmstat.parse(VmStat::parse)? })
     }
 
     /// Returns the index of the zone that holds `pfn`.
@@ -107,6 +112,7 @@ impl Snapshot {
 fn zone_snapshot(
     file: &File,
     zone: &Zone<'_>,
+    zone_kinds: &[ZoneType],
     free_blocks: &[u64],
     types: &PageTypeInfo,
 ) -> Result<ZoneSnapshot, InputError> {
@@ -125,6 +131,12 @@ fn zone_snapshot(
             *slot = count;
         }
     }
+    let mut protection = [0; ZoneType::COUNT];
+    for (kind, pages) in zone_kinds.iter().zip(zone.protection().unwrap_or_default()) {
+        if let Some(slot) = protection.get_mut(kind.index()) {
+            *slot = *pages;
+        }
+    }
     Ok(ZoneSnapshot {
         node: zone.node,
         zone: zone.zone,
@@ -132,8 +144,9 @@ fn zone_snapshot(
         present: pages("present")?,
         managed: pages("managed")?,
         free: pages("free")?,
-        watermarks: [pages("min")?, pages("low")?, pages("high")?].map(|mark| mark.saturating_sub(boost)),
-        protection: zone.protection().unwrap_or_default().to_vec(),
+        watermarks: [pages("min")?, pages("low")?, pages("high")?, zone.pages("promo").unwrap_or(0)]
+            .map(|mark| mark.saturating_sub(boost)),
+        protection,
         free_blocks: free_blocks.to_vec(),
         free_by_type,
         pageblocks,
@@ -185,7 +198,8 @@ mod tests {
         assert_eq!((snapshot.pageblock_order.raw(), snapshot.end().raw()), (9, 0x64_0000));
         let normal = &snapshot.zones[2];
         assert_eq!((normal.managed, normal.free), (5_394_266, 4_108_020));
-        assert_eq!(normal.watermarks, [14769, 20163, 25557]);
+        assert_eq!(normal.watermarks, [14769, 20163, 25557, 30951]);
+        assert_eq!(snapshot.zones[0].protection, [0, 3019, 24090, 0, 24090, 24090]);
         assert_eq!(normal.pageblocks, [385, 10090, 277, 0, 0, 0]);
         assert_eq!(normal.free_by_type[MigrateType::Movable.index()][5], 7993);
         assert_eq!(normal.pageset(CpuId::try_new(1).unwrap()).unwrap().count, 54279);

@@ -9,6 +9,7 @@ use units::{CpuId, MigrateType, Order, Pfn, PfnRange};
 
 use super::super::free_map::FreeMap;
 use super::super::pcp_list::PcpList;
+use super::super::present::present_ranges;
 use super::super::snapshot::Snapshot;
 use super::super::{PageKind, PfnKinds};
 use super::first_events::{FirstEvent, FirstEvents};
@@ -117,7 +118,9 @@ pub(super) struct SpareFrames {
 impl SpareFrames {
     pub(super) fn new(kinds: &PfnKinds, first: &FirstEvents, types: &[MigrateType], snapshot: &Snapshot) -> Self {
         let mut frames = FreeMap::new(snapshot.end());
-        for range in kinds.ranges(PageKind::Kernel) {
+        let present = present_ranges(snapshot, kinds);
+        let unknown = kinds.ranges(PageKind::Kernel);
+        for range in unknown.flat_map(|unknown| present.iter().map(move |present| unknown.intersection(*present))) {
             for pfn in range.iter().filter(|pfn| first.first(*pfn) == FirstEvent::None) {
                 frames.insert(PfnRange::with_len(pfn, 1));
             }

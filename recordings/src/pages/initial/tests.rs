@@ -19,8 +19,8 @@ fn surroundings(kinds: &[(u64, u64, PageKind)], count_after: u64) -> Surrounding
         present: 8192,
         managed: 8192,
         free: 0,
-        watermarks: [0; 3],
-        protection: Vec::new(),
+        watermarks: [0; 4],
+        protection: [0; ZoneType::COUNT],
         free_blocks: vec![0; 11],
         free_by_type: Default::default(),
         pageblocks: [0, 16, 0, 0, 0, 0],
@@ -28,6 +28,7 @@ fn surroundings(kinds: &[(u64, u64, PageKind)], count_after: u64) -> Surrounding
     };
     let snapshot = |count| Snapshot {
         zones: vec![zone(count)],
+        zone_kinds: vec![ZoneType::Normal],
         pageblock_order: Order::new_truncate(9),
         vmstat: proc_files::parse::VmStat::parse("").unwrap(),
     };
