@@ -29,6 +29,9 @@ pub(crate) enum Failure {
     /// Kernel options that cannot be used.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// The recorded machine cannot be built on this host, or its recording describes none.
+    #[error("cannot build the machine: {0}")]
+    Machine(String),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -39,7 +42,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) => ExitCode::from(2),
-            Self::Output(_) => ExitCode::from(1),
+            Self::Output(_) | Self::Machine(_) => ExitCode::from(1),
         }
     }
 }

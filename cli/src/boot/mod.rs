@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use from_log::Changes;
 
 pub(crate) use from_log::AppendError;
-pub(crate) use settings::SettingError;
+pub(crate) use settings::{SettingError, Settings};
 
 /// Arguments of `mmkit boot`.
 #[derive(Args)]

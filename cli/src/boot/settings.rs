@@ -4,14 +4,14 @@ use page_allocator::layout::{ByZone, DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAU
 
 /// Settings by the names of /proc/sys/vm.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// vm.min_free_kbytes, if someone set it; boot computes it else.
-    pub(super) min_free_kbytes: Option<u64>,
-    pub(super) watermark_scale_factor: u64,
-    pub(super) watermark_boost_factor: u64,
+    pub(crate) min_free_kbytes: Option<u64>,
+    pub(crate) watermark_scale_factor: u64,
+    pub(crate) watermark_boost_factor: u64,
     /// vm.lowmem_reserve_ratio by kind of zone.
-    pub(super) lowmem_reserve_ratio: ByZone,
-    pub(super) percpu_pagelist_high_fraction: u64,
+    pub(crate) lowmem_reserve_ratio: ByZone,
+    pub(crate) percpu_pagelist_high_fraction: u64,
 }
 
 impl Default for Settings {
@@ -47,7 +47,7 @@ impl Settings {
     ///
     /// # Errors
     /// An unknown name, or a value that the kernel refuses.
-    pub(super) fn apply(&mut self, setting: &str, configured: ZoneSet) -> Result<(), SettingError> {
+    pub(crate) fn apply(&mut self, setting: &str, configured: ZoneSet) -> Result<(), SettingError> {
         let refuse = |expected| SettingError { setting: setting.to_owned(), expected };
         let (name, value) = setting
             .strip_prefix("vm.")
@@ -57,7 +57,7 @@ impl Settings {
     }
 
     /// Sets `name`, as /proc/sys/vm has it, from the text of its file.
-    pub(super) fn set(&mut self, name: &str, value: &str, configured: ZoneSet) -> Result<(), &'static str> {
+    pub(crate) fn set(&mut self, name: &str, value: &str, configured: ZoneSet) -> Result<(), &'static str> {
         if name == "lowmem_reserve_ratio" {
             return self.set_ratios(value, configured);
         }

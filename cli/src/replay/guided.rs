@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use recordings::pages::{GuidedOutcome, GuidedReplay, Recording};
 use serde::Serialize;
 
-use super::watch::{Watch, events_per_second};
+use super::watch::{Watch, events_per_second, thread_cpu_time};
 use crate::failure::Failure;
 
 /// What guided replay prints.
@@ -17,7 +16,7 @@ struct Report {
     recording: String,
     complete: bool,
     events: u64,
-    seconds: f64,
+    cpu_seconds: f64,
     events_per_second: f64,
     takes: u64,
     returns: u64,
@@ -46,7 +45,7 @@ pub(super) fn run(
     let pageblock_order = recording.before()?.pageblock_order;
     let mut replay = GuidedReplay::new(&before, &after, reader.header().start_mono_ns, pageblock_order);
     let watch = Watch::start("guided replay", interrupted);
-    let started = Instant::now();
+    let started = thread_cpu_time();
     let mut complete = true;
     while let Some(event) = reader.next_event()? {
         replay.apply(&event);
@@ -55,11 +54,11 @@ pub(super) fn run(
             break;
         }
     }
-    let elapsed = started.elapsed();
+    let cpu_time = thread_cpu_time().saturating_sub(started);
     watch.finish();
     let outcome = replay.finish(&after);
-    let rate = events_per_second(outcome.counts.events, elapsed);
-    let report = Report::new(recording.name(), complete, elapsed.as_secs_f64(), rate, outcome);
+    let rate = events_per_second(outcome.counts.events, cpu_time);
+    let report = Report::new(recording.name(), complete, cpu_time.as_secs_f64(), rate, outcome);
     match format {
         super::Format::Text => report.write_text(out)?,
         super::Format::Json => super::write_json(out, &report)?,
@@ -68,13 +67,13 @@ pub(super) fn run(
 }
 
 impl Report {
-    fn new(recording: &str, complete: bool, seconds: f64, events_per_second: f64, outcome: GuidedOutcome) -> Self {
+    fn new(recording: &str, complete: bool, cpu_seconds: f64, events_per_second: f64, outcome: GuidedOutcome) -> Self {
         let counts = outcome.counts;
         Self {
             recording: recording.to_owned(),
             complete,
             events: counts.events,
-            seconds,
+            cpu_seconds,
             events_per_second,
             takes: counts.takes,
             returns: counts.returns,
@@ -94,7 +93,12 @@ impl Report {
     fn write_text(&self, out: &mut impl Write) -> std::io::Result<()> {
         let end = if self.complete { "" } else { ", interrupted: the comparison with the end means nothing" };
         writeln!(out, "{}: guided replay{end}", self.recording)?;
-        writeln!(out, "events            {:>10}  {:.1} million/s", self.events, self.events_per_second / 1e6)?;
+        writeln!(
+            out,
+            "events            {:>10}  {:.1} million a second of processor time",
+            self.events,
+            self.events_per_second / 1e6
+        )?;
         writeln!(out, "blocks taken      {:>10}  inconsistent {}", self.takes, self.inconsistent_takes)?;
         writeln!(out, "blocks returned   {:>10}  inconsistent {}", self.returns, self.inconsistent_returns)?;
         writeln!(out, "first scan        {:>10}  frames corrected by their first event", self.corrected_frames)?;

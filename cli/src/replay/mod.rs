@@ -1,15 +1,33 @@
 //! `mmkit replay TRACE`: a recorded page-allocator trace, next to what the real kernel did.
 
+mod demand;
+mod fragmentation;
 mod guided;
+mod machine;
+mod proc_text;
+mod recorder;
+mod report;
+mod simulate;
+mod timer;
 mod watch;
+mod zone_settings;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use recordings::pages::Recording;
+use page_allocator::FreeHighRule;
+use page_allocator::layout::ZoneSet;
+use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
 use serde::Serialize;
 
+use self::proc_text::ProcFile;
+use self::report::Report;
+use self::simulate::{Run, Scenario};
+use crate::boot::Settings;
 use crate::failure::Failure;
 
 /// Arguments of `mmkit replay`.
@@ -18,11 +36,50 @@ pub(crate) struct ReplayArguments {
     /// The trace, NAME.trace.zst, with the directories NAME.before and NAME.after beside it.
     trace: PathBuf,
     /// Applies the recorded list operations instead of simulating, and compares the free frames with the recorded ones.
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with_all = ["phase", "settings", "proc_file", "csv", "list_order", "free_high"])]
     guided: bool,
+    /// Milliseconds after each full second at which CPU 0 runs its vmstat timer; the replay is run at each, details are of the first.
+    #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [60, 70, 80, 90, 100],
+        value_parser = clap::value_parser!(u64).range(..1000))]
+    phase: Vec<u64>,
+    /// Changes a setting of the recorded machine, as sysctl does: vm.min_free_kbytes=131072.
+    #[arg(long = "set", value_name = "vm.NAME=VALUE")]
+    settings: Vec<String>,
+    /// Where the order inside the free lists comes from at the start.
+    #[arg(long, value_enum, default_value_t = FreeListOrder::Recorded)]
+    list_order: FreeListOrder,
+    /// How long a run of frees must be before frees of orders 1 to 3 empty a CPU's lists.
+    #[arg(long, value_enum, default_value_t = FreeHigh::Since616)]
+    free_high: FreeHigh,
+    /// Prints a /proc file of the simulated machine after the replay, instead of the report.
+    #[arg(long = "proc", value_name = "FILE", value_enum)]
+    proc_file: Option<ProcFile>,
+    /// Writes the course of the largest zone, once a second, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Where the order inside the free lists comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum FreeListOrder {
+    /// From the order in which the recording takes blocks.
+    Recorded,
+    /// By address.
+    Ascending,
+}
+
+/// The free_high rule of a kernel release.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum FreeHigh {
+    /// A batch, up to Linux 6.15.
+    #[value(name = "6.12")]
+    Before616,
+    /// A batch and half of high_min, since Linux 6.16: the recorded kernel's rule.
+    #[value(name = "6.16")]
+    Since616,
 }
 
 /// Form of a report.
@@ -37,8 +94,87 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     let recording = Recording::at(&arguments.trace)?;
     let format = if arguments.json { Format::Json } else { Format::Text };
     let interrupted = watch::note_ctrl_c();
-    let mut out = io::stdout().lock();
-    guided::run(&recording, format, &interrupted, &mut out)
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.guided {
+        guided::run(&recording, format, &interrupted, &mut out)?;
+    } else {
+        simulated(&recording, arguments, format, &interrupted, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn simulated(
+    recording: &Recording,
+    arguments: &ReplayArguments,
+    format: Format,
+    interrupted: &Arc<AtomicBool>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let surroundings = Surroundings::read(recording)?;
+    let before = &surroundings.before;
+    let mut settings = Settings::default();
+    for setting in &arguments.settings {
+        settings.apply(setting, ZoneSet::of(&before.zone_kinds))?;
+    }
+    let zone_settings = if arguments.settings.is_empty() {
+        zone_settings::recorded(before)
+    } else {
+        zone_settings::computed(before, &settings)
+    };
+    let list_order = match arguments.list_order {
+        FreeListOrder::Recorded => ListOrder::Recorded,
+        FreeListOrder::Ascending => ListOrder::Ascending,
+    };
+    let state = InitialState::infer(&surroundings, list_order, || recording.events())?;
+    let scenario = Scenario {
+        recording,
+        surroundings: &surroundings,
+        state: &state,
+        present: &present_ranges(before, &surroundings.kinds),
+        settings: &zone_settings,
+        watermark_boost_factor: settings.watermark_boost_factor,
+        free_high_rule: match arguments.free_high {
+            FreeHigh::Before616 => FreeHighRule::Batch,
+            FreeHigh::Since616 => FreeHighRule::BatchAndHalfOfHighMin,
+        },
+        interrupted,
+    };
+    let runs = run_phases(&scenario, &arguments.phase)?;
+    let Some(first) = runs.first() else { return Ok(()) };
+    if let Some(path) = &arguments.csv {
+        write_csv(path, first)?;
+    }
+    if let Some(file) = arguments.proc_file {
+        return Ok(proc_text::write(out, file, &first.allocator)?);
+    }
+    let report = Report::new(recording.name(), first, &runs, before, &surroundings.after);
+    match format {
+        Format::Text => report.write_text(out)?,
+        Format::Json => write_json(out, &report)?,
+    }
+    Ok(())
+}
+
+/// Runs the scenario at each phase, until the user ends it.
+fn run_phases(scenario: &Scenario<'_>, phases: &[u64]) -> Result<Vec<Run>, Failure> {
+    let mut runs = Vec::new();
+    for phase in phases {
+        // Relaxed: see `watch`.
+        if !runs.is_empty() && scenario.interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+        runs.push(scenario.run(*phase)?);
+    }
+    Ok(runs)
+}
+
+fn write_csv(path: &Path, run: &Run) -> io::Result<()> {
+    let mut text = format!("{}\n", fragmentation::CSV_HEADER);
+    for sample in &run.samples {
+        text.push_str(&sample.csv_line());
+        text.push('\n');
+    }
+    fs::write(path, text)
 }
 
 /// Writes `report` as one JSON document.

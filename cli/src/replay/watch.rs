@@ -60,7 +60,13 @@ pub(super) fn note_ctrl_c() -> Arc<AtomicBool> {
     interrupted
 }
 
-/// Formats a rate of events.
+/// Returns the processor time that this thread has used: what a rate is worth on a machine that others share.
+pub(super) fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Returns a rate of events.
 pub(super) fn events_per_second(events: u64, elapsed: Duration) -> f64 {
     events as f64 / elapsed.as_secs_f64().max(1e-9)
 }

@@ -80,19 +80,24 @@ impl GuidedOutcome {
 impl GuidedReplay {
     /// Starts from the scan `before`; `after` gives the window in which frames are uncertain at the end.
     pub fn new(before: &PfnKinds, after: &PfnKinds, start_mono_ns: u64, pageblock_order: Order) -> Self {
-        let end = before.end().max(after.end());
-        let mut map = FreeMap::new(end);
+        let mut map = FreeMap::new(before.end().max(after.end()));
         for range in before.ranges(PageKind::Free) {
             map.insert(range);
         }
+        Self { start_mono_ns, last_scan_mono_ns: after.begin_mono_ns, ..Self::from_map(map, pageblock_order) }
+    }
+
+    /// Starts from `map`, the free frames at the first event.
+    pub fn from_map(map: FreeMap, pageblock_order: Order) -> Self {
+        let end = map.end();
         Self {
             map,
             touched: FreeMap::new(end),
             uncertain: FreeMap::new(end),
             last_take: vec![None; MAX_CPUS],
             pageblock_order,
-            start_mono_ns,
-            last_scan_mono_ns: after.begin_mono_ns,
+            start_mono_ns: 0,
+            last_scan_mono_ns: u64::MAX,
             counts: GuidedCounts::default(),
         }
     }

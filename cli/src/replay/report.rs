@@ -1,0 +1,258 @@
+//! What a simulated replay prints: our allocator next to the recorded one.
+
+use std::io::{self, Write};
+
+use recordings::pages::Snapshot;
+use serde::Serialize;
+use units::MigrateType;
+
+use super::fragmentation::Sample;
+use super::simulate::{FreeCounts, Run};
+use super::watch::events_per_second;
+
+/// The report, as printed with `--json`.
+#[derive(Serialize)]
+pub(super) struct Report {
+    recording: String,
+    /// Residual of each run, and their mean.
+    phases: Vec<Phase>,
+    mean_residual: f64,
+    /// Everything below is of the first run.
+    complete: bool,
+    events: u64,
+    cpu_seconds: f64,
+    events_per_second: f64,
+    requests: u64,
+    same_pfn_share: f64,
+    bulk_pages: u64,
+    failed: Pair,
+    failed_here_only: u64,
+    refilled_pages: Pair,
+    drained_pages: Pair,
+    fallbacks: Pair,
+    unmatched_frees: u64,
+    not_loaded_blocks: u64,
+    warnings: u64,
+    zones: Vec<ZoneReport>,
+    samples: Vec<Sample>,
+}
+
+/// One figure here and in the recording.
+#[derive(Clone, Copy, Serialize)]
+struct Pair {
+    ours: u64,
+    recorded: u64,
+}
+
+/// One run in short.
+#[derive(Serialize)]
+struct Phase {
+    phase_ms: u64,
+    residual: f64,
+    refilled_pages: Pair,
+    drained_pages: Pair,
+    fallbacks: Pair,
+}
+
+#[derive(Serialize)]
+struct ZoneReport {
+    node: u8,
+    zone: &'static str,
+    /// Pages by which the free blocks differ.
+    distance: u64,
+    lists: Vec<ListReport>,
+}
+
+/// Free blocks by order, of one migratetype or of all.
+#[derive(Serialize)]
+struct ListReport {
+    migrate_type: &'static str,
+    ours: Vec<u64>,
+    recorded: Vec<u64>,
+}
+
+/// Sums |ours - recorded| x 2^order.
+fn distance(ours: &[u64], recorded: &[u64]) -> u64 {
+    (0..).zip(ours.iter().zip(recorded)).map(|(order, (a, b)): (u32, _)| a.abs_diff(*b) << order).sum()
+}
+
+fn by_order(counts: &FreeCounts, orders: usize, migrate_type: Option<MigrateType>) -> Vec<u64> {
+    let sum = |types: &[u32; MigrateType::COUNT]| match migrate_type {
+        Some(migrate_type) => u64::from(types[migrate_type.index()]),
+        None => types.iter().copied().map(u64::from).sum(),
+    };
+    counts.iter().take(orders).map(sum).collect()
+}
+
+/// Returns the distance of our end from the recorded one, as a share of the distance that the recorded kernel went.
+fn residual(run: &Run, before: &Snapshot, after: &Snapshot) -> f64 {
+    let (mut off, mut went) = (0, 0);
+    for ((counts, before), after) in run.free.iter().zip(&before.zones).zip(&after.zones) {
+        off += distance(&by_order(counts, after.free_blocks.len(), None), &after.free_blocks);
+        went += distance(&before.free_blocks, &after.free_blocks);
+    }
+    off as f64 / (went as f64).max(1.0)
+}
+
+impl Report {
+    /// Makes the report of `runs`, which is not empty.
+    pub(super) fn new(recording: &str, first: &Run, runs: &[Run], before: &Snapshot, after: &Snapshot) -> Self {
+        let phases: Vec<Phase> = runs.iter().map(|run| Phase::new(run, before, after)).collect();
+        let demand = first.demand;
+        let served = demand.allocations - demand.failed;
+        Self {
+            recording: recording.to_owned(),
+            mean_residual: phases.iter().map(|phase| phase.residual).sum::<f64>() / phases.len().max(1) as f64,
+            phases,
+            complete: runs.iter().all(|run| run.complete),
+            events: first.events,
+            cpu_seconds: first.cpu_time.as_secs_f64(),
+            events_per_second: events_per_second(first.events, first.cpu_time),
+            requests: demand.allocations,
+            same_pfn_share: demand.same_pfn as f64 / served.max(1) as f64,
+            bulk_pages: demand.bulk_pages,
+            failed: Pair { ours: demand.failed, recorded: demand.recorded_failed },
+            failed_here_only: demand.failed_here_only,
+            refilled_pages: Pair { ours: first.ours.refilled, recorded: first.recorded.refilled },
+            drained_pages: Pair { ours: first.ours.drained, recorded: first.recorded.drained },
+            fallbacks: Pair { ours: first.ours.fallbacks, recorded: first.recorded.fallbacks },
+            unmatched_frees: demand.unmatched_frees,
+            not_loaded_blocks: first.not_loaded,
+            warnings: first.warnings,
+            zones: zone_reports(first, after),
+            samples: first.samples.clone(),
+        }
+    }
+
+    /// Writes the report as text.
+    pub(super) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let end = if self.complete { "" } else { ", interrupted: figures so far" };
+        writeln!(out, "{}: simulated replay{end}", self.recording)?;
+        writeln!(
+            out,
+            "{} events at {:.1} million a second of processor time",
+            self.events,
+            self.events_per_second / 1e6
+        )?;
+        self.write_figures(out)?;
+        for zone in &self.zones {
+            zone.write_text(out)?;
+        }
+        self.write_samples(out)?;
+        self.write_phases(out)
+    }
+
+    fn write_figures(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "\n{:<28}{:>12}{:>12}", "", "ours", "recorded")?;
+        let rows = [
+            ("pages refilled", self.refilled_pages),
+            ("pages drained", self.drained_pages),
+            ("fallbacks", self.fallbacks),
+            ("failed requests", self.failed),
+        ];
+        for (name, Pair { ours, recorded }) in rows {
+            writeln!(out, "{name:<28}{ours:>12}{recorded:>12}")?;
+        }
+        writeln!(out, "{:<28}{:>12}", "failed here only", self.failed_here_only)?;
+        writeln!(out, "{:<28}{:>12}", "requests", self.requests)?;
+        writeln!(out, "{:<28}{:>11.2}%", "same frame as recorded", self.same_pfn_share * 100.0)?;
+        writeln!(out, "{:<28}{:>12}", "pages of bulk requests", self.bulk_pages)?;
+        writeln!(out, "{:<28}{:>12}", "frees without a holder", self.unmatched_frees)?;
+        writeln!(out, "{:<28}{:>12}", "blocks not loaded", self.not_loaded_blocks)
+    }
+
+    fn write_samples(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "\nlargest zone over time, thousandths for a huge page (ours | recorded)")?;
+        writeln!(out, "{:>8} {:>21} {:>13} {:>13}", "ms", "free pages", "unusable", "fragmentation")?;
+        for Sample { time_ms, ours, recorded, .. } in &self.samples {
+            writeln!(
+                out,
+                "{time_ms:>8} {:>9} | {:>9} {:>5} | {:>5} {:>5} | {:>5}",
+                ours.free_pages,
+                recorded.free_pages,
+                ours.unusable_free_index,
+                recorded.unusable_free_index,
+                ours.fragmentation_index,
+                recorded.fragmentation_index
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_phases(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "\ntimer phase  residual    refilled     drained  fallbacks")?;
+        for phase in &self.phases {
+            writeln!(
+                out,
+                "{:>8} ms  {:>8.4}  {:>10}  {:>10}  {:>9}",
+                phase.phase_ms,
+                phase.residual,
+                phase.refilled_pages.ours,
+                phase.drained_pages.ours,
+                phase.fallbacks.ours
+            )?;
+        }
+        writeln!(out, "       mean  {:>8.4}", self.mean_residual)
+    }
+}
+
+impl Phase {
+    fn new(run: &Run, before: &Snapshot, after: &Snapshot) -> Self {
+        Self {
+            phase_ms: run.phase_ms,
+            residual: residual(run, before, after),
+            refilled_pages: Pair { ours: run.ours.refilled, recorded: run.recorded.refilled },
+            drained_pages: Pair { ours: run.ours.drained, recorded: run.recorded.drained },
+            fallbacks: Pair { ours: run.ours.fallbacks, recorded: run.recorded.fallbacks },
+        }
+    }
+}
+
+fn zone_reports(run: &Run, after: &Snapshot) -> Vec<ZoneReport> {
+    let zone = |(counts, after): (&FreeCounts, &recordings::pages::ZoneSnapshot)| {
+        let orders = after.free_blocks.len();
+        let all = ListReport {
+            migrate_type: "all types",
+            ours: by_order(counts, orders, None),
+            recorded: after.free_blocks.clone(),
+        };
+        let distance = distance(&all.ours, &all.recorded);
+        let typed = MigrateType::ALL.into_iter().zip(&after.free_by_type).map(|(migrate_type, recorded)| ListReport {
+            migrate_type: migrate_type.name(),
+            ours: by_order(counts, orders, Some(migrate_type)),
+            recorded: recorded.clone(),
+        });
+        let in_use = |list: &ListReport| list.ours.iter().chain(&list.recorded).any(|count| *count > 0);
+        let lists = std::iter::once(all).chain(typed.filter(in_use)).collect();
+        ZoneReport { node: after.node.raw(), zone: after.zone.name(), distance, lists }
+    };
+    run.free.iter().zip(&after.zones).map(zone).collect()
+}
+
+impl ZoneReport {
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "\nnode {}, zone {}: free blocks at the end by order, {} pages off",
+            self.node, self.zone, self.distance
+        )?;
+        for list in &self.lists {
+            for (side, counts) in [("ours", &list.ours), ("recorded", &list.recorded)] {
+                write!(out, "  {:<12} {side:<8}", list.migrate_type)?;
+                counts.iter().try_for_each(|count| write!(out, " {count:>6}"))?;
+                writeln!(out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_weighs_blocks_by_their_pages() {
+        assert_eq!(distance(&[1, 0, 5], &[0, 2, 5]), 1 + 2 * 2);
+    }
+}
