@@ -99,12 +99,12 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let (model, order) = (self.config.memory_model, self.config.geometry.pageblock_order);
         let ranges = memory.iter().copied();
         let span = memmap::table_span(ranges.clone(), model);
-        let memmap = Memmap { model, span, deferral: self.config.deferral };
-        memmap::populate(self.arena, self.machine, ranges.clone(), memmap)?;
         let valid = self.table("sparse_init", SectionMap::words(model, span), |_| AtomicU64::new(0))?;
         let sections = SectionMap::new(model, span, valid);
         ranges.for_each(|range| sections.mark_valid(range.frames));
         let frames = FrameTable::new(self.machine, span, sections)?;
+        let memmap = Memmap { model, span, deferral: self.config.deferral };
+        memmap::populate(self.arena, self.machine, memory.iter().copied(), memmap)?;
         let types = self.table("setup_usemap", PageblockTypes::entries(span, order), |_| AtomicU8::new(0))?;
         let pageblocks = PageblockTypes::new(types, span, order);
         Ok(FrameMap { frames, pageblocks, geometry: self.config.geometry })

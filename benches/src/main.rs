@@ -1,0 +1,28 @@
+//! Benchmarks beside peers: prints tables, never fails for being slow.
+//!
+//! Candidates run interleaved, round after round, and the table shows the median of the rounds: absolute times mean little on a
+//! shared machine, ratios within one run do.
+
+mod clock;
+mod pages;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of mmkit beside its peers.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Page frames: alloc and free of blocks, one and two threads.
+    Pages(pages::Options),
+}
+
+fn main() {
+    match Arguments::parse().bench {
+        Bench::Pages(options) => pages::run(&options),
+    }
+}
