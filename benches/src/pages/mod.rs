@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// Runs only candidates whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Runs only the columns whose heading contains this.
+    #[arg(long)]
+    column: Option<String>,
 }
 
 /// An allocator of page frames.
@@ -85,8 +88,11 @@ fn candidates() -> [Candidate; 4] {
     ]
 }
 
-/// Columns of one candidate: the workloads, then two threads at order 0 and 9.
-const COLUMNS: usize = Workload::ALL.len() + 2;
+/// Headings and orders of the columns with two threads.
+const TWO_THREADS: [(&str, u8); 2] = [("2 thr order 0", 0), ("2 thr order 9", 9)];
+
+/// Columns of one candidate: the workloads, then those with two threads.
+const COLUMNS: usize = Workload::ALL.len() + TWO_THREADS.len();
 
 /// Runs everything and prints the table.
 pub(crate) fn run(options: &Options) {
@@ -97,27 +103,30 @@ pub(crate) fn run(options: &Options) {
     for round in 0..options.rounds {
         for (candidate, samples) in candidates.iter().zip(&mut samples) {
             eprintln!("round {} of {}: {}", round + 1, options.rounds, candidate.name);
-            measure(candidate, options.quick, samples);
+            measure(candidate, options, samples);
         }
     }
     print_table(&candidates, &mut samples);
 }
 
-fn measure(candidate: &Candidate, quick: u64, samples: &mut [Vec<f64>]) {
-    for (column, &workload) in Workload::ALL.iter().enumerate() {
-        samples[column].extend((candidate.run)(workload, quick));
+fn measure(candidate: &Candidate, options: &Options, samples: &mut [Vec<f64>]) {
+    let wanted = |heading: &str| options.column.as_ref().is_none_or(|column| heading.contains(column.as_str()));
+    for (column, &workload) in Workload::ALL.iter().enumerate().filter(|(_, workload)| wanted(workload.name())) {
+        samples[column].extend((candidate.run)(workload, options.quick));
     }
-    for (column, order) in [(COLUMNS - 2, 0), (COLUMNS - 1, 9)] {
-        samples[column].push((candidate.pair_of_two)(order, quick));
+    for (column, order) in TWO_THREADS.into_iter().enumerate().filter(|(_, (heading, _))| wanted(heading)) {
+        samples[Workload::ALL.len() + column].push((candidate.pair_of_two)(order.1, options.quick));
     }
+}
+
+fn headings() -> impl Iterator<Item = &'static str> {
+    Workload::ALL.iter().map(|workload| workload.name()).chain(TWO_THREADS.map(|(heading, _)| heading))
 }
 
 fn print_table(candidates: &[Candidate], samples: &mut [Vec<Vec<f64>>]) {
     println!("ns per operation, median; one 16 GiB region; - = not run (minutes per round)");
     print!("{:<24}", "allocator");
-    for name in
-        Workload::ALL.iter().map(|workload| workload.name()).chain(["2 thr order 0", "2 thr order 9", "B/frame"])
-    {
+    for name in headings().chain(["B/frame"]) {
         print!(" {name:>17}");
     }
     println!();
