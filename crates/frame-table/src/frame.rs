@@ -25,25 +25,28 @@ impl FramePlace {
     /// Packs a node and a zone.
     #[inline]
     pub const fn new(node: NodeId, zone: ZoneType) -> Self {
-        Self((zone as u16) << 8 | node.raw() as u16)
+        Self((node.raw() as u16) << 3 | zone as u16)
     }
 
     /// Returns the node.
     #[inline]
     pub fn node(self) -> NodeId {
-        NodeId::try_new(u64::from(self.0 & 0xff)).unwrap_or_default()
+        NodeId::try_new(u64::from(self.0 >> 3)).unwrap_or_default()
     }
 
     /// Returns the zone.
     #[inline]
     pub fn zone(self) -> ZoneType {
-        ZoneType::from_index(usize::from(self.0 >> 8)).unwrap_or(ZoneType::Normal)
+        ZoneType::from_index(usize::from(self.0 & 7)).unwrap_or(ZoneType::Normal)
     }
 
-    /// Returns a dense number: node times the number of zone kinds, plus the zone.
+    /// Number of slots.
+    pub const SLOTS: usize = units::MAX_NODES << 3;
+
+    /// Returns a number below [`FramePlace::SLOTS`] that names the zone among all zones of all nodes.
     #[inline]
     pub const fn slot(self) -> usize {
-        (self.0 & 0xff) as usize * ZoneType::COUNT + (self.0 >> 8) as usize
+        self.0 as usize & (Self::SLOTS - 1)
     }
 }
 
@@ -51,7 +54,7 @@ impl FramePlace {
 #[derive(Debug)]
 #[repr(C, align(32))]
 pub struct Frame {
-    /// PageFlags in bits 0-31, high part of the mapping index in 32-39, node in 48-55, zone in 56-63.
+    /// PageFlags in bits 0-31, high part of the mapping index in 32-39, zone in 48-50, node in 51-56.
     flags: AtomicU64,
     /// References; 0 for free pages and for blocks that one owner holds exclusively.
     count: AtomicI32,

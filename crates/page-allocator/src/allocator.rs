@@ -5,6 +5,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use collections::BootSlice;
+use frame_table::FramePlace;
 use platform::Platform;
 use sync::{Cpu, OwnerCell};
 use units::{CpuId, MAX_NODES, NodeId, NodeMask, Pfn, ZoneType};
@@ -18,7 +19,7 @@ use crate::layout::{NodeZonelists, ZoneRef, ZoneSet, Zonelist};
 use crate::pcp::PcpLists;
 use crate::pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 use crate::pressure::{Hooks, NoPressure};
-use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneSettings};
+use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneFlags, ZoneSettings};
 use crate::zone_table::ZoneTable;
 
 /// Tables that boot builds for the allocator out of the machine's memory.
@@ -64,7 +65,9 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) hooks: H,
     pub(crate) map: FrameMap,
     zones: BootSlice<Zone>,
-    zone_of_slot: [u16; MAX_NODES * ZoneType::COUNT],
+    zone_of_slot: [u16; FramePlace::SLOTS],
+    /// First zone of each node's fallback list that is not above a kind, by node and kind.
+    preferred: [[u16; ZoneType::COUNT]; MAX_NODES],
     zonelists: BootSlice<ZoneRef>,
     node_lists: BootSlice<NodeZonelists>,
     pcps: BootSlice<OwnerCell<PcpSet>>,
@@ -75,7 +78,20 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     group_by_mobility: AtomicBool,
     watermark_boost_factor: AtomicU64,
     pub(crate) deferred: Option<Deferred>,
+    /// Something is to be done with every block that is handed out or taken back.
+    pub(crate) instrumented: bool,
     pub(crate) debug: DebugOptions,
+}
+
+fn preferred_zones(parts: &Parts) -> [[u16; ZoneType::COUNT]; MAX_NODES] {
+    let mut preferred = [[NO_ZONE; ZoneType::COUNT]; MAX_NODES];
+    for (row, lists) in preferred.iter_mut().zip(parts.node_lists.iter()) {
+        for (first, kind) in row.iter_mut().zip(ZoneType::ALL) {
+            let zones = lists.fallback(&parts.zonelists);
+            *first = zones.walk(kind, NodeMask::ALL).next().map_or(NO_ZONE, |entry| entry.zone);
+        }
+    }
+    preferred
 }
 
 const NO_ZONE: u16 = u16::MAX;
@@ -83,15 +99,18 @@ const NO_ZONE: u16 = u16::MAX;
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Puts the allocator together. No zone has a free page yet.
     pub fn new(platform: P, hooks: H, parts: Parts) -> Self {
-        let mut zone_of_slot = [NO_ZONE; MAX_NODES * ZoneType::COUNT];
+        let mut zone_of_slot = [NO_ZONE; FramePlace::SLOTS];
         let mut nodes = NodeMask::EMPTY;
         for (number, zone) in parts.zones.iter().enumerate() {
             zone_of_slot[zone.place().slot()] = number as u16;
             nodes = nodes.with(zone.node());
         }
+        let preferred = preferred_zones(&parts);
         Self {
             platform,
             hooks,
+            preferred,
+            instrumented: parts.debug.is_active(),
             map: parts.map,
             zones: parts.zones,
             zone_of_slot,
@@ -153,8 +172,14 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns a zone by node and kind, if it has memory.
     pub fn zone(&self, node: NodeId, kind: ZoneType) -> Option<&Zone> {
-        let slot = frame_table::FramePlace::new(node, kind).slot();
+        let slot = FramePlace::new(node, kind).slot();
         self.zones.get(usize::from(*self.zone_of_slot.get(slot)?))
+    }
+
+    /// Returns the zone that an allocation from a CPU of `node` prefers.
+    #[inline(always)]
+    pub(crate) fn preferred_zone(&self, node: NodeId, highest: ZoneType) -> Option<&Zone> {
+        self.zone_number(self.preferred[node.index() % MAX_NODES][highest.index()])
     }
 
     #[inline]
@@ -228,12 +253,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for id in 0..self.nr_cpus() {
             let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
             self.with_pcp(cpu, cell, |pcp| {
-                let started = pcp.counters.limits == PcpLimits::BOOT;
-                pcp.counters.limits = settings.pcp;
+                pcp.counters.set_limits(settings.pcp);
                 pcp.counters.batch_scale_max = batch_scale_max;
-                if started {
-                    pcp.counters.high = settings.pcp.high_min;
-                }
             });
         }
     }
@@ -291,10 +312,12 @@ pub(crate) enum ListScope {
 /// Returns what the per-CPU rules need to know of a zone.
 #[inline]
 pub(crate) fn pressure_on(zone: &Zone) -> ZonePressure {
-    // Relaxed: hints; an old value costs a batch more or less.
-    if zone.reclaim_active.load(Ordering::Relaxed) {
+    let flags = zone.flags();
+    if flags.is_empty() {
+        ZonePressure::None
+    } else if flags.contains(ZoneFlags::RECLAIM_ACTIVE) {
         ZonePressure::ReclaimActive
-    } else if zone.below_high.load(Ordering::Relaxed) {
+    } else if flags.contains(ZoneFlags::BELOW_HIGH) {
         ZonePressure::BelowHigh
     } else {
         ZonePressure::None

@@ -47,14 +47,17 @@ impl FaultPlan {
         self.left.store(skip, Ordering::Relaxed);
     }
 
+    /// Returns true if a request may be failed.
+    #[inline]
+    pub(crate) fn is_armed(&self) -> bool {
+        // Relaxed: see `arm`.
+        self.left.load(Ordering::Relaxed) != u64::MAX
+    }
+
     /// Returns true if the request is to fail. NOFAIL requests never do.
     #[inline]
     pub(crate) fn should_fail(&self, gfp: Gfp) -> bool {
-        // Relaxed: see `arm`.
-        if self.left.load(Ordering::Relaxed) == u64::MAX {
-            return false;
-        }
-        self.count_down(gfp)
+        self.is_armed() && self.count_down(gfp)
     }
 
     #[cold]

@@ -4,8 +4,6 @@
 //! pageblock takes the smallest block instead, because movable memory in a foreign pageblock does no lasting harm.
 //! Linux 6.12: `__rmqueue_fallback`, `find_suitable_fallback`, `steal_suitable_fallback`, `boost_watermark`.
 
-use core::sync::atomic::Ordering;
-
 use frame_table::{FreeBlock, PageFlags};
 use units::{MigrateType, Order, Pfn, PfnRange};
 
@@ -13,7 +11,7 @@ use crate::alloc_flags::AllocFlags;
 use crate::buddy::{ListEnd, LockedZone, Placement};
 use crate::layout::boosted;
 use crate::trace::ExtFrag;
-use crate::zone::Watermark;
+use crate::zone::{Watermark, ZoneFlags};
 
 /// Whose memory to take first when a type's own is used up; isolated, CMA and atomic memory is never taken.
 const fn fallback_order(migratetype: MigrateType) -> [MigrateType; 2] {
@@ -116,8 +114,8 @@ impl LockedZone<'_> {
             return self.claim_large(candidate, order, wanted);
         }
         if self.boost_watermark(policy.watermark_boost_factor) && flags.contains(AllocFlags::KSWAPD) {
-            // Relaxed: a request that the next allocation from this zone acts on.
-            self.zone.boosted.store(true, Ordering::Relaxed);
+            // The next allocation from this zone acts on it.
+            self.zone.set_flags(ZoneFlags::BOOSTED);
         }
         if may_claim && self.claim_pageblock(pfn, candidate.migratetype, wanted, policy) {
             return self.take_smallest(order, wanted);

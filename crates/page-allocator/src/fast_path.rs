@@ -2,8 +2,6 @@
 //!
 //! Linux 6.12: `__alloc_pages`, `get_page_from_freelist`, `rmqueue`, `rmqueue_pcplist`, `rmqueue_buddy`, `zone_statistics`.
 
-use core::sync::atomic::Ordering;
-
 use frame_table::{FreeBlock, OwnedBlock};
 use platform::Platform;
 use sync::Cpu;
@@ -14,7 +12,7 @@ use crate::alloc_flags::AllocFlags;
 use crate::allocator::{ListScope, PageAllocator, PcpSet, pressure_on};
 use crate::pcp::list_index;
 use crate::pressure::{Hooks, NodeReclaim};
-use crate::zone::{Watermark, Zone, ZoneEvents};
+use crate::zone::{Watermark, Zone, ZoneEvents, ZoneFlags};
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Allocates a block of `order` from the CPU's own node or the nearest that has memory.
@@ -23,7 +21,43 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// [`AllocError`]; with `Gfp::NOFAIL` only if nothing on this machine could ever free memory.
     #[inline]
     pub fn alloc(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        self.alloc_request(cpu, &AllocRequest::new(gfp, order))
+        match self.alloc_hot(cpu, gfp, order) {
+            Some(block) => Ok(block),
+            None => self.alloc_request(cpu, &AllocRequest::new(gfp, order)),
+        }
+    }
+
+    /// Takes a block that lies ready on this CPU's list, if nothing at all speaks against it; else does nothing.
+    ///
+    /// Everything that it asks the general path asks too. It exists for speed: most requests end here, in about a third of the
+    /// general path's instructions (`cargo xtask bench pages`).
+    #[inline(always)]
+    fn alloc_hot(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Option<OwnedBlock> {
+        const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::COMP).union(Gfp::WRITE).union(Gfp::THISNODE);
+        if gfp.intersects(UNUSUAL) || self.instrumented || self.debug.faults.is_armed() || !self.groups_by_mobility() {
+            return None;
+        }
+        let index = list_index(&self.map.geometry, order, gfp.migrate_type())?;
+        let highest = self.zone_table.highest_zone(gfp);
+        let node = self.node_of_cpu(cpu.id());
+        let zone = self.preferred_zone(node, highest)?;
+        if !zone.has_plenty(highest) || order > Order::ZERO && !zone.watermark_ok_above_high(order, highest) {
+            return None;
+        }
+        let local = zone.node() == node;
+        let block = self.pcp(zone, cpu.id())?.try_with(cpu, |PcpSet(pcp)| {
+            let block = pcp.pop(&self.map.frames, index, order)?;
+            pcp.counters.note_alloc();
+            pcp.events.allocated += order.nr_pages();
+            pcp.events.numa_hit += 1;
+            if local {
+                pcp.events.numa_local += 1
+            } else {
+                pcp.events.numa_other += 1
+            }
+            Some(block)
+        });
+        Some(block.flatten()?.into_owned(&self.map.frames))
     }
 
     /// Allocates a block of `order`, starting from `node` (Linux: alloc_pages_node).
@@ -149,12 +183,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     #[inline]
     fn watermark_allows(&self, cpu: &Cpu, context: &AllocContext<'_>, zone: &Zone, flags: AllocFlags) -> bool {
         let (order, highest) = (context.request.order, context.highest);
-        // Relaxed: a hint, as in `pressure_on`.
-        if !zone.below_high.load(Ordering::Relaxed) {
+        if !zone.flags().contains(ZoneFlags::BELOW_HIGH) {
             if zone.watermark_fast(order, zone.watermark(Watermark::High), highest, flags) {
                 return true;
             }
-            zone.below_high.store(true, Ordering::Relaxed);
+            zone.set_flags(ZoneFlags::BELOW_HIGH);
         }
         zone.watermark_fast(order, zone.watermark(flags.watermark()), highest, flags)
             || self.watermark_fails(cpu, context, zone, flags)
@@ -191,9 +224,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if zone.node() != preferred.node() {
             self.count_foreign(cpu, preferred);
         }
-        // Relaxed: a request set under the zone lock; acting on it late does no harm.
-        if flags.contains(AllocFlags::KSWAPD) && zone.boosted.load(Ordering::Relaxed) {
-            zone.boosted.store(false, Ordering::Relaxed);
+        if flags.contains(AllocFlags::KSWAPD) && zone.flags().contains(ZoneFlags::BOOSTED) {
+            zone.clear_flags(ZoneFlags::BOOSTED);
             self.hooks.wake_kswapd(zone, Order::ZERO, zone.kind());
         }
         Some(block)
@@ -286,7 +318,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     #[inline]
     fn prepare_block(&self, cpu: &Cpu, request: &AllocRequest, block: FreeBlock) -> Result<OwnedBlock, AllocError> {
         let mut block = block.into_owned(&self.map.frames);
-        if self.debug.is_active() {
+        if self.instrumented {
             block = self.check_new_block(cpu, request, block)?;
         }
         if request.gfp.contains(Gfp::ZERO) {

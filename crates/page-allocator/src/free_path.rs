@@ -2,8 +2,6 @@
 //!
 //! Linux 6.12: `free_unref_page`, `free_unref_folios`, `free_one_page`, `__free_pages_ok`, `__free_pages`.
 
-use core::sync::atomic::Ordering;
-
 use frame_table::{BadFree, CountedBlock, FreeBlock, OwnedBlock};
 use platform::Platform;
 use sync::Cpu;
@@ -14,13 +12,13 @@ use crate::allocator::{PageAllocator, PcpSet, pressure_on};
 use crate::buddy::Placement;
 use crate::pcp::{PcpLists, list_index};
 use crate::pressure::Hooks;
-use crate::zone::{Watermark, Zone};
+use crate::zone::{Watermark, Zone, ZoneFlags};
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Frees a block.
     #[inline]
     pub fn free(&self, cpu: &Cpu, block: OwnedBlock) {
-        let block = if self.debug.is_active() {
+        let block = if self.instrumented {
             let Some(block) = self.check_freed_block(block) else { return };
             block
         } else {
@@ -68,11 +66,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     fn drain_surplus(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists, nr_pages: u32, first: usize) {
         pcp.drain(&mut self.lock(zone, cpu), nr_pages, first);
         let high = zone.watermark(Watermark::High);
-        // Relaxed: a hint, as in `pressure_on`.
-        if zone.below_high.load(Ordering::Relaxed)
+        if zone.flags().contains(ZoneFlags::BELOW_HIGH)
             && zone.watermark_ok(Order::ZERO, high, units::ZoneType::Movable, AllocFlags::empty())
         {
-            zone.below_high.store(false, Ordering::Relaxed);
+            zone.clear_flags(ZoneFlags::BELOW_HIGH);
         }
     }
 

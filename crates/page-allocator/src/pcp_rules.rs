@@ -69,6 +69,15 @@ impl PcpCounters {
         }
     }
 
+    /// Sets the limits; `high` starts at the low one, and keeps within them from then on.
+    pub fn set_limits(&mut self, limits: PcpLimits) {
+        if self.limits == PcpLimits::BOOT {
+            self.high = limits.high_min;
+        }
+        self.limits = limits;
+        self.clamp_high();
+    }
+
     const fn scaled_batch(&self) -> u32 {
         self.limits.batch << self.batch_scale_max
     }
@@ -112,7 +121,7 @@ impl PcpCounters {
     }
 
     /// Notes that a block of `order` was put on a list; returns how many pages to give back to the zone.
-    #[inline]
+    #[inline(always)]
     pub fn note_free(&mut self, order: Order, pressure: ZonePressure) -> u32 {
         self.alloc_factor >>= 1;
         let nr_pages = order.nr_pages() as u32;
@@ -136,12 +145,21 @@ impl PcpCounters {
         if self.free_count < longest {
             self.free_count = (self.free_count + nr_pages).min(longest);
         }
+        // `high` keeps within its limits while they stay, so below it nothing changes and nothing goes.
+        if self.count < self.high && !free_high && pressure == ZonePressure::None {
+            return 0;
+        }
+        self.surplus(free_high, pressure)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn surplus(&mut self, free_high: bool, pressure: ZonePressure) -> u32 {
         let high = self.high_for_free(free_high, pressure);
         if self.count >= high { self.drain_pages(high, free_high) } else { 0 }
     }
 
     /// Returns the mark at which pages go back, adjusting `high` (Linux: nr_pcp_high).
-    #[inline]
     fn high_for_free(&mut self, free_high: bool, pressure: ZonePressure) -> u32 {
         let high = self.clamp_high();
         if high == 0 {

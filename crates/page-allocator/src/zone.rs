@@ -4,7 +4,7 @@
 //! need no atomic read-modify-write; anyone reads them without it, as estimates. Watermarks change only in setup and boosting.
 //! Linux 6.12: `struct zone`.
 
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use frame_table::{FrameList, FramePlace};
 use sync::{SpinLock, rank};
@@ -98,6 +98,19 @@ impl Default for PcpLimits {
     }
 }
 
+bitflags::bitflags! {
+    /// Hints about a zone, set and cleared without its lock.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct ZoneFlags: u8 {
+        /// Free memory fell below the high mark; the free path then shrinks the per-CPU lists (Linux: ZONE_BELOW_HIGH).
+        const BELOW_HIGH = 1 << 0;
+        /// Reclaim works on the zone (Linux: ZONE_RECLAIM_ACTIVE).
+        const RECLAIM_ACTIVE = 1 << 1;
+        /// kswapd should be woken for a boosted watermark (Linux: ZONE_BOOSTED_WATERMARK).
+        const BOOSTED = 1 << 2;
+    }
+}
+
 /// A zone.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -111,12 +124,9 @@ pub struct Zone {
     lowmem_reserve: [AtomicU64; ZoneType::COUNT],
     pub(crate) pcp_limits: [AtomicU32; 3],
     pub(crate) first_pcp: usize,
-    /// Set when free memory fell below the high mark; the free path then shrinks the per-CPU lists (Linux: ZONE_BELOW_HIGH).
-    pub(crate) below_high: AtomicBool,
-    /// Set when kswapd should be woken for a boosted watermark (Linux: ZONE_BOOSTED_WATERMARK).
-    pub(crate) boosted: AtomicBool,
-    /// Set while reclaim works on the zone (Linux: ZONE_RECLAIM_ACTIVE).
-    pub(crate) reclaim_active: AtomicBool,
+    flags: AtomicU8,
+    /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check.
+    plenty: [AtomicU64; ZoneType::COUNT],
     free_pages: AtomicI64,
     free_cma: AtomicI64,
     free_highatomic: AtomicI64,
@@ -139,9 +149,8 @@ impl Zone {
             lowmem_reserve: [const { AtomicU64::new(0) }; ZoneType::COUNT],
             pcp_limits: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(1)],
             first_pcp,
-            below_high: AtomicBool::new(false),
-            boosted: AtomicBool::new(false),
-            reclaim_active: AtomicBool::new(false),
+            flags: AtomicU8::new(0),
+            plenty: [const { AtomicU64::new(u64::MAX) }; ZoneType::COUNT],
             free_pages: AtomicI64::new(0),
             free_cma: AtomicI64::new(0),
             free_highatomic: AtomicI64::new(0),
@@ -274,6 +283,45 @@ impl Zone {
     pub fn set_boost(&self, nr_pages: u64) {
         // Relaxed: see `watermark`.
         self.boost.store(nr_pages, Ordering::Relaxed);
+        self.note_plenty();
+    }
+
+    /// Recomputes what follows from watermark, boost and reserves.
+    fn note_plenty(&self) {
+        let high = self.watermark(Watermark::High);
+        for (plenty, reserve) in self.plenty.iter().zip(&self.lowmem_reserve) {
+            // Relaxed: see `watermark`.
+            plenty.store(high.saturating_add(reserve.load(Ordering::Relaxed)), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags. A false says nothing.
+    #[inline(always)]
+    pub(crate) fn has_plenty(&self, highest: ZoneType) -> bool {
+        // Relaxed: estimates and hints, as where they are read one by one.
+        let held_back = self.free_cma.load(Ordering::Relaxed) + self.free_highatomic.load(Ordering::Relaxed);
+        let usable = self.free_pages.load(Ordering::Relaxed) - held_back;
+        let mark = self.plenty[highest.index()].load(Ordering::Relaxed);
+        usable > 0 && usable as u64 > mark && self.flags.load(Ordering::Relaxed) == 0
+    }
+
+    /// Returns the hints.
+    #[inline]
+    pub(crate) fn flags(&self) -> ZoneFlags {
+        // Relaxed: hints; acting on an old one costs a batch more or less.
+        ZoneFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Sets hints.
+    pub(crate) fn set_flags(&self, flags: ZoneFlags) {
+        // Relaxed: see `flags`.
+        self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Clears hints.
+    pub(crate) fn clear_flags(&self, flags: ZoneFlags) {
+        // Relaxed: see `flags`.
+        self.flags.fetch_and(!flags.bits(), Ordering::Relaxed);
     }
 
     /// Returns the pages kept from allocations that accept zones up to `highest`.
@@ -302,5 +350,6 @@ impl Zone {
         for (limit, value) in self.pcp_limits.iter().zip(pcp) {
             limit.store(value, Ordering::Relaxed);
         }
+        self.note_plenty();
     }
 }
