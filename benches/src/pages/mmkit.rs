@@ -5,7 +5,7 @@ use frame_table::{BootArena, FrameTable, MemoryModel, OwnedBlock};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
 use page_allocator::layout::{MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
-use sim::{MemoryLayout, SimPlatform};
+use sim::{HostPages, MemoryLayout, SimPlatform};
 use sync::Cpu;
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange};
 
@@ -19,7 +19,13 @@ type SimKernel = Kernel<SimPlatform>;
 
 fn boot(nr_cpus: usize) -> SimKernel {
     let ram = PhysRange::with_len(PhysAddr::ZERO, MEMORY_BYTES);
-    let layout = MemoryLayout { ram: vec![ram], ..MemoryLayout::default() };
+    // A kernel maps its own memory with huge pages; so does the host here.
+    let layout = MemoryLayout {
+        ram: vec![ram],
+        ram_pages: HostPages::Huge,
+        memmap_pages: HostPages::Huge,
+        ..MemoryLayout::default()
+    };
     let platform = SimPlatform::new(&layout, nr_cpus, None).unwrap_or_else(|error| fail(&error));
     let mut memblock = Memblock::new(MemblockConfig::new());
     let mut log = SilentLog;

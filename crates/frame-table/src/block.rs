@@ -10,6 +10,8 @@ use units::{Order, Pfn, PfnRange};
 use crate::{FrameTable, PageFlags, PageType};
 
 /// Free block of `1 << order` frames that is on no list.
+///
+/// The frames' states are settled when the block is listed or handed out; until then they are those of the list that it left.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "dropping a free block leaks its frames"]
 pub struct FreeBlock {
@@ -70,12 +72,26 @@ impl FreeBlock {
 
     /// Splits off the upper half; an order-0 block has none.
     #[inline]
-    pub fn split(self, frames: &FrameTable) -> (Self, Option<Self>) {
+    pub const fn split(self) -> (Self, Option<Self>) {
         let Some(order) = self.order.down() else { return (self, None) };
         let upper = Self::new(self.pfn.add(order.nr_pages()), order);
-        frames.at(upper.pfn).set_state(PageType::Detached, order);
-        frames.at(self.pfn).set_state(PageType::Detached, order);
         (Self::new(self.pfn, order), Some(upper))
+    }
+
+    /// Cuts up to `count` blocks of `order` off the lower end, in ascending order, and hands each to `take`; what is left goes to
+    /// `rest` in the largest aligned pieces. Returns how many were cut.
+    pub fn carve(self, order: Order, count: u32, take: &mut impl FnMut(Self), rest: &mut impl FnMut(Self)) -> u32 {
+        if count == 0 {
+            rest(self);
+            0
+        } else if self.order <= order {
+            take(self);
+            1
+        } else {
+            let (lower, upper) = self.split();
+            let cut = lower.carve(order, count, take, rest);
+            cut + upper.map_or(0, |upper| upper.carve(order, count - cut, take, rest))
+        }
     }
 
     /// Joins two buddies.
@@ -83,13 +99,10 @@ impl FreeBlock {
     /// # Errors
     /// Gives both back if they are not the two halves of one block.
     #[inline]
-    pub fn join(self, buddy: Self, frames: &FrameTable) -> Result<Self, (Self, Self)> {
+    pub fn join(self, buddy: Self) -> Result<Self, (Self, Self)> {
         match self.order.up() {
             Some(order) if self.order == buddy.order && self.pfn.buddy(self.order) == buddy.pfn => {
-                let (lower, upper) = if self.pfn < buddy.pfn { (self.pfn, buddy.pfn) } else { (buddy.pfn, self.pfn) };
-                frames.at(upper).set_state(PageType::Inner, Order::ZERO);
-                frames.at(lower).set_state(PageType::Detached, order);
-                Ok(Self::new(lower, order))
+                Ok(Self::new(self.pfn.merged(self.order), order))
             }
             _ => Err((self, buddy)),
         }

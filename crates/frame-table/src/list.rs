@@ -13,7 +13,7 @@ use crate::{FrameTable, FreeBlock, PageType};
 ///
 /// # Invariants
 /// `head` and `tail` are both `NIL` or both frames of the table; following `next` from `head` reaches `tail` in `len` frames, and
-/// `prev` mirrors it.
+/// `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameList {
     head: u32,
@@ -58,7 +58,6 @@ impl FrameList {
         let frame = frames.at_index(index);
         frame.set_state(kind, block.order());
         frame.set_next(self.head);
-        frame.set_prev(NIL);
         if self.head == NIL {
             self.tail = index;
         } else {
@@ -101,8 +100,6 @@ impl FrameList {
         self.head = frame.next();
         if self.head == NIL {
             self.tail = NIL;
-        } else {
-            frames.at_index(self.head).set_prev(NIL);
         }
         self.len -= 1;
         Some(FreeBlock::new(frames.pfn(index), order))
@@ -126,6 +123,9 @@ impl FrameList {
         if !frame.is(kind, order) {
             return None;
         }
+        if self.head == frames.index(pfn) {
+            return self.pop_front(frames, kind, order);
+        }
         frame.set_state(PageType::Detached, order);
         let (next, prev) = (frame.next(), frame.prev());
         if next == NIL {
@@ -133,11 +133,7 @@ impl FrameList {
         } else {
             frames.at_index(next).set_prev(prev);
         }
-        if prev == NIL {
-            self.head = next;
-        } else {
-            frames.at_index(prev).set_next(next);
-        }
+        frames.at_index(prev).set_next(next);
         self.len -= 1;
         Some(FreeBlock::new(pfn, order))
     }
@@ -170,7 +166,7 @@ impl FrameList {
             if !frame.is(kind, order) {
                 return Err((frames.pfn(index), "a block on a list carries the list's mark and order"));
             }
-            if frame.prev() != prev {
+            if prev != NIL && frame.prev() != prev {
                 return Err((frames.pfn(index), "prev mirrors next"));
             }
             prev = index;

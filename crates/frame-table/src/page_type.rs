@@ -15,13 +15,13 @@ pub enum PageType {
     Buddy = 2,
     /// Free, on a per-CPU list.
     Pcp = 3,
-    /// Taken off every list; a [`crate::FreeBlock`] stands for it.
+    /// Taken off every list; a [`crate::FreeBlock`] stands for it, or for a block that it became part of.
     Detached = 4,
     /// Allocated; an [`crate::OwnedBlock`] stands for it.
     Owned = 5,
     /// Allocated and known by number only (Linux: a page that a caller holds as `struct page *`).
     Raw = 6,
-    /// Inside a block that another frame heads.
+    /// Released from boot inside a block that another frame heads.
     Inner = 7,
 }
 

@@ -58,12 +58,12 @@ fn a_list_keeps_order_and_gives_each_block_once() {
 fn only_the_two_halves_of_a_block_join() {
     let (_memory, frames) = table(16);
     let whole = frames.release_boot_block(Pfn::ZERO, order(2)).unwrap();
-    let (low, high) = whole.split(&frames);
+    let (low, high) = whole.split();
     let high = high.unwrap();
-    let (low_low, low_high) = low.split(&frames);
-    let (low_low, high) = low_low.join(high, &frames).unwrap_err();
-    let low = low_low.join(low_high.unwrap(), &frames).unwrap();
-    let whole = high.join(low, &frames).unwrap();
+    let (low_low, low_high) = low.split();
+    let (low_low, high) = low_low.join(high).unwrap_err();
+    let low = low_low.join(low_high.unwrap()).unwrap();
+    let whole = high.join(low).unwrap();
     assert_eq!((whole.pfn(), whole.order()), (Pfn::ZERO, order(2)));
 }
 
@@ -124,4 +124,16 @@ fn splitting_into_pages_keeps_every_frame_owned() {
     let pages: Vec<_> = owned.split_pages(&frames).collect();
     assert!(pages.iter().map(OwnedBlock::pfn).eq((8..16).map(Pfn::new)));
     assert!(pages.iter().all(|page| frames.get(page.pfn()).unwrap().is(PageType::Owned, order(0))));
+}
+
+#[test]
+fn carving_cuts_from_the_lower_end_and_leaves_the_largest_pieces() {
+    let (_memory, frames) = table(16);
+    let whole = frames.release_boot_block(Pfn::ZERO, order(4)).unwrap();
+    let (mut cut, mut left) = (Vec::new(), Vec::new());
+    let count = whole.carve(order(1), 3, &mut |block| cut.push(block.pfn().raw()), &mut |block| {
+        left.push((block.pfn().raw(), block.order().raw()));
+    });
+    assert_eq!((count, cut), (3, [0, 2, 4].into()));
+    assert_eq!(left, [(6, 1), (8, 3)]);
 }

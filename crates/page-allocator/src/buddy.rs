@@ -130,7 +130,7 @@ impl<'a> LockedZone<'a> {
             // A later split lists the parts by the type of their pageblock.
             self.map.pageblocks.set_range(units::PfnRange::with_len(buddy_pfn, order.nr_pages()), migratetype);
         }
-        block.join(buddy, &self.map.frames).map_err(|(block, buddy)| {
+        block.join(buddy).map_err(|(block, buddy)| {
             debug_assert!(false, "a block and its buddy join");
             self.insert(buddy, migratetype, ListEnd::Head);
             block
@@ -151,7 +151,7 @@ impl<'a> LockedZone<'a> {
     pub(crate) fn expand(&mut self, block: FreeBlock, order: Order, migratetype: MigrateType) -> FreeBlock {
         let mut block = block;
         while block.order() > order {
-            let (lower, upper) = block.split(&self.map.frames);
+            let (lower, upper) = block.split();
             block = lower;
             if let Some(upper) = upper {
                 self.insert(upper, migratetype, ListEnd::Head);
@@ -160,16 +160,46 @@ impl<'a> LockedZone<'a> {
         block
     }
 
+    /// Returns the smallest order from `order` up that has a free block of this type.
+    #[inline]
+    fn smallest_order(&self, order: Order, migratetype: MigrateType) -> Option<Order> {
+        let candidates = self.zone.orders_with(migratetype) >> order.raw();
+        (candidates != 0).then(|| Order::new_truncate(order.raw() + candidates.trailing_zeros() as u8))
+    }
+
+    /// Takes up to `count` blocks as that many calls of [`LockedZone::take_smallest`] would, in the same order and leaving the same
+    /// lists, but cuts each larger block up once. Returns how many it took.
+    pub(crate) fn take_smallest_many(
+        &mut self,
+        order: Order,
+        migratetype: MigrateType,
+        count: u32,
+        mut take: impl FnMut(FreeBlock),
+    ) -> u32 {
+        let mut taken = 0;
+        let refill = crate::pcp::list_index(&self.map.geometry, order, migratetype).is_some();
+        let trace = self.trace;
+        while taken < count {
+            let Some(current) = self.smallest_order(order, migratetype) else { break };
+            let Some(block) = self.remove_first(current, migratetype) else { break };
+            let mut emit = |block: FreeBlock| {
+                trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
+                take(block);
+            };
+            taken += block.carve(order, count - taken, &mut emit, &mut |piece| {
+                self.insert(piece, migratetype, ListEnd::Head);
+            });
+        }
+        self.zone.account_free(migratetype, -(i64::from(taken) << order.raw()));
+        taken
+    }
+
     /// Takes the smallest free block that covers `order`, splitting larger ones.
     ///
     /// Returns `None` when no list from `order` up has a block of this migratetype. Does not check watermarks.
     #[inline]
     pub(crate) fn take_smallest(&mut self, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
-        let candidates = self.zone.orders_with(migratetype) >> order.raw();
-        if candidates == 0 {
-            return None;
-        }
-        let current = Order::new_truncate(order.raw() + candidates.trailing_zeros() as u8);
+        let current = self.smallest_order(order, migratetype)?;
         let block = self.remove_first(current, migratetype)?;
         let block = self.expand(block, order, migratetype);
         self.zone.account_free(migratetype, -(order.nr_pages() as i64));

@@ -221,7 +221,7 @@ impl LockedZone<'_> {
     }
 
     fn list_pieces(&mut self, block: FreeBlock, migratetype: MigrateType, order: Order) {
-        let (lower, upper) = block.split(&self.map.frames);
+        let (lower, upper) = block.split();
         for piece in [Some(lower), upper].into_iter().flatten() {
             if piece.order() > order {
                 self.list_pieces(piece, migratetype, order);

@@ -92,7 +92,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if block.order() <= self.map.geometry.pageblock_order {
             return locked.free_block(block, migratetype, Placement::ByLikelyMerge);
         }
-        let (lower, upper) = block.split(&self.map.frames);
+        let (lower, upper) = block.split();
         self.free_split_by_pageblock(locked, lower, migratetype);
         if let Some(upper) = upper {
             let migratetype = self.map.pageblocks.get(upper.pfn());

@@ -99,9 +99,19 @@ impl PcpLists {
         flags: AllocFlags,
         policy: FallbackPolicy,
     ) {
-        for _ in 0..blocks {
+        let frames = &zone.map.frames;
+        let mut left = blocks;
+        while left > 0 {
+            // Whose turn it is between CMA and the type's own memory is asked for each block.
+            if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
+                left -= zone.take_smallest_many(order, migratetype, left, |block| self.push_back(frames, index, block));
+                if left == 0 {
+                    break;
+                }
+            }
             let Some(block) = zone.take(order, migratetype, flags, policy) else { break };
-            self.push_back(&zone.map.frames, index, block);
+            self.push_back(frames, index, block);
+            left -= 1;
         }
     }
 
