@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own tasks. One file a task; see each file's header.
 
+mod bench;
 mod items;
 mod lint;
 mod linux_map;
@@ -27,6 +28,8 @@ enum Task {
     Lint(lint::Options),
     /// Runs every test of the project and prints a summary
     Test(test::Options),
+    /// Runs a benchmark beside its peers and prints the table
+    Bench(bench::Options),
     /// Builds the bare-metal image and boots it in QEMU
     Qemu(qemu::Options),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Lint(options) => lint::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Qemu(options) => qemu::run(&options),
     };
     match outcome {
