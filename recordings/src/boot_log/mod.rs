@@ -1,6 +1,6 @@
 //! Kernel logs of boots with `memblock=debug`: what every boot-time allocation asked for and got.
 //!
-//! [`BootLog::parse`] reads a log; [`replay`] makes the same calls on our own memblock and compares the lines, one by one,
+//! [`BootLog::parse`] reads a log; [`replay()`] makes the same calls on our own memblock and compares the lines, one by one,
 //! with the recorded ones. Used by `mmkit boot --from-log` and by tests. Reads any kernel from 6.1 on, x86 and devicetree
 //! machines, with or without the first lines (a log buffer wraps).
 //! Linux 6.1 and 6.12: mm/memblock.c and its callers.

@@ -180,7 +180,7 @@ impl Memblock {
             let elsewhere = (request.node.is_some() && policy == NodePolicy::Fallback)
                 .then_some(FindRequest { node: None, ..find });
             for attempt in [Some(find), elsewhere].into_iter().flatten() {
-                let Some(found) = self.find_in_range_node(&attempt) else { continue };
+                let Some(found) = self.find_and_learn(&attempt) else { continue };
                 match self.reserve(found, size, &mut cx.inner("memblock_alloc_range_nid")) {
                     Ok(()) => return Ok(PhysRange::with_len(found, size)),
                     Err(error) => failure = error,

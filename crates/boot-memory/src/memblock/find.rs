@@ -6,7 +6,8 @@
 use units::{NodeId, PhysAddr, PhysRange};
 
 use super::context::BootContext;
-use super::region::RegionFlags;
+use super::iter::RegionFilter;
+use super::region::{Region, RegionFlags};
 use super::{Direction, Memblock};
 
 /// Upper bound that means the current limit (Linux: MEMBLOCK_ALLOC_ACCESSIBLE).
@@ -33,23 +34,70 @@ pub struct FindRequest {
     pub flags: RegionFlags,
 }
 
+/// What searches from the top have learnt: no free range of `size` bytes starts at or above `from`.
+///
+/// Holds until something is freed or memory changes. Linux has no such memory and scans every gap again.
+///
+/// # Invariants
+/// A free range that begins below `from` and goes on above it is smaller than `size`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exhausted {
+    size: u64,
+    from: PhysAddr,
+}
+
+impl Exhausted {
+    /// Nothing is known.
+    pub(super) const NOTHING: Self = Self { size: u64::MAX, from: PhysAddr::new(u64::MAX) };
+}
+
+/// Outcome of a search from the top.
+struct TopDown {
+    found: Option<PhysAddr>,
+    /// Where [`Exhausted::from`] may be set to if the search began at the top.
+    exhausted_from: PhysAddr,
+}
+
 impl Memblock {
-    /// Finds a free range, from the top or the bottom as configured, and returns its address.
-    ///
-    /// Never returns the first page, so that address 0 can mean failure to callers that need it.
-    pub fn find_in_range_node(&self, request: &FindRequest) -> Option<PhysAddr> {
+    /// Finds a free range like [`Memblock::find_in_range_node`] and remembers where looking again is useless.
+    pub(super) fn find_and_learn(&mut self, request: &FindRequest) -> Option<PhysAddr> {
+        if self.direction != Direction::TopDown {
+            return self.find_in_range_node(request);
+        }
+        let mut bounds = self.bounds(request);
+        let known = self.exhausted.size <= request.size;
+        let reaches_top = bounds.end >= self.end_of_dram() || (known && bounds.end >= self.exhausted.from);
+        if known {
+            bounds.end = bounds.end.min(self.exhausted.from).max(bounds.start);
+        }
+        let search = self.find_top_down(bounds, request);
+        if reaches_top && search.exhausted_from > bounds.start {
+            self.exhausted = Exhausted { size: request.size, from: search.exhausted_from };
+        }
+        search.found
+    }
+
+    /// Returns the addresses to look at: never the first page, and nothing above the current limit unless asked for.
+    fn bounds(&self, request: &FindRequest) -> PhysRange {
         let limit = match request.end {
             MAX_ADDR_ACCESSIBLE | MAX_ADDR_NOLEAKTRACE => self.current_limit,
             end => end,
         };
         let start = request.start.max(PhysAddr::new(self.page_size()));
-        let bounds = PhysRange::new(start, limit.max(start));
+        PhysRange::new(start, limit.max(start))
+    }
+
+    /// Finds a free range, from the top or the bottom as configured, and returns its address.
+    ///
+    /// Never returns the first page, so that address 0 can mean failure to callers that need it.
+    pub fn find_in_range_node(&self, request: &FindRequest) -> Option<PhysAddr> {
+        let bounds = self.bounds(request);
         match self.direction {
-            Direction::TopDown => self.find_top_down(bounds, request),
+            Direction::TopDown => self.find_top_down(bounds, request).found,
             Direction::BottomUp { above: None } => self.find_bottom_up(bounds, request),
             Direction::BottomUp { above: Some(kernel_end) } => {
                 let above_kernel = PhysRange::new(bounds.start.max(kernel_end), bounds.end);
-                self.find_bottom_up(above_kernel, request).or_else(|| self.find_top_down(bounds, request))
+                self.find_bottom_up(above_kernel, request).or_else(|| self.find_top_down(bounds, request).found)
             }
         }
     }
@@ -86,14 +134,67 @@ impl Memblock {
         })
     }
 
-    fn find_top_down(&self, bounds: PhysRange, request: &FindRequest) -> Option<PhysAddr> {
-        self.free_within_reverse(bounds, request.node, request.flags).find_map(|free| {
-            if free.range.len() < request.size {
+    fn find_top_down(&self, bounds: PhysRange, request: &FindRequest) -> TopDown {
+        let filter = self.filter(request.node, request.flags);
+        let memory = &self.memory()[..self.memory.first_starting_at(bounds.end)];
+        let reserved = &self.reserved()[..self.reserved.first_starting_at(bounds.end)];
+        GapScan { reserved, request, exhausted_from: None }.run(memory, bounds, &filter)
+    }
+}
+
+/// Walk down the gaps between reserved regions.
+struct GapScan<'a> {
+    /// Reserved regions that were not passed yet.
+    reserved: &'a [Region],
+    request: &'a FindRequest,
+    /// Set once a range was seen that has the size, or may have it beyond the bounds.
+    exhausted_from: Option<PhysAddr>,
+}
+
+impl GapScan<'_> {
+    fn run(mut self, memory: &[Region], bounds: PhysRange, filter: &RegionFilter) -> TopDown {
+        for region in memory.iter().rev().take_while(|region| region.end() > bounds.start) {
+            let part = region.range().intersection(bounds);
+            if filter.skips(region) {
+                self.exhausted_from.get_or_insert(part.end);
+                continue;
+            }
+            let found = self.scan(part);
+            if found.is_some() || part.start > region.base {
+                return TopDown { found, exhausted_from: self.exhausted_from.unwrap_or(part.end) };
+            }
+        }
+        TopDown { found: None, exhausted_from: self.exhausted_from.unwrap_or(bounds.start) }
+    }
+
+    /// Looks at the gaps of one memory region, highest first. A reserved region that reaches below it stays for the next.
+    #[inline]
+    fn scan(&mut self, part: PhysRange) -> Option<PhysAddr> {
+        let mut upper = part.end;
+        while let Some((taken, below)) = self.reserved.split_last()
+            && taken.end() > part.start
+        {
+            let gap = upper.since(taken.end());
+            if gap >= self.request.size
+                && gap > 0
+                && let Some(found) = self.fit(PhysRange::new(taken.end(), upper))
+            {
+                return Some(found);
+            }
+            upper = upper.min(taken.base);
+            if taken.base <= part.start {
                 return None;
             }
-            let highest = PhysAddr::new(free.range.end.since(PhysAddr::new(request.size)));
-            let candidate = highest.align_down(request.align);
-            (candidate >= free.range.start).then_some(candidate)
-        })
+            self.reserved = below;
+        }
+        if upper.since(part.start) >= self.request.size { self.fit(PhysRange::new(part.start, upper)) } else { None }
+    }
+
+    /// Returns the highest aligned place in a gap that is large enough before alignment.
+    fn fit(&mut self, gap: PhysRange) -> Option<PhysAddr> {
+        self.exhausted_from.get_or_insert(gap.end);
+        let highest = PhysAddr::new(gap.end.since(PhysAddr::new(self.request.size)));
+        let candidate = highest.align_down(self.request.align);
+        (candidate >= gap.start).then_some(candidate)
     }
 }

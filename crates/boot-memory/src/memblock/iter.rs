@@ -28,7 +28,7 @@ pub(super) struct RegionFilter {
 
 impl RegionFilter {
     #[inline]
-    fn skips(&self, region: &Region) -> bool {
+    pub(super) fn skips(&self, region: &Region) -> bool {
         if self.node.is_some() && region.node != self.node {
             return true;
         }
@@ -89,21 +89,16 @@ pub struct FreeRangesReverse<'a> {
     memory: &'a [Region],
     reserved: &'a [Region],
     filter: RegionFilter,
-    start: PhysAddr,
     at: PhysAddr,
 }
 
 impl Iterator for FreeRangesReverse<'_> {
     type Item = FreeRange;
 
-    #[inline]
     fn next(&mut self) -> Option<FreeRange> {
         while let Some((region, more_memory)) = self.memory.split_last() {
-            let start = region.base.max(self.start);
+            let start = region.base;
             let end = self.at.min(region.end());
-            if end <= self.start {
-                return None;
-            }
             if start >= end || self.filter.skips(region) {
                 self.memory = more_memory;
                 continue;
@@ -179,7 +174,12 @@ impl Memblock {
 
     /// Iterates downwards over free memory (Linux: for_each_free_mem_range_reverse).
     pub fn free_mem_ranges_reverse(&self, node: Option<NodeId>, flags: RegionFlags) -> FreeRangesReverse<'_> {
-        self.free_within_reverse(PhysRange::new(PhysAddr::ZERO, PhysAddr::new(u64::MAX)), node, flags)
+        FreeRangesReverse {
+            memory: self.memory(),
+            reserved: self.reserved(),
+            filter: self.filter(node, flags),
+            at: PhysAddr::new(u64::MAX),
+        }
     }
 
     /// Iterates upwards over the free parts of `bounds`.
@@ -193,23 +193,7 @@ impl Memblock {
         }
     }
 
-    /// Iterates downwards over the free parts of `bounds`.
-    pub(super) fn free_within_reverse(
-        &self,
-        bounds: PhysRange,
-        node: Option<NodeId>,
-        flags: RegionFlags,
-    ) -> FreeRangesReverse<'_> {
-        FreeRangesReverse {
-            memory: &self.memory()[..self.list(ListKind::Memory).first_starting_at(bounds.end)],
-            reserved: &self.reserved()[..self.list(ListKind::Reserved).first_starting_at(bounds.end)],
-            filter: self.filter(node, flags),
-            start: bounds.start,
-            at: bounds.end,
-        }
-    }
-
-    fn filter(&self, node: Option<NodeId>, flags: RegionFlags) -> RegionFilter {
+    pub(super) fn filter(&self, node: Option<NodeId>, flags: RegionFlags) -> RegionFilter {
         RegionFilter { node: self.searched_node(node), flags, hotplug: self.config.hotplug }
     }
 

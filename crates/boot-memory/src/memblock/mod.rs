@@ -24,6 +24,7 @@ use units::{NodeId, PhysAddr};
 
 pub use alloc::{AllocRequest, NodePolicy};
 pub use context::{BootContext, BootLog, RegionMemory, SilentLog};
+use find::Exhausted;
 pub use find::{FindRequest, MAX_ADDR_ACCESSIBLE, MAX_ADDR_ANYWHERE, MAX_ADDR_NOLEAKTRACE};
 pub use hand_over::{FreeBlocks, ReservedFrames};
 pub use iter::{FreeRange, FreeRanges, FreeRangesReverse, MemPfnRanges};
@@ -221,6 +222,7 @@ pub struct Memblock {
     resizing: Resizing,
     debug: DebugLines,
     has_mirror: bool,
+    exhausted: Exhausted,
 }
 
 impl Memblock {
@@ -235,6 +237,7 @@ impl Memblock {
             resizing: Resizing::Forbidden,
             debug: DebugLines::Off,
             has_mirror: false,
+            exhausted: Exhausted::NOTHING,
         }
     }
 

@@ -42,7 +42,7 @@ impl Memblock {
 
     /// Returns true if every byte of `range` is reserved.
     pub fn is_region_reserved_whole(&self, range: PhysRange) -> bool {
-        self.reserved.nr_gaps(range) == 0
+        self.reserved.nr_gaps(range, self.reserved.overlapping(range)) == 0
     }
 
     /// Returns the lowest address of memory, 0 without memory (Linux: memblock_start_of_DRAM).

@@ -120,8 +120,13 @@ impl RegionList {
     #[inline]
     pub(super) fn overlapping(&self, range: PhysRange) -> Range<usize> {
         let first = self.first_ending_above(range.start);
-        let last = self.first_starting_at(range.end);
-        first..last.max(first)
+        let more = &self.regions()[first..];
+        match more.first() {
+            Some(region) if region.base < range.end => {
+                first..first + more.partition_point(|region| region.base < range.end)
+            }
+            _ => first..first,
+        }
     }
 
     /// Returns the index of the region that contains `addr`.
@@ -171,33 +176,70 @@ impl RegionList {
         }
     }
 
-    /// Inserts the parts of `new` that no region covers, and merges; the caller made sure of the room.
-    pub(super) fn fill_gaps(&mut self, new: Region) {
-        let touched = self.overlapping(new.range());
+    /// Inserts the parts of `new` that no region covers, and merges; `touched` are the regions that share bytes with it.
+    ///
+    /// The caller made sure of the room.
+    pub(super) fn fill_gaps(&mut self, new: Region, touched: Range<usize>) {
+        if touched.is_empty() {
+            return self.insert(new, touched.start);
+        }
         let regions = self.regions();
         if !regions[touched.clone()].iter().all(|region| region.merges_with(&new)) {
             return self.fill_gaps_between(new, touched);
         }
         let mut window = touched;
         let mut range = new.range();
-        if let Some(first) = window.start.checked_sub(1)
-            && regions[first].end() == range.start
-            && regions[first].merges_with(&new)
-        {
-            window.start = first;
+        if self.joins_below(&new, window.start) {
+            window.start -= 1;
         }
-        if let Some(next) = regions.get(window.end)
-            && next.base == range.end
-            && next.merges_with(&new)
-        {
+        if self.joins_above(&new, window.end) {
             window.end += 1;
         }
-        if let (Some(first), Some(last)) = (regions.get(window.start), regions[..window.end].last())
-            && !window.is_empty()
-        {
+        if let (Some(first), Some(last)) = (regions.get(window.start), regions[..window.end].last()) {
             range = PhysRange::new(range.start.min(first.base), range.end.max(last.end()));
         }
         self.replace(window, &[new.with_range(range)]);
+    }
+
+    /// Inserts `new`, which overlaps no region and belongs at `index`, or extends a neighbour by it.
+    fn insert(&mut self, new: Region, index: usize) {
+        match (self.joins_below(&new, index), self.joins_above(&new, index)) {
+            (false, false) => return self.replace(index..index, &[new]),
+            (true, false) => self.regions_mut()[index - 1].size += new.size,
+            (false, true) => {
+                let next = &mut self.regions_mut()[index];
+                next.base = new.base;
+                next.size += new.size;
+            }
+            (true, true) => {
+                let size = self.regions()[index - 1].size + new.size;
+                let next = &mut self.regions_mut()[index];
+                next.base = PhysAddr::new(next.base.since(PhysAddr::new(size)));
+                next.size += size;
+                self.remove_merged(index - 1);
+            }
+        }
+        self.total_size = self.total_size.wrapping_add(new.size);
+    }
+
+    /// Removes the region at `index`, whose bytes another region has taken over.
+    fn remove_merged(&mut self, index: usize) {
+        let len = self.len;
+        self.slots_mut().copy_within(index + 1..len, index);
+        self.len -= 1;
+    }
+
+    /// Returns true if the region below `index` ends where `new` starts and merges with it.
+    #[inline]
+    fn joins_below(&self, new: &Region, index: usize) -> bool {
+        let below = index.checked_sub(1).and_then(|below| self.regions().get(below));
+        below.is_some_and(|below| below.end() == new.base && below.merges_with(new))
+    }
+
+    /// Returns true if the region at `index` starts where `new` ends and merges with it.
+    #[inline]
+    fn joins_above(&self, new: &Region, index: usize) -> bool {
+        self.regions().get(index).is_some_and(|above| above.base == new.end() && above.merges_with(new))
     }
 
     /// [`RegionList::fill_gaps`] where the touched regions differ from `new`: they keep their node and flags.
@@ -218,11 +260,12 @@ impl RegionList {
         self.merge(touched.start..index.min(self.len));
     }
 
-    /// Returns how many parts of `range` no region covers.
-    pub(super) fn nr_gaps(&self, range: PhysRange) -> usize {
+    /// Returns how many parts of `range` no region covers; `touched` are the regions that share bytes with it.
+    #[inline]
+    pub(super) fn nr_gaps(&self, range: PhysRange, touched: Range<usize>) -> usize {
         let mut at = range.start;
         let mut gaps = 0;
-        for region in &self.regions()[self.overlapping(range)] {
+        for region in &self.regions()[touched] {
             gaps += usize::from(region.base > at);
             at = region.end();
         }

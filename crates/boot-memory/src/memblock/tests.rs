@@ -117,6 +117,27 @@ fn top_down_allocations_descend_and_merge() {
 }
 
 #[test]
+fn an_allocation_sees_what_was_freed_or_added_since_the_last_one() {
+    with_memory(MemblockConfig::new(), |memblock, cx| {
+        let high = memblock.alloc(0x1000, 0x1000, cx).unwrap();
+        memblock.alloc(0x1000, 0x1000, cx).unwrap();
+        memblock.phys_free(high.start, high.len(), cx).unwrap();
+        assert_eq!(memblock.alloc(0x1000, 0x1000, cx).unwrap(), high);
+        memblock.add(addr(0x200000), 0x1000, cx).unwrap();
+        assert_eq!(memblock.alloc(0x1000, 0x1000, cx).unwrap(), range(0x200000, 0x201000));
+    });
+}
+
+#[test]
+fn small_gaps_that_a_large_request_passed_over_still_serve_small_ones() {
+    with_memory(MemblockConfig::new(), |memblock, cx| {
+        memblock.reserve(addr(0xff000), 0x800, cx).unwrap();
+        assert_eq!(memblock.alloc(0x1000, 0x1000, cx).unwrap(), range(0xfe000, 0xff000));
+        assert_eq!(memblock.alloc(0x800, 0x100, cx).unwrap(), range(0xff800, 0x100000));
+    });
+}
+
+#[test]
 fn bottom_up_allocations_start_above_the_kernel_and_fall_back_to_top_down() {
     with_memory(MemblockConfig::new(), |memblock, cx| {
         memblock.set_direction(Direction::BottomUp { above: Some(addr(0xf0000)) });

@@ -6,6 +6,7 @@
 use units::{NodeId, PhysAddr, PhysRange};
 
 use super::context::BootContext;
+use super::find::Exhausted;
 use super::region::{Region, RegionFlags};
 use super::{ListKind, Memblock, MemblockError, NodeTracking, REGION_BYTES, Resizing};
 
@@ -145,6 +146,7 @@ impl Memblock {
             return Ok(());
         }
         self.make_room(kind, 2, range, cx)?;
+        self.exhausted = Exhausted::NOTHING;
         let list = self.list_mut(kind);
         let window = list.isolate(range);
         list.regions_mut()[window.clone()].iter_mut().for_each(change);
@@ -169,12 +171,16 @@ impl Memblock {
         let node = if self.config.nodes == NodeTracking::Flat { None } else { node };
         loop {
             let list = self.list_mut(kind);
-            let gaps = list.nr_gaps(range);
+            let touched = list.overlapping(range);
+            let gaps = list.nr_gaps(range, touched.clone());
             if gaps == 0 {
                 return Ok(());
             }
             if list.has_room(gaps) {
-                list.fill_gaps(Region { base: range.start, size: range.len(), flags, node });
+                list.fill_gaps(Region { base: range.start, size: range.len(), flags, node }, touched);
+                if kind == ListKind::Memory {
+                    self.exhausted = Exhausted::NOTHING;
+                }
                 return Ok(());
             }
             self.double_array(kind, range, cx)?;
@@ -194,6 +200,7 @@ impl Memblock {
             return Ok(());
         }
         self.make_room(kind, 2, range, cx)?;
+        self.exhausted = Exhausted::NOTHING;
         self.list_mut(kind).cut(range);
         Ok(())
     }
