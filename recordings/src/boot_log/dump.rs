@@ -18,6 +18,8 @@ pub struct Dump {
     pub first: usize,
     /// Number of lines, header included.
     pub len: usize,
+    /// Total size of memory, which counts what was trimmed off regions; 0 if the line is not there.
+    pub memory_size: u64,
     /// Regions of memory.
     pub memory: Vec<Region>,
     /// Reserved regions.
@@ -32,6 +34,13 @@ pub(super) fn continues(message: &str) -> bool {
 /// Returns true if the message is a region line of one of the two lists.
 pub(super) fn is_region(message: &str) -> bool {
     message.starts_with(" memory[") || message.starts_with(" reserved[")
+}
+
+/// Parses the line of the total sizes and returns that of memory; `None` if it is another line.
+pub(super) fn parse_memory_size(message: &str) -> Option<u64> {
+    let mut scan = Scan::new(message);
+    scan.skip(" memory size = ")?;
+    scan.hex()
 }
 
 /// Parses a region line; `None` if it is damaged. An empty region is a placeholder for an empty list.

@@ -7,7 +7,7 @@ use units::{NodeId, PhysAddr, PhysRange};
 
 use super::nodes::NodeBlock;
 use super::scan::Scan;
-use super::{Action, BootLog, NoteKind, Request};
+use super::{Action, BootLog, Request};
 
 /// Kind of machine, as far as boot memory is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub(super) fn parse_version(message: &str) -> Option<KernelVersion> {
 }
 
 pub(super) fn architecture(messages: &[String]) -> Architecture {
-    let e820 = |message: &String| message.starts_with("BIOS-e820:") || message.contains(" e820__memblock_setup+");
+    let e820 = |message: &String| message.starts_with("BIOS-e820:") || message.contains(" e820__");
     if messages.iter().any(e820) { Architecture::X86 } else { Architecture::Other }
 }
 
@@ -165,16 +165,6 @@ impl BootLog {
             return self.mapped_limit();
         }
         ["DMA", "DMA32"].iter().find_map(|zone| self.zone_range(zone)).map(|range| range.end)
-    }
-
-    /// Returns the nodes in the order in which the kernel sets them up.
-    pub(super) fn online_nodes(&self) -> Vec<NodeId> {
-        let number = |text: &str| {
-            let mut scan = Scan::new(text);
-            scan.skip("Initmem setup node ")?;
-            NodeId::try_new(scan.decimal()?)
-        };
-        self.notes_of(NoteKind::InitmemSetup).filter_map(|note| number(&note.text)).collect()
     }
 }
 

@@ -3,7 +3,6 @@
 //! Calls that leave no line are made where the kernel makes them: page trimming after the e820 map was added, the allocation
 //! limit once memory is mapped, node numbers before the first node's data is allocated.
 
-use std::cell::Cell;
 use std::fmt;
 
 use boot_memory::memblock::{
@@ -114,16 +113,14 @@ struct Replayer<'a> {
     trim_after: Option<usize>,
     next_claim: usize,
     nodes: Option<Vec<NodeBlock>>,
-    node_data_seen: Cell<usize>,
     compared: Vec<ComparedLine>,
 }
 
 impl<'a> Replayer<'a> {
     fn new(log: &'a BootLog) -> Self {
-        let node_data = log.steps.iter().find(|step| matches!(step.action, Action::NodeData(..)));
-        let zones = log.notes_of(NoteKind::ZoneRanges).next();
-        let nodes_known_at =
-            node_data.map(|step| step.lines.start).or_else(|| zones.map(|note| note.line - 1)).unwrap_or(0);
+        let first_on_node = log.steps.iter().find(|step| names_node(&step.action)).map(|step| step.lines.start);
+        let zones = log.notes_of(NoteKind::ZoneRanges).next().map(|note| note.line - 1);
+        let nodes_known_at = first_on_node.into_iter().chain(zones).min().unwrap_or(0);
         let adds_e820 = |step: &Step| matches!(&step.action, Action::Call(line, _) if line.caller_symbol() == "e820__memblock_setup");
         Self {
             log,
@@ -132,7 +129,6 @@ impl<'a> Replayer<'a> {
             trim_after: log.steps.iter().rposition(adds_e820),
             next_claim: 0,
             nodes: None,
-            node_data_seen: Cell::new(0),
             compared: Vec::new(),
         }
     }
@@ -280,7 +276,7 @@ impl<'a> Replayer<'a> {
                 call(&mut self.memblock, request, &mut cx)
             }
             Action::NodeData(range, node) => {
-                let node = node.unwrap_or_else(|| self.next_node());
+                let node = node.unwrap_or_else(|| self.node_around(range));
                 self.memblock.phys_alloc_try_nid(range.len(), SMP_CACHE_BYTES, node, &mut cx).map(drop)
             }
             Action::Cma(range) => {
@@ -298,11 +294,10 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    /// Returns the node whose data is allocated next, where the log does not name it.
-    fn next_node(&self) -> NodeId {
-        let seen = self.node_data_seen.get();
-        self.node_data_seen.set(seen + 1);
-        self.log.online_nodes().get(seen).copied().unwrap_or_default()
+    /// Returns the node that holds `range`: where the log does not name the node, its data lies on itself.
+    fn node_around(&self, range: &PhysRange) -> NodeId {
+        let blocks = self.nodes.iter().flatten();
+        blocks.into_iter().find(|block| block.range.overlaps(*range)).map_or(NodeId::ZERO, |block| block.node)
     }
 
     fn finish(self) -> BootReplay {
@@ -367,6 +362,15 @@ fn uses_limit(action: &Action) -> bool {
         Action::Call(line, _) => line.request.allocates(),
         Action::NodeData(..) | Action::Cma(_) => true,
         Action::Unexplained(_) | Action::Dump(_) => false,
+    }
+}
+
+/// Returns true if the call is made for a node, so that nodes have their memory before it.
+fn names_node(action: &Action) -> bool {
+    match action {
+        Action::NodeData(..) => true,
+        Action::Call(RequestLine { request: Request::Alloc(_, request), .. }, _) => request.node.is_some(),
+        _ => false,
     }
 }
 

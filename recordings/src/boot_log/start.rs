@@ -49,6 +49,8 @@ pub(super) struct StartState {
     pub(super) memory: ByteSet,
     /// Ranges that no logged call reserves.
     pub(super) reserved: ByteSet,
+    /// Bytes that were trimmed off memory that no logged call adds.
+    pub(super) trimmed: u64,
 }
 
 /// Derives the state in which the log begins.
@@ -60,6 +62,8 @@ pub(super) fn derive(log: &BootLog) -> StartState {
         Some((index, dump)) => {
             dump.memory.iter().for_each(|region| start.memory.insert(region.range()));
             dump.reserved.iter().for_each(|region| start.reserved.insert(region.range()));
+            let shown = dump.memory.iter().fold(0u64, |sum, region| sum.saturating_add(region.size));
+            start.trimmed = dump.memory_size.saturating_sub(shown);
             log.steps.get(..index).unwrap_or_default()
         }
         None => {
@@ -84,7 +88,10 @@ fn undo(log: &BootLog, step: &Step, start: &mut StartState) {
             Request::Range(RangeCall::Reserve, base, size) => start.reserved.remove(PhysRange::with_len(base, size)),
             Request::Range(RangeCall::PhysFree, base, size) => start.reserved.insert(PhysRange::with_len(base, size)),
             Request::Range(RangeCall::Add, base, size) | Request::AddNode(base, size, ..) => {
-                start.memory.remove(PhysRange::with_len(base, size));
+                let range = PhysRange::with_len(base, size);
+                let pages = range.whole_frames(PAGE_SHIFT).phys(PAGE_SHIFT);
+                start.memory.remove(range);
+                start.trimmed = start.trimmed.saturating_sub(range.len().saturating_sub(pages.len()));
             }
             _ => {}
         }
@@ -97,12 +104,38 @@ pub(super) fn apply(
     memblock: &mut Memblock,
     cx: &mut BootContext<'_>,
 ) -> Result<(), MemblockError> {
-    for range in start.memory.sorted() {
+    let memory = start.memory.sorted();
+    for range in &memory {
         memblock.add(range.start, range.len(), cx)?;
     }
+    add_trimmed(start.trimmed, &memory, memblock, cx)?;
     for range in start.reserved.sorted() {
         memblock.reserve(range.start, range.len(), cx)?;
     }
+    Ok(())
+}
+
+/// Adds less than a page at the end of regions and trims it off again, until `bytes` were trimmed as in the kernel's total.
+///
+/// Which regions lost how much cannot be known, and nothing but the total depends on it.
+fn add_trimmed(
+    mut bytes: u64,
+    memory: &[PhysRange],
+    memblock: &mut Memblock,
+    cx: &mut BootContext<'_>,
+) -> Result<(), MemblockError> {
+    const PAGE: u64 = 1 << PAGE_SHIFT;
+    if bytes == 0 {
+        return Ok(());
+    }
+    for range in memory {
+        let partial = bytes.min(PAGE - 1);
+        if partial > 0 && !memblock.overlaps_memory(range.end, PAGE) {
+            memblock.add(range.end, partial, cx)?;
+            bytes -= partial;
+        }
+    }
+    memblock.trim_memory(PAGE);
     Ok(())
 }
 
@@ -123,6 +156,9 @@ pub(super) fn apply_marks(
     }
     Ok(())
 }
+
+/// Only x86 trims memory, and its pages have 4 KiB.
+const PAGE_SHIFT: u32 = 12;
 
 /// Limit of allocations on x86 until memory is mapped (Linux: ISA_END_ADDRESS).
 pub(super) const ISA_END: PhysAddr = PhysAddr::new(0x10_0000);

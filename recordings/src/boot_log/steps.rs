@@ -57,6 +57,7 @@ pub(super) fn collect(messages: &[String]) -> Result<Vec<Step>, BootLogError> {
 fn take_dump(messages: &[String], first: usize) -> Result<Step, BootLogError> {
     let mut dump = Dump { first, len: 1, ..Dump::default() };
     for message in messages.iter().skip(first + 1).take_while(|message| dump::continues(message)) {
+        dump.memory_size = dump::parse_memory_size(message).unwrap_or(dump.memory_size);
         if dump::is_region(message) {
             let parsed = dump::parse_region(message);
             let (list, region) =

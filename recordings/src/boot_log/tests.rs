@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn boots() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/boots");
-    let mut boots: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join("dmesg")).collect();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+    let directories = ["boots", "boot-logs"].map(|directory| fs::read_dir(data.join(directory)).unwrap());
+    let entries = directories.into_iter().flatten();
+    let mut boots: Vec<_> = entries.map(|entry| entry.unwrap().path().join("dmesg")).collect();
     boots.sort();
-    assert!(boots.len() >= 19, "the recorded boots are there");
+    assert!(boots.len() >= 22, "the recorded boots are there");
     boots
 }
 
@@ -59,6 +61,26 @@ fn a_missing_result_is_a_difference() {
     let replay = replayed(shorter.as_bytes());
     let first = replay.lines.iter().find(|line| line.verdict == Verdict::Different).unwrap();
     assert_eq!((replay.differences, first.recorded.as_deref()), (1, None));
+}
+
+#[test]
+fn a_log_that_lost_its_beginning_replays_without_a_difference() {
+    for (name, dump) in [("m2g", 69), ("i386-m3g", 25), ("arm64-numa2", 940), ("memmap-holes", 85)] {
+        let log = String::from_utf8(recorded(name)).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        for start in (0..dump).step_by(dump / 25) {
+            let replay = replayed(lines[start..].join("\n").as_bytes());
+            assert_eq!(replay.differences, 0, "{name} from line {}", start + 1);
+            assert!(replay.given <= 1, "{name} from line {}", start + 1);
+        }
+    }
+}
+
+#[test]
+fn a_doubled_array_lies_where_the_kernel_put_it() {
+    let log = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/boot-logs/growth/dmesg")).unwrap();
+    let arrays: Vec<_> = replayed(&log).memblock.grown_arrays().collect();
+    assert_eq!(arrays, [PhysRange::with_len(units::PhysAddr::new(0x18fa_5000), 0x2000)]);
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl Memblock {
     }
 
     /// Keeps the request below the current limit and gives up its lower bound if nothing fits above it.
+    #[inline]
     fn alloc_internal(
         &mut self,
         request: &AllocRequest,
@@ -161,6 +162,7 @@ impl Memblock {
     /// Finds and reserves a range: first in mirrored memory if there is some, first on the wanted node; writes no request line.
     ///
     /// `NoMemory` if nothing fits; `CannotGrow` if something fits but could not be recorded. Linux: memblock_alloc_range_nid.
+    #[inline]
     pub fn alloc_range_nid(
         &mut self,
         request: &AllocRequest,
@@ -172,25 +174,41 @@ impl Memblock {
         if !align.is_power_of_two() {
             return Err(MemblockError::BadAlignment { align });
         }
+        let mut find = FindRequest {
+            size,
+            align,
+            start: request.min_addr,
+            end: request.max_addr,
+            node: request.node,
+            flags: self.choose_flags(),
+        };
         let mut failure = MemblockError::NoMemory { size };
-        let mut flags = self.choose_flags();
         loop {
-            let find =
-                FindRequest { size, align, start: request.min_addr, end: request.max_addr, node: request.node, flags };
-            let elsewhere = (request.node.is_some() && policy == NodePolicy::Fallback)
-                .then_some(FindRequest { node: None, ..find });
-            for attempt in [Some(find), elsewhere].into_iter().flatten() {
-                let Some(found) = self.find_and_learn(&attempt) else { continue };
-                match self.reserve(found, size, &mut cx.inner("memblock_alloc_range_nid")) {
-                    Ok(()) => return Ok(PhysRange::with_len(found, size)),
+            match self.take(&find, cx) {
+                Err(MemblockError::NoMemory { .. }) => {}
+                Err(error) => failure = error,
+                found => return found,
+            }
+            if find.node.is_some() && policy == NodePolicy::Fallback {
+                match self.take(&FindRequest { node: None, ..find }, cx) {
+                    Err(MemblockError::NoMemory { .. }) => {}
                     Err(error) => failure = error,
+                    found => return found,
                 }
             }
-            if !flags.contains(RegionFlags::MIRROR) {
+            if !find.flags.contains(RegionFlags::MIRROR) {
                 return Err(failure);
             }
-            flags.remove(RegionFlags::MIRROR);
+            find.flags.remove(RegionFlags::MIRROR);
             self.warn_no_mirror(size, cx);
         }
+    }
+
+    /// Finds and reserves one range.
+    #[inline]
+    fn take(&mut self, find: &FindRequest, cx: &mut BootContext<'_>) -> Result<PhysRange, MemblockError> {
+        let found = self.find_and_learn(find).ok_or(MemblockError::NoMemory { size: find.size })?;
+        self.reserve(found, find.size, &mut cx.inner("memblock_alloc_range_nid"))?;
+        Ok(PhysRange::with_len(found, find.size))
     }
 }

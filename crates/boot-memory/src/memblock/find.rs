@@ -66,7 +66,7 @@ impl Memblock {
         }
         let mut bounds = self.bounds(request);
         let known = self.exhausted.size <= request.size;
-        let reaches_top = bounds.end >= self.end_of_dram() || (known && bounds.end >= self.exhausted.from);
+        let reaches_top = (known && bounds.end >= self.exhausted.from) || bounds.end >= self.end_of_dram();
         if known {
             bounds.end = bounds.end.min(self.exhausted.from).max(bounds.start);
         }
@@ -78,6 +78,7 @@ impl Memblock {
     }
 
     /// Returns the addresses to look at: never the first page, and nothing above the current limit unless asked for.
+    #[inline]
     fn bounds(&self, request: &FindRequest) -> PhysRange {
         let limit = match request.end {
             MAX_ADDR_ACCESSIBLE | MAX_ADDR_NOLEAKTRACE => self.current_limit,
@@ -134,6 +135,7 @@ impl Memblock {
         })
     }
 
+    #[inline]
     fn find_top_down(&self, bounds: PhysRange, request: &FindRequest) -> TopDown {
         let filter = self.filter(request.node, request.flags);
         let memory = &self.memory()[..self.memory.first_starting_at(bounds.end)];
@@ -152,6 +154,7 @@ struct GapScan<'a> {
 }
 
 impl GapScan<'_> {
+    #[inline]
     fn run(mut self, memory: &[Region], bounds: PhysRange, filter: &RegionFilter) -> TopDown {
         for region in memory.iter().rev().take_while(|region| region.end() > bounds.start) {
             let part = region.range().intersection(bounds);

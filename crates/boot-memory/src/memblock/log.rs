@@ -35,12 +35,19 @@ impl Memblock {
         self.debug == DebugLines::On
     }
 
-    /// Logs a range as the caller gave it: the last byte wraps like Linux's arithmetic does.
+    /// Logs a range as the caller gave it.
+    #[inline]
     pub(super) fn log_range(&self, function: &str, base: PhysAddr, size: u64, cx: &mut BootContext<'_>) {
         if self.debugging() {
-            let last = self.address(base.raw().wrapping_add(size).wrapping_sub(1));
-            cx.log.line(format_args!("{function}: [{}-{last}] {}", self.address(base.raw()), cx.caller));
+            self.write_range(function, base, size, cx);
         }
+    }
+
+    /// Writes the line of [`Memblock::log_range`]; the last byte wraps like Linux's arithmetic does.
+    #[cold]
+    fn write_range(&self, function: &str, base: PhysAddr, size: u64, cx: &mut BootContext<'_>) {
+        let last = self.address(base.raw().wrapping_add(size).wrapping_sub(1));
+        cx.log.line(format_args!("{function}: [{}-{last}] {}", self.address(base.raw()), cx.caller));
     }
 
     pub(super) fn log_add_node(
@@ -70,17 +77,23 @@ impl Memblock {
         }
     }
 
+    #[inline]
     pub(super) fn log_alloc(&self, function: &str, request: &AllocRequest, cx: &mut BootContext<'_>) {
         if self.debugging() {
-            let AllocRequest { size, align, .. } = request;
-            let nid = node_number(request.node);
-            let from = self.address(request.min_addr.raw());
-            let max_addr = self.address(request.max_addr.raw());
-            cx.log.line(format_args!(
-                "{function}: {size} bytes align={align:#x} nid={nid} from={from} max_addr={max_addr} {}",
-                cx.caller
-            ));
+            self.write_alloc(function, request, cx);
         }
+    }
+
+    #[cold]
+    fn write_alloc(&self, function: &str, request: &AllocRequest, cx: &mut BootContext<'_>) {
+        let AllocRequest { size, align, .. } = request;
+        let nid = node_number(request.node);
+        let from = self.address(request.min_addr.raw());
+        let max_addr = self.address(request.max_addr.raw());
+        cx.log.line(format_args!(
+            "{function}: {size} bytes align={align:#x} nid={nid} from={from} max_addr={max_addr} {}",
+            cx.caller
+        ));
     }
 
     pub(super) fn log_doubled(&self, kind: ListKind, doubled: usize, array: PhysRange, cx: &mut BootContext<'_>) {

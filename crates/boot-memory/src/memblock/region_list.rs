@@ -50,6 +50,7 @@ impl RegionList {
         Self { inline: [EMPTY; INLINE_REGIONS], grown: None, capacity, len: 0, total_size: 0 }
     }
 
+    #[inline]
     pub(super) fn regions(&self) -> &[Region] {
         let slots: &[Region] = match &self.grown {
             Some(grown) => &grown.slots,
@@ -58,11 +59,13 @@ impl RegionList {
         &slots[..self.len]
     }
 
+    #[inline]
     pub(super) fn regions_mut(&mut self) -> &mut [Region] {
         let len = self.len;
         &mut self.slots_mut()[..len]
     }
 
+    #[inline]
     fn slots_mut(&mut self) -> &mut [Region] {
         match &mut self.grown {
             Some(grown) => &mut grown.slots,
@@ -74,6 +77,7 @@ impl RegionList {
         self.capacity
     }
 
+    #[inline]
     pub(super) const fn has_room(&self, more: usize) -> bool {
         self.len + more <= self.capacity
     }
@@ -113,7 +117,10 @@ impl RegionList {
     /// Returns the index of the first region that starts at or above `addr`.
     #[inline]
     pub(super) fn first_starting_at(&self, addr: PhysAddr) -> usize {
-        self.regions().partition_point(|region| region.base < addr)
+        match self.regions() {
+            [.., last] if last.base < addr => self.len,
+            regions => regions.partition_point(|region| region.base < addr),
+        }
     }
 
     /// Returns the indexes of the regions that share a byte with `range`.
@@ -202,6 +209,7 @@ impl RegionList {
     }
 
     /// Inserts `new`, which overlaps no region and belongs at `index`, or extends a neighbour by it.
+    #[inline]
     fn insert(&mut self, new: Region, index: usize) {
         match (self.joins_below(&new, index), self.joins_above(&new, index)) {
             (false, false) => return self.replace(index..index, &[new]),
