@@ -1,5 +1,8 @@
 //! What the page allocator gets from memblock, zone by zone and at once, and the log's Memory: line about it.
 
+use std::fmt;
+
+use page_allocator::layout::boot_log::{self, MemoryFigures};
 use units::{NodeId, Pfn, PfnRange, ZoneType};
 
 use super::kernel_facts::{Architecture, FreedWhen, KernelFacts, MemoryLine, PAGE};
@@ -67,27 +70,22 @@ impl<'a> HandOver<'a> {
         spans.flat_map(|span| self.free.iter().map(move |frames| frames.intersection(span).nr_pages())).sum()
     }
 
-    /// Writes the line as the kernel does; sizes in KiB.
-    pub(super) fn memory_line(&self) -> String {
-        let kib = |pages: u64| pages << (PAGE.shift - 10);
+    /// Writes the line as the kernel does.
+    pub(super) fn write_memory(&self, log: &mut String) -> fmt::Result {
         let present = self.plan.present();
         let cma: u64 = self.facts.cma.iter().map(|area| area.nr_pages()).sum();
         let (available, freed) = match self.facts.memory_line {
             MemoryLine::AtHandOver => (self.available(), 0),
             MemoryLine::AfterInit(free) => (free, self.freed_early()),
         };
-        let reserved = present.saturating_sub(self.handed() + cma + freed);
-        let high = match self.facts.architecture {
-            Architecture::I386 => format!(", {}K highmem", kib(self.high())),
-            Architecture::X86_64 | Architecture::Arm64 => String::new(),
+        let figures = MemoryFigures {
+            available,
+            present,
+            image_sizes: &self.facts.image_sizes,
+            reserved: present.saturating_sub(self.handed() + cma + freed),
+            cma,
+            highmem: (self.facts.architecture == Architecture::I386).then(|| self.high()),
         };
-        format!(
-            "Memory: {}K/{}K available ({}, {}K reserved, {}K cma-reserved{high})",
-            kib(available),
-            kib(present),
-            self.facts.image_sizes,
-            kib(reserved),
-            kib(cma),
-        )
+        boot_log::write_memory(log, &figures, PAGE.shift)
     }
 }

@@ -2,12 +2,14 @@
 
 use core::sync::atomic::Ordering;
 
+use boot_memory::memblock::Memblock;
 use frame_table::BootArena;
-use page_allocator::layout::{MobilityGrouping, boot_log, policy_zone};
+use page_allocator::layout::boot_log::{self, MemoryFigures};
+use page_allocator::layout::{MobilityGrouping, policy_zone};
 use page_allocator::{Hooks, PageAllocator, Zone};
 use platform::Platform;
 use sync::Cpu;
-use units::{MigrateType, PfnRange};
+use units::{MigrateType, NodeMask, PfnRange, ZoneType};
 
 use crate::config::{BootConfig, Deferral, HandOver};
 use crate::error::BootError;
@@ -64,11 +66,37 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
                 free_ranges(memblock).map(|range: PfnRange| range.intersection(zone.span()).nr_pages()).sum()
             });
         }
+        let figures = memory_figures(&allocator, memblock, config);
         let log = &mut LineLog::new(arena.log());
         let kinds = allocator.zones().iter().map(Zone::kind);
         let policy = policy_zone(kinds, config.limits.configured());
-        let _logged = boot_log::write_zonelists_built(log, nodes.len() as u64, grouping, total);
+        // Nodes with CPUs but no memory have zonelists too.
+        let with_memory = nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node));
+        let with_lists = config.cpu_nodes.iter().fold(with_memory, |mask, &node| mask.with(node));
+        let _logged = boot_log::write_zonelists_built(log, u64::from(with_lists.len()), grouping, total);
         let _logged = boot_log::write_policy_zone(log, policy);
+        let _logged = boot_log::write_memory(log, &figures, config.geometry.page_shift);
         Ok(Self { allocator, nodes, configured: config.limits.configured(), release: config.release })
+    }
+}
+
+/// Counts what the Memory: line shows. The kernel's image is not known here: it is part of what is reserved.
+fn memory_figures<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    memblock: &Memblock,
+    config: &BootConfig<'_>,
+) -> MemoryFigures<'static> {
+    let sum = |of: &dyn Fn(&Zone) -> u64| -> u64 { allocator.zones().iter().map(of).sum() };
+    let present = sum(&Zone::present);
+    let handed: u64 = free_ranges(memblock).map(PfnRange::nr_pages).sum();
+    let has_highmem = config.limits.configured().contains(ZoneType::HighMem);
+    let highmem = |zone: &Zone| if zone.kind() == ZoneType::HighMem { zone.free_pages() } else { 0 };
+    MemoryFigures {
+        available: sum(&Zone::free_pages),
+        present,
+        image_sizes: boot_log::NO_IMAGE_SIZES,
+        reserved: present.saturating_sub(handed),
+        cma: 0,
+        highmem: has_highmem.then(|| sum(&highmem)),
     }
 }

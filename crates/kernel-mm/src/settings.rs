@@ -40,7 +40,7 @@ pub fn machine_settings<P: Platform, H: Hooks>(
     let free_buffer = free_buffer_pages(zones.iter().map(|zone| (zone.kind(), pages(zone), 0)));
     let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
     let rule = WatermarkRule {
-        min_free_kbytes: min_free_kbytes(free_buffer, shift, tunables.min_free_kbytes),
+        min_free_kbytes: tunables.min_free_kbytes.unwrap_or_else(|| min_free_kbytes(free_buffer, shift, None)),
         scale_factor: tunables.watermark_scale_factor,
         page_shift: shift,
         movable_source: if highmem { ZoneType::HighMem } else { ZoneType::Normal },

@@ -120,3 +120,35 @@ pub fn write_zonelists_built(
 pub fn write_policy_zone(log: &mut impl fmt::Write, kind: ZoneType) -> fmt::Result {
     writeln!(log, "Policy zone: {}", kind.name())
 }
+
+/// Figures of the Memory: line, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryFigures<'a> {
+    /// Free pages.
+    pub available: u64,
+    /// Frames with memory.
+    pub present: u64,
+    /// Sizes of the kernel image as the line has them, from `K kernel code` to `K bss`.
+    pub image_sizes: &'a str,
+    /// Frames that the page allocator does not get.
+    pub reserved: u64,
+    /// Frames of contiguous-memory areas.
+    pub cma: u64,
+    /// Free pages that the kernel does not map for good; only kernels with HighMem print them.
+    pub highmem: Option<u64>,
+}
+
+/// Sizes of a kernel image of which nothing is known but that it is reserved memory.
+pub const NO_IMAGE_SIZES: &str = "0K kernel code, 0K rwdata, 0K rodata, 0K init, 0K bss";
+
+/// Writes how much memory there is and what is taken (Linux: mem_init_print_info).
+pub fn write_memory(log: &mut impl fmt::Write, figures: &MemoryFigures<'_>, page_shift: u32) -> fmt::Result {
+    let kib = |pages: u64| pages << (page_shift - 10);
+    let MemoryFigures { available, present, image_sizes, reserved, cma, highmem } = *figures;
+    write!(log, "Memory: {}K/{}K available ({image_sizes}, ", kib(available), kib(present))?;
+    write!(log, "{}K reserved, {}K cma-reserved", kib(reserved), kib(cma))?;
+    if let Some(highmem) = highmem {
+        write!(log, ", {}K highmem", kib(highmem))?;
+    }
+    writeln!(log, ")")
+}
