@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use boot_memory::firmware::BootOptions;
 use boot_memory::memblock::{BootLog, Memblock};
-use frame_table::{BootArena, MemoryModel};
-use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
+use frame_table::{BootArena, MemoryModel, OwnedBlock};
+use kernel_mm::{BootConfig, Deferral, HandOver, Kernel, ProcView};
 use page_allocator::layout::{MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Hooks, NoPressure, PageAllocator, Tunables, Untraced};
+use proc_files::{Config, Profile};
 use sync::Cpu;
 use units::{CpuId, NodeId, PfnRange};
 
@@ -88,6 +89,7 @@ pub struct SimMachine<H: Hooks = NoPressure> {
     kernel: Arc<Kernel<SimPlatform, H>>,
     memblock: Box<Memblock>,
     boot_log: Vec<String>,
+    profile: Profile,
 }
 
 impl SimMachine {
@@ -121,7 +123,7 @@ impl<H: Hooks> SimMachine<H> {
         // and the kernel, which alone reaches the tables, holds the platform and with it the memory.
         let arena = unsafe { BootArena::new(&mut memblock, &platform, &mut log) };
         let kernel = Kernel::boot(platform.clone(), hooks, arena, &config, &boot_cpu)?;
-        Ok(Self { kernel: Arc::new(kernel), memblock, boot_log: log.0 })
+        Ok(Self { kernel: Arc::new(kernel), memblock, boot_log: log.0, profile: profile(description) })
     }
 
     /// Returns the kernel.
@@ -149,6 +151,11 @@ impl<H: Hooks> SimMachine<H> {
         &self.boot_log
     }
 
+    /// Looks at the machine through its /proc files, in the format of the described Linux, reading from `cpu`.
+    pub fn proc<'a>(&'a self, cpu: &'a Cpu) -> ProcView<'a, SimPlatform, H> {
+        self.kernel.proc(cpu, self.profile)
+    }
+
     /// Takes the token of a CPU; see [`SimPlatform::cpu`].
     pub fn cpu(&self, id: CpuId) -> Option<CpuGuard<'_>> {
         self.platform().cpu(id)
@@ -164,6 +171,17 @@ impl<H: Hooks> SimMachine<H> {
         work: impl Fn(&Cpu) -> R + Sync,
     ) -> Result<Vec<R>, CpuUnavailable> {
         self.platform().run_on_cpus(nr_cpus, work)
+    }
+
+    /// Gives the host's pages behind an owned block back to the host; the block reads as zeros afterwards. Returns the bytes
+    /// given back.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn release(&self, block: &mut OwnedBlock) -> std::io::Result<u64> {
+        let range = block.frames().phys(self.pages().map().geometry.page_shift);
+        // SAFETY: the block proves that nobody else uses its frames, and the borrow that its owner does not meanwhile.
+        unsafe { self.platform().memory().release(range) }
     }
 
     /// Returns the host memory in use.
@@ -185,6 +203,25 @@ impl<H: Hooks + Send + 'static> SimMachine<H> {
             }
         }));
     }
+}
+
+/// Returns whose files the machine shows: the described release, built as a distribution builds it for the architecture.
+fn profile(description: &Machine) -> Profile {
+    let release = match description.linux {
+        LinuxVersion::V6_1 => proc_files::Release::V6_1,
+        LinuxVersion::V6_12 => proc_files::Release::V6_12,
+        LinuxVersion::V6_18 => proc_files::Release::V6_18,
+    };
+    let x86_only = Config::DIRECT_MAP | Config::GIGABYTE_PAGES | Config::THP_PUD;
+    let config = match description.arch {
+        Arch::X86_64 | Arch::X86_64La57 => Config::X86_64,
+        Arch::I386 => {
+            let large = Config::NUMA | Config::NUMA_BALANCING | Config::ZONE_DMA32 | Config::ZONE_DEVICE;
+            (Config::X86_64 - large - Config::GIGABYTE_PAGES - Config::THP_PUD) | Config::HIGHMEM
+        }
+        Arch::Arm64(_) => Config::X86_64 - x86_only,
+    };
+    Profile::new(release, config)
 }
 
 fn platform(description: &Machine, options: &SimOptions) -> Result<SimPlatform, MachineError> {

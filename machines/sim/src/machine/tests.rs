@@ -119,3 +119,19 @@ fn two_machines_share_nothing() {
     assert_eq!(second.pages().check_invariants(&two), before);
     first.pages().free(&one, block);
 }
+
+#[test]
+fn a_released_block_costs_no_host_memory_and_reads_as_zeros() {
+    let machine = boot("small", &SimOptions::default()).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let mut block = machine.pages().alloc(&cpu, Gfp::KERNEL, Order::new_truncate(4)).unwrap();
+    let start = machine.pages().address(&block).unwrap();
+    // SAFETY: the block is owned, mapped and 16 pages long.
+    unsafe { start.write_bytes(7, 16 << 12) };
+    let before = machine.host_use().unwrap();
+    assert_eq!(machine.release(&mut block).unwrap(), 16 << 12);
+    assert_eq!(before.ram - machine.host_use().unwrap().ram, 16 << 12);
+    // SAFETY: as for the write.
+    assert_eq!(unsafe { start.read() }, 0);
+    machine.pages().free(&cpu, block);
+}
