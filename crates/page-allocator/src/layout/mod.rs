@@ -2,7 +2,7 @@
 //!
 //! In the order of boot: [`ZoneLimits`] of the architecture, [`MovableStarts`] of the command line, one [`NodeLayout`] a
 //! node, [`for_each_unavailable`] and [`first_deferred`] frames, fallback orders ([`NodeOrders`]) and zonelists, and, once
-//! the managed pages are known, [`WatermarkRule`], [`lowmem_reserve`], [`pcp_size`] and the thresholds of the counters.
+//! the managed pages are known, [`WatermarkRule`], [`lowmem_reserve()`], [`pcp_size()`] and the thresholds of the counters.
 //! Locking: none; nothing here is shared, and the caller gives all storage.
 
 pub mod boot_log;
