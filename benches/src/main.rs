@@ -4,6 +4,7 @@
 //! shared machine, ratios within one run do.
 
 mod clock;
+mod memblock;
 mod pages;
 
 use clap::{Parser, Subcommand};
@@ -17,12 +18,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// The boot allocator with 10,000 regions.
+    Memblock(memblock::Options),
     /// Page frames: alloc and free of blocks, one and two threads.
     Pages(pages::Options),
 }
 
 fn main() {
     match Arguments::parse().bench {
+        Bench::Memblock(options) => memblock::run(&options),
         Bench::Pages(options) => pages::run(&options),
     }
 }

@@ -36,7 +36,7 @@ pub struct FindRequest {
 
 /// What searches from the top have learnt: no free range of `size` bytes starts at or above `from`.
 ///
-/// Holds until something is freed or memory changes. Linux has no such memory and scans every gap again.
+/// Holds until memory changes; what is freed above `from` raises it. Linux has no such memory and scans every gap again.
 ///
 /// # Invariants
 /// A free range that begins below `from` and goes on above it is smaller than `size`.
@@ -49,6 +49,11 @@ pub(super) struct Exhausted {
 impl Exhausted {
     /// Nothing is known.
     pub(super) const NOTHING: Self = Self { size: u64::MAX, from: PhysAddr::new(u64::MAX) };
+
+    /// Takes into account that a free range has grown, which ends at or below `end`.
+    pub(super) fn note_free_up_to(&mut self, end: PhysAddr) {
+        self.from = self.from.max(end);
+    }
 }
 
 /// Outcome of a search from the top.

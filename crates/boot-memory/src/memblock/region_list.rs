@@ -123,6 +123,11 @@ impl RegionList {
         }
     }
 
+    /// Returns the base of the first region at or above `addr`, or the highest address.
+    pub(super) fn next_start(&self, addr: PhysAddr) -> PhysAddr {
+        self.regions().get(self.first_starting_at(addr)).map_or(PhysAddr::new(u64::MAX), |region| region.base)
+    }
+
     /// Returns the indexes of the regions that share a byte with `range`.
     #[inline]
     pub(super) fn overlapping(&self, range: PhysRange) -> Range<usize> {

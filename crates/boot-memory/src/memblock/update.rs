@@ -146,7 +146,9 @@ impl Memblock {
             return Ok(());
         }
         self.make_room(kind, 2, range, cx)?;
-        self.exhausted = Exhausted::NOTHING;
+        if kind == ListKind::Memory {
+            self.exhausted = Exhausted::NOTHING;
+        }
         let list = self.list_mut(kind);
         let window = list.isolate(range);
         list.regions_mut()[window.clone()].iter_mut().for_each(change);
@@ -200,8 +202,10 @@ impl Memblock {
             return Ok(());
         }
         self.make_room(kind, 2, range, cx)?;
-        self.exhausted = Exhausted::NOTHING;
         self.list_mut(kind).cut(range);
+        if kind == ListKind::Reserved {
+            self.exhausted.note_free_up_to(self.reserved.next_start(range.end));
+        }
         Ok(())
     }
 
