@@ -110,3 +110,81 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    extern crate std;
+    use std::sync::Mutex;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::{OwnerCell, SpinLock, rank};
+
+    /// What the control below was asked to do, by all tests that use machine 5.
+    static CALLS: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+
+    fn note(call: &'static str) {
+        CALLS.lock().unwrap().push(call);
+    }
+
+    const RECORDING: IrqControl = IrqControl {
+        save: |_| {
+            let nested = CALLS.lock().unwrap().contains(&"save");
+            note("save");
+            !nested
+        },
+        restore: |_, enabled| note(if enabled { "enable" } else { "leave off" }),
+        window: |_| note("window"),
+    };
+
+    #[test]
+    fn a_tag_names_machine_and_cpu() {
+        let id = CpuId::try_new(4095).unwrap();
+        // SAFETY: the only token of this machine.
+        let cpu = unsafe { Cpu::new(u32::MAX, id, IrqControl::NONE) };
+        assert_eq!((cpu.machine(), cpu.id(), cpu.tag()), (u32::MAX, id, Cpu::tag_of(u32::MAX, id)));
+        assert_ne!(Cpu::tag_of(1, CpuId::ZERO), Cpu::tag_of(0, id));
+    }
+
+    #[test]
+    fn interrupts_come_back_when_the_outermost_lock_opens() {
+        // SAFETY: the only token of machine 5.
+        let cpu = unsafe { Cpu::new(5, CpuId::ZERO, RECORDING) };
+        let (outer, inner) = (SpinLock::<{ rank::ZONE }, _>::new(()), SpinLock::<{ rank::LEAF }, _>::new(()));
+        let held = outer.lock(&cpu);
+        drop(inner.lock(&cpu));
+        drop(held);
+        assert_eq!(core::mem::take(&mut *CALLS.lock().unwrap()), ["save", "save", "leave off", "enable"]);
+        let cell = OwnerCell::new(cpu.tag(), ());
+        cell.try_with(&cpu, |()| ());
+        cell.with_remote(&cpu, || (), |()| ());
+        let window = if cfg!(debug_assertions) { vec!["window"] } else { vec![] };
+        assert_eq!(*CALLS.lock().unwrap(), [window, vec!["save", "enable"]].concat());
+    }
+
+    #[test]
+    fn a_released_rank_can_be_taken_again() {
+        // SAFETY: the only token of machine 6.
+        let cpu = unsafe { Cpu::new(6, CpuId::ZERO, IrqControl::NONE) };
+        let (low, high) = (SpinLock::<{ rank::ZONE }, _>::new(1), SpinLock::<{ rank::LEAF }, _>::new(2));
+        for _ in 0..2 {
+            let first = low.lock(&cpu);
+            let second = high.lock(&cpu);
+            drop(second);
+            drop(first);
+        }
+        assert_eq!(*low.lock(&cpu) + *high.lock(&cpu), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "lock of rank 8")]
+    #[cfg(debug_assertions)]
+    fn a_lower_rank_under_a_higher_one_is_an_inversion() {
+        // SAFETY: the only token of machine 7.
+        let cpu = unsafe { Cpu::new(7, CpuId::ZERO, IrqControl::NONE) };
+        let (low, high) = (SpinLock::<{ rank::ZONE }, _>::new(()), SpinLock::<{ rank::LEAF }, _>::new(()));
+        let _high = high.lock(&cpu);
+        let _low = low.lock(&cpu);
+    }
+}
