@@ -53,3 +53,14 @@ fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     recurse(depth + 1) + frame[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_are_known_by_name() {
+        assert_eq!(Death::named("stack"), Some(Death::Stack));
+        assert_eq!(Death::named("boredom"), None);
+    }
+}

@@ -59,3 +59,23 @@ macro_rules! from {
 }
 
 from!(FirmwareError => Firmware, kernel_mm::BootError => Kernel, MapFull => MapFull, MemblockError => Memory, MapError => Paging, BadRanges => Ranges, NoTimer => Timer);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::string::ToString;
+
+    use units::VirtAddr;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_which_part_of_the_boot_failed() {
+        let memory = BootError::from(MemblockError::NoMemory { size: 4096 });
+        assert_eq!(memory.to_string(), "memory for the machine itself: no free range of 4096 bytes");
+        let paging = BootError::from(MapError::AlreadyMapped(VirtAddr::new(0x1000)));
+        assert!(paging.to_string().starts_with("page tables: "));
+        assert!(BootError::from(kernel_mm::BootError::NoCpu).to_string().starts_with("memory manager: "));
+    }
+}

@@ -140,3 +140,17 @@ fn node_of(numa: &NumaMap, apic_id: u32) -> NodeId {
     let affinity = numa.cpus().iter().find(|cpu| cpu.hardware_id == u64::from(apic_id));
     affinity.map_or(NodeId::ZERO, |cpu| cpu.node)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_that_the_firmware_does_not_place_is_on_the_first_node() {
+        let mut numa = NumaMap::new();
+        let one = NodeId::try_new(1).unwrap();
+        numa.add_cpu(4, one).unwrap();
+        assert_eq!(node_of(&numa, 4), one);
+        assert_eq!(node_of(&numa, 5), NodeId::ZERO);
+    }
+}

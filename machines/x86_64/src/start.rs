@@ -59,11 +59,13 @@ pub unsafe fn start(arguments: BootArguments) -> ! {
     // SAFETY: the boot page tables map the low 4 GiB at the direct map; the emulator caches no device registers.
     unsafe { apic::set_base(paging::direct(apic::PHYS_BASE)) };
     let mut buffer = [0; MAX_COMMAND_LINE];
-    let outcome = firmware::read(arguments.start_info).map_err(BootError::from).and_then(|firmware| {
-        let command_line = firmware.command_line(&mut buffer)?;
-        // SAFETY: the caller's contract.
-        unsafe { boot(&arguments.image, firmware, command_line) }
-    });
+    let memory = &firmware::read_phys;
+    let outcome =
+        firmware::read(memory, arguments.start_info, apic::id()).map_err(BootError::from).and_then(|firmware| {
+            let command_line = firmware.command_line(memory, &mut buffer)?;
+            // SAFETY: the caller's contract.
+            unsafe { boot(&arguments.image, firmware, command_line) }
+        });
     match outcome {
         Ok(outcome) => exit::exit(outcome),
         Err(error) => exit::die(format_args!("{error}")),
@@ -93,7 +95,7 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
         print_line!(this_cpu(), "{error}");
         BootError::BadOption
     })?;
-    let options = memory_map::apply_options(&mut firmware.map, command_line)?;
+    let options = memory_map::apply_options(&mut firmware.map, command_line, &mut ConsoleLog)?;
     let image_range = PhysRange::new(image.start, image.end);
     let mut memblock = boot_memblock::new(&options);
     boot_memblock::fill(&mut memblock, &firmware.map, [image_range].into_iter().chain(firmware.loaded()))?;

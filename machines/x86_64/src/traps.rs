@@ -66,3 +66,16 @@ fn exception_name(vector: u64) -> &'static str {
         _ => "unexpected vector",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exception_with_an_error_code_has_a_name() {
+        for vector in [8, 10, 11, 12, 13, 14, 17, 21] {
+            assert_ne!(exception_name(vector), "unexpected vector", "{vector}");
+        }
+        assert_eq!(exception_name(u64::from(TIMER_VECTOR)), "unexpected vector");
+    }
+}

@@ -112,3 +112,24 @@ pub(crate) fn test() -> Result<bool> {
     }
     Ok(all_passed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_to_die_must_die_of_the_right_thing() {
+        let dies = Entry { last_words: Some("page fault"), ..SMALLEST };
+        assert!(dies.is_met(Ending::Died, "panic: page fault"));
+        assert!(!dies.is_met(Ending::Died, "panic: double fault"));
+        assert!(!dies.is_met(Ending::Passed, "page fault"));
+        assert!(SMALLEST.is_met(Ending::Passed, ""));
+        assert!(!SMALLEST.is_met(Ending::Died, ""));
+    }
+
+    #[test]
+    fn the_image_is_told_what_it_has_to_find() {
+        let entry = Entry { cpus: 4, nodes: &["1G", "1G"], options: "quiet", ..SMALLEST };
+        assert_eq!(entry.machine().append, "mmkit.expect_cpus=4 mmkit.expect_nodes=2 quiet");
+    }
+}

@@ -207,6 +207,49 @@ mod tests {
         assert_eq!(total(&sizes).unwrap(), "1376256K");
     }
 
+    fn arguments(machine: &Machine) -> Vec<String> {
+        let command = command_line(machine, Path::new("image")).unwrap();
+        command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    }
+
+    fn numa_machine() -> Machine {
+        Machine {
+            kind: MachineType::Q35,
+            cpus: 4,
+            cpu: "max".to_owned(),
+            memory: "1G".to_owned(),
+            nodes: vec!["256M".to_owned(), "512M".to_owned()],
+            append: "quiet".to_owned(),
+            instructions: Instructions::Free,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn nodes_share_out_memory_and_cpus() {
+        let arguments = arguments(&numa_machine());
+        let has = |argument: &str| arguments.iter().any(|found| found == argument);
+        assert!(has("786432K") && has("memory-backend-ram,id=node1,size=512M"));
+        assert!(has("cpu,node-id=0,socket-id=1") && has("cpu,node-id=1,socket-id=2"));
+        assert!(has("dist,src=0,dst=1,val=20") && has("dist,src=1,dst=1,val=10"));
+        assert!(has("quiet") && !has("-icount"));
+    }
+
+    #[test]
+    fn counting_instructions_takes_one_thread_and_a_fixed_machine_version() {
+        let machine = Machine {
+            kind: MachineType::Pc,
+            nodes: Vec::new(),
+            append: String::new(),
+            instructions: Instructions::Counted,
+            ..numa_machine()
+        };
+        let arguments = arguments(&machine);
+        let has = |argument: &str| arguments.iter().any(|found| found == argument);
+        assert!(has("shift=0,sleep=off") && has("tcg,thread=single") && has("pc-i440fx-7.1"));
+        assert!(!has("-append") && !has("-numa"));
+    }
+
     #[test]
     fn a_node_size_that_is_no_number_is_named() {
         let error = total(&["lots".to_owned()]).unwrap_err();
