@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use recordings::boot_log::BootLogError;
 use recordings::pages::InputError;
+use sim::MachineError;
+use sim::description::DescriptionError;
 
 use crate::boot::{AppendError, SettingError};
 
@@ -23,6 +25,12 @@ pub(crate) enum Failure {
         /// Where and why.
         error: BootLogError,
     },
+    /// A machine description cannot be used.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    /// A described machine does not boot.
+    #[error("the machine does not boot: {0}")]
+    Boot(#[from] MachineError),
     /// A setting that the kernel would refuse.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -41,8 +49,11 @@ impl Failure {
     /// Returns the exit code that the command ends with.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) => ExitCode::from(2),
-            Self::Output(_) | Self::Machine(_) => ExitCode::from(1),
+            Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) | Self::Description(_) => {
+                ExitCode::from(2)
+            }
+            Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) => ExitCode::from(2),
+            Self::Boot(_) | Self::Machine(_) | Self::Output(_) => ExitCode::from(1),
         }
     }
 }

@@ -143,3 +143,72 @@ fn bad_input_ends_with_code_2_and_one_message_that_says_where() {
         assert!(error.contains(message) && error.lines().count() == 1, "{error}");
     }
 }
+
+fn boot_machine(machine: &str, options: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mmkit")).args(["boot", "--machine", machine]).args(options).output().unwrap()
+}
+
+#[test]
+fn every_ready_machine_boots_and_shows_its_zones() {
+    for machine in sim::description::READY_MACHINES {
+        let output = boot_machine(machine.name, &[]);
+        let text = text(&output);
+        assert!(output.status.success(), "{}: {}", machine.name, String::from_utf8_lossy(&output.stderr));
+        assert!(text.starts_with("Zone ranges:\n") && text.contains("\nMemory: "), "{}: {text}", machine.name);
+    }
+}
+
+#[test]
+fn proc_files_of_a_booted_machine_read_back_and_agree() {
+    use proc_files::parse::{BuddyInfo, ZoneInfo};
+    let zoneinfo = ZoneInfo::parse(&text(&boot_machine("server-2node", &["--proc", "zoneinfo"]))).unwrap();
+    let buddyinfo = BuddyInfo::parse(&text(&boot_machine("server-2node", &["--proc", "buddyinfo"]))).unwrap();
+    assert_eq!((zoneinfo.nr_verbatim(), buddyinfo.nr_verbatim()), (0, 0));
+    let mut zones = 0;
+    for zone in zoneinfo.zones().filter(|zone| zone.pages("managed") != Some(0)) {
+        let counts = buddyinfo.nr_free(zone.node, zone.zone).unwrap();
+        let free: u64 = counts.iter().zip(0..).map(|(count, order)| count << order).sum();
+        assert_eq!(zone.pages("free"), Some(free), "{:?}", zone.zone);
+        zones += 1;
+    }
+    assert_eq!(zones, 4);
+    let iomem = text(&boot_machine("server-2node", &["--proc", "iomem"]));
+    assert!(iomem.starts_with("00000000-0009fbff : System RAM\n") && iomem.contains("\n  01000000-"), "{iomem}");
+    for file in ["meminfo", "pagetypeinfo", "vmstat"] {
+        assert!(text(&boot_machine("small", &["--proc", file])).lines().count() > 10, "{file}");
+    }
+}
+
+#[test]
+fn options_and_settings_shape_a_described_machine() {
+    let log = text(&boot_machine("laptop", &["--append", "movablecore=4G"]));
+    assert!(log.contains("\n  Node 0: 0x"), "{log}");
+    let zoneinfo = text(&boot_machine("small", &["--set", "vm.min_free_kbytes=4096", "--proc", "zoneinfo"]));
+    let min: u64 =
+        zoneinfo.lines().filter_map(|line| line.strip_prefix("        min ")?.trim().parse::<u64>().ok()).sum();
+    // Each zone's share is rounded down.
+    assert!((1023..=1024 + 32).contains(&min), "{min} pages");
+    let report: serde_json::Value = serde_json::from_slice(&boot_machine("small", &["--json"]).stdout).unwrap();
+    assert_eq!(report["zones"][0]["zone"], "DMA");
+}
+
+#[test]
+fn a_machine_that_cannot_be_used_ends_with_code_2() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-machine.toml");
+    fs::write(&file, "arch = \"x86-64\"\nnodes = []\n").unwrap();
+    let file = file.to_str().unwrap();
+    let cases: [(&str, &[&str], &str); 4] = [
+        (file, &[], "bad-machine.toml, line 2: expected 1 to 64 nodes, found 0"),
+        ("nosuch", &[], "expected a description, or one of the ready machines small, "),
+        ("small", &["--append", "mem=lots"], "`mem=lots`: expected a size"),
+        ("small", &["--set", "vm.nosuch=1"], "setting `vm.nosuch=1`: expected one of "),
+    ];
+    for (machine, options, message) in cases {
+        let output = boot_machine(machine, options);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+    let both = boot_machine("small", &["--from-log", "dmesg"]);
+    assert_eq!(both.status.code(), Some(2));
+}

@@ -9,6 +9,7 @@ use recordings::boot_log::{self, BootLog, BootReplay, ComparedLine, NoteKind, Un
 use recordings::pages::{InputError, Place};
 use units::{Pfn, PfnRange};
 
+use super::Changes;
 use super::comparison::{NumberDifference, compare_numbers, pair_lines};
 use super::hand_over::HandOver;
 use super::kernel_facts::{KernelFacts, MemoryLine, PAGE, cpu_nodes_of_emulator};
@@ -34,15 +35,6 @@ impl ComparedBoot {
     pub(super) fn differences(&self) -> usize {
         self.lines.iter().filter(|line| line.verdict == Verdict::Different).count() + self.numbers.len()
     }
-}
-
-/// Options of a boot that replace those of the recording.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Changes {
-    /// Kernel options, behind the recorded ones.
-    pub(super) append: String,
-    /// Settings as `vm.NAME=VALUE`.
-    pub(super) settings: Vec<String>,
 }
 
 /// An option that cannot be added to a recorded boot.

@@ -126,7 +126,12 @@ pub(super) fn write_json(out: &mut dyn Write, boot: &ComparedBoot) -> io::Result
         min_free_kbytes: boot.machine.min_free_kbytes,
         zones: boot.machine.zones.iter().map(ZoneReport::from).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &report)?;
+    write_report(out, &report)
+}
+
+/// Writes one JSON object.
+pub(super) fn write_report(out: &mut dyn Write, report: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
     writeln!(out)?;
     out.flush()
 }

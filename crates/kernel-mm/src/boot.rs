@@ -48,14 +48,14 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         })?;
         builder.arena.finish("memblock_free_all")?;
         if config.deferral == Deferral::UntilNeeded && config.hand_over == HandOver::Release {
-            parts.deferred = Some(builder.deferred(marks)?);
+            parts.deferred = Some(builder.deferred(&memory, marks)?);
         }
         let allocator = PageAllocator::new(platform, hooks, parts);
         let memblock = config.described.unwrap_or(arena.memblock());
         for (zone, &part) in allocator.zones().iter().zip(early.iter()) {
             handover::init_frames(&allocator, memblock, &memory, zone, part);
             if config.hand_over == HandOver::Release {
-                handover::release(&allocator, cpu, memblock, part)?;
+                handover::release(&allocator, cpu, memblock, &memory, zone, part)?;
             }
         }
         let total = allocator.zones().iter().map(Zone::present).sum();
@@ -63,7 +63,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         allocator.set_group_by_mobility(grouping);
         if config.hand_over == HandOver::Release {
             settings::apply(&allocator, cpu, &config.tunables, config.release, |zone| {
-                free_ranges(memblock).map(|range: PfnRange| range.intersection(zone.span()).nr_pages()).sum()
+                handover::free_in(memblock, &memory, zone, zone.span()).map(PfnRange::nr_pages).sum()
             });
         }
         let figures = memory_figures(&allocator, memblock, config);

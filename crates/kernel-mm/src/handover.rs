@@ -19,6 +19,23 @@ pub(crate) fn early_part(zone: &Zone, first_deferred: Option<u64>) -> PfnRange {
     PfnRange::new(zone.span().start, end)
 }
 
+/// Iterates over the memory of a zone within `part`. The spans of nodes that interleave hold memory of other nodes too.
+fn own_memory<'a>(memory: &'a [MemoryRange], zone: &'a Zone, part: PfnRange) -> impl Iterator<Item = PfnRange> + 'a {
+    let on_node = memory.iter().filter(|range| range.node == zone.node());
+    on_node.map(move |range| range.frames.intersection(part)).filter(|range| !range.is_empty())
+}
+
+/// Iterates over the free memory of a zone within `part`.
+pub(crate) fn free_in<'a>(
+    memblock: &'a Memblock,
+    memory: &'a [MemoryRange],
+    zone: &'a Zone,
+    part: PfnRange,
+) -> impl Iterator<Item = PfnRange> + 'a {
+    let own = own_memory(memory, zone, part);
+    own.flat_map(|own| free_ranges(memblock).map(move |free| free.intersection(own))).filter(|range| !range.is_empty())
+}
+
 /// Initialises every descriptor of a zone that is not left for later: free memory, reserved memory, and holes that share a
 /// section with memory.
 pub(crate) fn init_frames<P: Platform, H: Hooks>(
@@ -30,12 +47,11 @@ pub(crate) fn init_frames<P: Platform, H: Hooks>(
 ) {
     let frames = &allocator.map().frames;
     allocator.init_pageblocks(early);
-    for range in free_ranges(memblock).map(|range| range.intersection(early)) {
+    for range in free_in(memblock, memory, zone, early) {
         frames.init_range(range, zone.place(), PageFlags::empty());
     }
     // Reserved memory of deferred sections is initialised too: only free memory waits.
-    let own = memory.iter().map(|range| range.frames.intersection(zone.span())).filter(|part| !part.is_empty());
-    for part in own {
+    for part in own_memory(memory, zone, zone.span()) {
         for reserved in memblock.reserved_frames() {
             init_reserved(allocator, zone, reserved.frames.intersection(part));
         }
@@ -67,10 +83,12 @@ pub(crate) fn release<P: Platform, H: Hooks>(
     allocator: &PageAllocator<P, H>,
     cpu: &Cpu,
     memblock: &Memblock,
+    memory: &[MemoryRange],
+    zone: &Zone,
     early: PfnRange,
 ) -> Result<u64, BootError> {
     let mut given = 0;
-    for range in free_ranges(memblock).map(|range| range.intersection(early)) {
+    for range in free_in(memblock, memory, zone, early) {
         given += allocator.release_boot_range(cpu, range)?;
     }
     Ok(given)

@@ -188,17 +188,33 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
     }
 
     /// Notes what is left to initialise when it is needed. The last table that is cut from memblock, since it lists what is free.
-    pub(crate) fn deferred(&mut self, marks: BootSlice<AtomicU64>) -> Result<Deferred, BootError> {
+    pub(crate) fn deferred(
+        &mut self,
+        memory: &[MemoryRange],
+        marks: BootSlice<AtomicU64>,
+    ) -> Result<Deferred, BootError> {
         // Cutting this list from free memory splits one range at most.
-        let len = free_ranges(self.described()).count() + 2;
+        let len = free_by_node(self.described(), memory).count() + 2;
         let behind = units::Pfn::new(u64::MAX);
         // Unused entries sort behind every frame, so that the list stays ascending.
-        let mut ranges = self.table("deferred_init_memmap", len, |_| PfnRange::new(behind, behind))?;
-        for (slot, range) in ranges.iter_mut().zip(free_ranges(self.described())) {
+        let unused = MemoryRange::plain(PfnRange::new(behind, behind), NodeId::ZERO);
+        let mut ranges = self.table("deferred_init_memmap", len, |_| unused)?;
+        for (slot, range) in ranges.iter_mut().zip(free_by_node(self.described(), memory)) {
             *slot = range;
         }
         Ok(Deferred::new(marks, ranges, self.config.memory_model.section_pages()))
     }
+}
+
+/// Iterates over the whole free frames of a memblock, each range on one node, ascending.
+fn free_by_node<'a>(
+    memblock: &'a Memblock,
+    memory: &'a [MemoryRange],
+) -> impl Iterator<Item = MemoryRange> + Clone + 'a {
+    let parts = memory.iter().flat_map(|range| {
+        free_ranges(memblock).map(|free| MemoryRange { frames: free.intersection(range.frames), ..*range })
+    });
+    parts.filter(|part| !part.frames.is_empty())
 }
 
 /// Iterates over the whole free frames of a memblock.

@@ -129,6 +129,41 @@ fn two_nodes_fall_back_to_each_other() {
     assert_eq!(nodes, [true, true]);
 }
 
+/// Boots two nodes whose memory interleaves, and checks that each zone got its own node's memory once.
+fn check_interleaved_nodes(deferral: Deferral) {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let pieces = [(0, 0), (256, 1), (512, 0), (768, 1)].map(|(start, node)| (start * MIB, 256 * MIB, node));
+    let mut memblock = memblock(&pieces);
+    let memory = HeapMemory::new(PhysRange::new(PhysAddr::ZERO, PhysAddr::new(1024 * MIB))).unwrap();
+    // SAFETY: the memory was just made for this memblock and lives until the process ends.
+    let arena = unsafe { BootArena::new(&mut memblock, &(), &mut log) };
+    let cpu_nodes = [NodeId::ZERO];
+    let config = BootConfig { deferral, ..config(1024 * MIB, &distance, &cpu_nodes) };
+    let kernel = Kernel::boot(memory, Untraced, arena, &config, &cpu).unwrap();
+    let pages = kernel.pages();
+    while pages.alloc(&cpu, Gfp::KERNEL | Gfp::NOWARN, Order::new_truncate(9)).is_ok() {}
+    let node_of = |pfn: Pfn| NodeId::try_new(pfn.raw() >> 16 & 1);
+    let frames = &pages.map().frames;
+    for pfn in (0..4 << 16).step_by(512).map(Pfn::new) {
+        if frames.get(pfn).is_some_and(|frame| frame.page_type().is_none() && frame.count() == 0) {
+            continue;
+        }
+        assert_eq!(pages.zone_of(pfn).map(|zone| zone.node()), node_of(pfn), "{pfn:?}");
+    }
+    let managed: u64 = pages.zones().iter().map(|zone| zone.managed()).sum();
+    let free: u64 = memblock.free_ranges(Pfn::new(u64::MAX)).map(PfnRange::nr_pages).sum();
+    assert!(managed <= free && managed > free / 2, "{managed} of {free} pages");
+    if deferral == Deferral::None {
+        assert_eq!(managed, free);
+    }
+}
+
+#[test]
+fn memory_of_interleaved_nodes_goes_to_its_own_node() {
+    check_interleaved_nodes(Deferral::None);
+    check_interleaved_nodes(Deferral::UntilNeeded);
+}
+
 #[test]
 fn deferred_sections_come_when_they_are_needed() {
     let (cpu, mut log) = (boot_cpu(), Lines::default());

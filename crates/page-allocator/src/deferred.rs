@@ -13,6 +13,7 @@ use sync::Cpu;
 use units::{Order, Pfn, PfnRange};
 
 use crate::allocator::PageAllocator;
+use crate::layout::MemoryRange;
 use crate::pressure::Hooks;
 use crate::zone::Zone;
 
@@ -21,15 +22,15 @@ use crate::zone::Zone;
 pub struct Deferred {
     /// By zone number: first frame that was not looked at yet.
     next: BootSlice<AtomicU64>,
-    /// Free memory as memblock knew it at hand-over, ascending.
-    free_ranges: BootSlice<PfnRange>,
+    /// Free memory as memblock knew it at hand-over, each range on one node, ascending.
+    free_ranges: BootSlice<MemoryRange>,
     /// Frames initialised at a time.
     section_pages: u64,
 }
 
 impl Deferred {
     /// Takes over the marks, one per zone, and the free memory of the machine.
-    pub const fn new(next: BootSlice<AtomicU64>, free_ranges: BootSlice<PfnRange>, section_pages: u64) -> Self {
+    pub const fn new(next: BootSlice<AtomicU64>, free_ranges: BootSlice<MemoryRange>, section_pages: u64) -> Self {
         Self { next, free_ranges, section_pages }
     }
 
@@ -69,8 +70,10 @@ impl Deferred {
         zone: &Zone,
         section: PfnRange,
     ) -> u64 {
-        let first = self.free_ranges.partition_point(|range| range.end <= section.start);
-        let parts = self.free_ranges.iter().skip(first).take_while(|range| range.start < section.end);
+        let first = self.free_ranges.partition_point(|range| range.frames.end <= section.start);
+        let near = self.free_ranges.iter().skip(first).take_while(|range| range.frames.start < section.end);
+        // The spans of nodes that interleave hold memory of other nodes too.
+        let parts = near.filter(|range| range.node == zone.node()).map(|range| range.frames);
         let mut gained = 0;
         for part in parts.map(|range| range.intersection(section)) {
             allocator.map().frames.init_range(part, zone.place(), PageFlags::empty());

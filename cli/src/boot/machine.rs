@@ -1,0 +1,195 @@
+//! `mmkit boot --machine`: boots a described machine in this process and shows its log, its zones or one of its /proc files.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use boot_memory::firmware::RangeKind;
+use page_allocator::{Tunables, Watermark};
+use proc_files::iomem::Resource;
+use proc_files::{Config, Profile, Release};
+use recordings::pages::{InputError, Place};
+use serde::Serialize;
+use sim::description::{Arch, LinuxVersion, Machine, READY_MACHINES};
+use sim::{SimMachine, SimOptions};
+use units::{CpuId, PhysAddr};
+
+use super::Changes;
+use super::settings::Settings;
+use crate::failure::Failure;
+
+/// A file of /proc that a booted machine has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum ProcFile {
+    Buddyinfo,
+    Iomem,
+    Meminfo,
+    Pagetypeinfo,
+    Vmstat,
+    Zoneinfo,
+}
+
+/// A booted machine and what it was made of.
+pub(super) struct BootedMachine {
+    description: Machine,
+    machine: SimMachine,
+}
+
+/// Finds the ready machine `name`, or reads the description in the file of that name.
+///
+/// # Errors
+/// No such machine or file, or a description that cannot be used.
+fn find(name: &str) -> Result<Machine, Failure> {
+    if let Some(ready) = READY_MACHINES.iter().find(|ready| ready.name == name) {
+        return Ok(Machine::parse(ready.name, ready.text)?);
+    }
+    let text = fs::read_to_string(name).map_err(|error| {
+        let ready: Vec<&str> = READY_MACHINES.iter().map(|ready| ready.name).collect();
+        let expected = format!("a description, or one of the ready machines {}", ready.join(", "));
+        InputError::new(Path::new(name), Place::File, error.to_string(), expected)
+    })?;
+    Ok(Machine::parse(name, &text)?)
+}
+
+impl BootedMachine {
+    /// Boots the machine called `name` with `changes`.
+    ///
+    /// # Errors
+    /// A description, options or settings that cannot be used, or a machine that the host has no room for.
+    pub(super) fn boot(name: &str, changes: &Changes) -> Result<Self, Failure> {
+        let description = find(name)?;
+        let mut settings = Settings::default();
+        let configured = super::configured_zones(description.arch);
+        changes.settings.iter().try_for_each(|setting| settings.apply(setting, configured))?;
+        let tunables = Tunables {
+            min_free_kbytes: settings.min_free_kbytes,
+            watermark_scale_factor: settings.watermark_scale_factor,
+            watermark_boost_factor: settings.watermark_boost_factor,
+            lowmem_reserve_ratio: settings.lowmem_reserve_ratio,
+            percpu_pagelist_high_fraction: settings.percpu_pagelist_high_fraction,
+            ..Tunables::default()
+        };
+        let options = SimOptions { append: changes.append.clone(), tunables, ..SimOptions::default() };
+        let machine = SimMachine::boot(&description, &options)?;
+        Ok(Self { description, machine })
+    }
+
+    /// Returns the kernel's log.
+    pub(super) fn log(&self) -> &[String] {
+        self.machine.boot_log()
+    }
+
+    /// Returns the text of a /proc file, as the described kernel release writes it.
+    pub(super) fn proc_file(&self, file: ProcFile) -> String {
+        let mut text = String::new();
+        let written = match (file, self.machine.cpu(CpuId::ZERO)) {
+            (ProcFile::Iomem, _) => self.write_iomem(&mut text),
+            (_, None) => Err(fmt::Error),
+            (file, Some(cpu)) => {
+                let view = self.machine.kernel().proc(&cpu, self.profile());
+                match file {
+                    ProcFile::Buddyinfo => view.write_buddyinfo(&mut text),
+                    ProcFile::Meminfo => view.write_meminfo(&mut text),
+                    ProcFile::Pagetypeinfo => view.write_pagetypeinfo(&mut text),
+                    ProcFile::Vmstat => view.write_vmstat(&mut text),
+                    ProcFile::Iomem | ProcFile::Zoneinfo => view.write_zoneinfo(&mut text),
+                }
+            }
+        };
+        debug_assert!(written.is_ok(), "a string takes every line, and nobody else has the machine's CPU");
+        text
+    }
+
+    fn profile(&self) -> Profile {
+        let release = match self.description.linux {
+            LinuxVersion::V6_1 => Release::V6_1,
+            LinuxVersion::V6_12 => Release::V6_12,
+            LinuxVersion::V6_18 => Release::V6_18,
+        };
+        let config = match self.description.arch {
+            Arch::X86_64 | Arch::X86_64La57 => Config::X86_64,
+            Arch::I386 => Config::ZONE_DMA | Config::HIGHMEM | Config::THP | Config::DIRECT_MAP,
+            Arch::Arm64(_) => {
+                Config::NUMA
+                    | Config::NUMA_BALANCING
+                    | Config::ZONE_DMA
+                    | Config::ZONE_DMA32
+                    | Config::CMA
+                    | Config::MEMORY_FAILURE
+                    | Config::THP
+            }
+        };
+        Profile::new(release, config)
+    }
+
+    /// Writes /proc/iomem: the firmware's map, and the kernel's image inside it.
+    fn write_iomem(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let last = |end: PhysAddr| PhysAddr::new(end.raw().saturating_sub(1));
+        for entry in self.description.firmware.entries() {
+            let name = resource_name(entry.kind);
+            writeln!(out, "{}", Resource { depth: 0, start: entry.range.start, last: last(entry.range.end), name })?;
+            let image = self.description.kernel_image.filter(|image| entry.range.contains(image.start));
+            if let Some(image) = image {
+                let name = "Kernel code";
+                writeln!(out, "{}", Resource { depth: 1, start: image.start, last: last(image.end), name })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what `--json` shows.
+    pub(super) fn report(&self) -> MachineReport<'_> {
+        let zones = self.machine.pages().zones().iter().map(|zone| MachineZone {
+            node: zone.node().raw(),
+            zone: zone.kind().name(),
+            start_pfn: zone.span().start.raw(),
+            spanned: zone.span().nr_pages(),
+            present: zone.present(),
+            managed: zone.managed(),
+            free: zone.free_pages(),
+            min: zone.watermark(Watermark::Min),
+            low: zone.watermark(Watermark::Low),
+            high: zone.watermark(Watermark::High),
+            promo: zone.watermark(Watermark::Promo),
+        });
+        MachineReport { machine: &self.description.name, log: self.log(), zones: zones.collect() }
+    }
+}
+
+/// Names a range as /proc/iomem does.
+const fn resource_name(kind: RangeKind) -> &'static str {
+    match kind {
+        RangeKind::Usable => "System RAM",
+        RangeKind::AcpiData => "ACPI Tables",
+        RangeKind::AcpiNvs => "ACPI Non-volatile Storage",
+        RangeKind::Unusable => "Unusable memory",
+        RangeKind::Persistent => "Persistent Memory",
+        RangeKind::LegacyPersistent => "Persistent Memory (legacy)",
+        RangeKind::SoftReserved => "Soft Reserved",
+        RangeKind::Reserved => "Reserved",
+        RangeKind::Other(_) => "Unknown E820 type",
+    }
+}
+
+/// A booted machine in JSON; sizes in pages.
+#[derive(Serialize)]
+pub(super) struct MachineReport<'a> {
+    machine: &'a str,
+    log: &'a [String],
+    zones: Vec<MachineZone>,
+}
+
+#[derive(Serialize)]
+struct MachineZone {
+    node: u8,
+    zone: &'static str,
+    start_pfn: u64,
+    spanned: u64,
+    present: u64,
+    managed: u64,
+    free: u64,
+    min: u64,
+    low: u64,
+    high: u64,
+    promo: u64,
+}
