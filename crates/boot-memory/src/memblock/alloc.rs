@@ -82,6 +82,7 @@ impl Memblock {
     }
 
     /// Allocates memory that is to be zeroed, falling back to other nodes and lower addresses (Linux: memblock_alloc_try_nid).
+    #[inline]
     pub fn alloc_try_nid(
         &mut self,
         request: &AllocRequest,
@@ -112,6 +113,7 @@ impl Memblock {
     }
 
     /// Allocates anywhere below the current limit (Linux: memblock_alloc).
+    #[inline]
     pub fn alloc(&mut self, size: u64, align: u64, cx: &mut BootContext<'_>) -> Result<PhysRange, MemblockError> {
         self.alloc_try_nid(&AllocRequest::new(size, align), cx)
     }

@@ -65,6 +65,7 @@ struct TopDown {
 
 impl Memblock {
     /// Finds a free range like [`Memblock::find_in_range_node`] and remembers where looking again is useless.
+    #[inline]
     pub(super) fn find_and_learn(&mut self, request: &FindRequest) -> Option<PhysAddr> {
         if self.direction != Direction::TopDown {
             return self.find_in_range_node(request);
@@ -199,6 +200,7 @@ impl GapScan<'_> {
     }
 
     /// Returns the highest aligned place in a gap that is large enough before alignment.
+    #[inline]
     fn fit(&mut self, gap: PhysRange) -> Option<PhysAddr> {
         self.exhausted_from.get_or_insert(gap.end);
         let highest = PhysAddr::new(gap.end.since(PhysAddr::new(self.request.size)));

@@ -40,6 +40,7 @@ impl Memblock {
     }
 
     /// Marks a range as taken, whether or not there is memory (Linux: memblock_reserve).
+    #[inline]
     pub fn reserve(&mut self, base: PhysAddr, size: u64, cx: &mut BootContext<'_>) -> Result<(), MemblockError> {
         self.log_range("memblock_reserve", base, size, cx);
         self.add_range(ListKind::Reserved, base, size, None, RegionFlags::empty(), cx)
@@ -157,6 +158,7 @@ impl Memblock {
     }
 
     /// Inserts the parts of a range that a list does not cover yet.
+    #[inline]
     pub(super) fn add_range(
         &mut self,
         kind: ListKind,
