@@ -23,8 +23,15 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     pub fn alloc(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
         match self.alloc_hot(cpu, gfp, order) {
             Some(block) => Ok(block),
-            None => self.alloc_request(cpu, &AllocRequest::new(gfp, order)),
+            None => self.alloc_general(cpu, gfp, order),
         }
+    }
+
+    /// Kept apart so that its registers are not saved on the short way.
+    #[cold]
+    #[inline(never)]
+    fn alloc_general(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
+        self.alloc_request(cpu, &AllocRequest::new(gfp, order))
     }
 
     /// Takes a block that lies ready on this CPU's list, if nothing at all speaks against it; else does nothing.

@@ -33,9 +33,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     #[inline]
     fn free_in_zone(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
-        let migratetype = self.map.pageblocks.get(block.pfn());
-        let target = migratetype
-            .pcp_type()
+        let target = self
+            .map
+            .pageblocks
+            .pcp_type(block.pfn())
             .and_then(|pcp_type| list_index(&self.map.geometry, block.order(), pcp_type))
             .and_then(|index| Some((index, self.pcp(zone, cpu.id())?)));
         let Some((index, cell)) = target else { return self.free_to_buddy(cpu, zone, block) };

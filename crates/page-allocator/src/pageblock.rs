@@ -37,6 +37,24 @@ impl PageblockTypes {
         MigrateType::from_raw(raw).unwrap_or(MigrateType::Unmovable)
     }
 
+    /// Returns the per-CPU list type of the pageblock that `pfn` lies in; `None` for isolated ones (see [`MigrateType::pcp_type`]).
+    #[inline]
+    pub(crate) fn pcp_type(&self, pfn: Pfn) -> Option<MigrateType> {
+        const TYPES: [Option<MigrateType>; 8] = {
+            let mut types = [None; 8];
+            let mut raw = 0;
+            while raw < MigrateType::COUNT {
+                types[raw] = MigrateType::ALL[raw].pcp_type();
+                raw += 1;
+            }
+            types
+        };
+        let index = (pfn.raw() >> self.order.raw()).wrapping_sub(self.first);
+        // Relaxed: see `get`.
+        let raw = self.types.get(index as usize)?.load(Ordering::Relaxed);
+        TYPES[usize::from(raw) & 7]
+    }
+
     /// Sets the type of the pageblock that `pfn` lies in. The caller holds the zone lock, or boots.
     pub(crate) fn set(&self, pfn: Pfn, migratetype: MigrateType) {
         let index = (pfn.raw() >> self.order.raw()).wrapping_sub(self.first);

@@ -115,7 +115,8 @@ bitflags::bitflags! {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Zone {
-    place: FramePlace,
+    node: NodeId,
+    kind: ZoneType,
     span: PfnRange,
     present: u64,
     managed: AtomicU64,
@@ -140,7 +141,8 @@ impl Zone {
     /// Makes an empty zone; `first_pcp` is where its per-CPU sets start in the allocator's table.
     pub fn new(node: NodeId, kind: ZoneType, span: PfnRange, present: u64, first_pcp: usize) -> Self {
         Self {
-            place: FramePlace::new(node, kind),
+            node,
+            kind,
             span,
             present,
             managed: AtomicU64::new(0),
@@ -166,17 +168,19 @@ impl Zone {
     /// Returns node and kind as frames carry them.
     #[inline]
     pub const fn place(&self) -> FramePlace {
-        self.place
+        FramePlace::new(self.node, self.kind)
     }
 
     /// Returns the node.
-    pub fn node(&self) -> NodeId {
-        self.place.node()
+    #[inline]
+    pub const fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Returns the kind.
-    pub fn kind(&self) -> ZoneType {
-        self.place.zone()
+    #[inline]
+    pub const fn kind(&self) -> ZoneType {
+        self.kind
     }
 
     /// Returns the frames from the first to the last, holes included (Linux: zone_start_pfn, spanned_pages).

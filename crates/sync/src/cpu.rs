@@ -34,6 +34,7 @@ impl IrqControl {
 #[derive(Debug)]
 pub struct Cpu {
     tag: u64,
+    id: CpuId,
     irq: IrqControl,
     held_ranks: Cell<u32>,
 }
@@ -46,7 +47,7 @@ impl Cpu {
     /// address space.
     pub const unsafe fn new(machine: u32, id: CpuId, irq: IrqControl) -> Self {
         // INVARIANT: uniqueness is the caller's contract.
-        Self { tag: Self::tag_of(machine, id), irq, held_ranks: Cell::new(0) }
+        Self { tag: Self::tag_of(machine, id), id, irq, held_ranks: Cell::new(0) }
     }
 
     /// Returns the number that names a CPU of a machine in [`crate::OwnerCell`].
@@ -62,8 +63,8 @@ impl Cpu {
 
     /// Returns the CPU's number.
     #[inline]
-    pub fn id(&self) -> CpuId {
-        CpuId::try_new(self.tag & 0xffff).unwrap_or_default()
+    pub const fn id(&self) -> CpuId {
+        self.id
     }
 
     /// Returns the number of the machine that the CPU belongs to.

@@ -25,3 +25,7 @@ pub use crate::rng::Rng;
 pub use crate::scheduler::{RunEnd, Scheduler, Step};
 
 pub mod description;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeExamples;
