@@ -69,10 +69,51 @@ fn pressure_runs_to_its_end() {
 }
 
 #[test]
-fn a_proc_file_of_the_replayed_machine_has_the_kernels_form() {
-    let output = replay(&recording("cargo"), &["--phase", "80", "--proc", "buddyinfo"]);
-    let recorded = recording("cargo").with_file_name("cargo.after").join("buddyinfo");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), fs::read_to_string(recorded).unwrap());
+fn the_proc_files_after_cargo_are_the_recorded_ones() {
+    for file in ["buddyinfo", "pagetypeinfo"] {
+        let output = replay(&recording("cargo"), &["--phase", "80", "--proc", file]);
+        let recorded = recording("cargo").with_file_name("cargo.after").join(file);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), fs::read_to_string(recorded).unwrap());
+    }
+}
+
+#[test]
+fn zoneinfo_after_cargo_shows_the_recorded_zones() {
+    let output = replay(&recording("cargo"), &["--phase", "80", "--proc", "zoneinfo"]);
+    let recorded = fs::read_to_string(recording("cargo").with_file_name("cargo.after").join("zoneinfo")).unwrap();
+    let lines = |text: &str, name: &str| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+    };
+    let ours = String::from_utf8(output.stdout).unwrap();
+    for name in ["min ", "low ", "high ", "promo", "spanned", "managed", "protection", "batch", "high_min", "high_max"]
+    {
+        let (ours, recorded) = (lines(&ours, name), lines(&recorded, name));
+        assert_eq!(ours[..3], recorded[..3], "{name}");
+    }
+    assert_eq!(lines(&ours, "nr_free_pages_blocks"), lines(&recorded, "nr_free_pages_blocks"));
+}
+
+#[test]
+fn a_csv_file_has_a_line_a_second() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cargo.csv");
+    let output = replay(&recording("cargo"), &["--phase", "80", "--csv", path.to_str().unwrap()]);
+    assert!(output.status.success());
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.lines().count(), 7);
+    assert!(text.lines().all(|line| line.split(',').count() == 14), "{text}");
+}
+
+#[test]
+fn other_settings_change_the_outcome() {
+    let fixed = report("cargo", &["--phase", "80", "--set", "vm.percpu_pagelist_high_fraction=2048"]);
+    assert!(number(&fixed, "/drained_pages/ours") > 100_000.0, "{fixed}");
+}
+
+#[test]
+fn without_the_recorded_list_order_the_counts_stay_the_same() {
+    let report = report("cargo", &["--phase", "80", "--list-order", "ascending"]);
+    assert!(number(&report, "/mean_residual") <= 0.02);
+    assert!(number(&report, "/same_pfn_share") < 0.95);
 }
 
 #[test]

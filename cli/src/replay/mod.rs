@@ -145,7 +145,7 @@ fn simulated(
         write_csv(path, first)?;
     }
     if let Some(file) = arguments.proc_file {
-        return Ok(proc_text::write(out, file, &first.allocator)?);
+        return Ok(proc_text::write(out, file, &first.allocator, before)?);
     }
     let report = Report::new(recording.name(), first, &runs, before, &surroundings.after);
     match format {

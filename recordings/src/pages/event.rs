@@ -86,6 +86,21 @@ pub enum Action {
     Reclaim,
 }
 
+impl Action {
+    /// Returns the first frame of the block that the event is about, if it is about one.
+    pub const fn pfn(&self) -> Option<Pfn> {
+        match self {
+            Self::Alloc { pfn, .. } => *pfn,
+            Self::Free { pfn, .. }
+            | Self::FreeBatched { pfn }
+            | Self::ZoneLocked { pfn, .. }
+            | Self::PcpuDrain { pfn, .. }
+            | Self::ExtFrag(ExtFrag { pfn, .. }) => Some(*pfn),
+            Self::Reclaim => None,
+        }
+    }
+}
+
 /// How a block was given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Batch {

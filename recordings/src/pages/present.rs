@@ -5,8 +5,8 @@
 
 use units::{Order, Pfn, PfnRange};
 
-use super::{PageKind, PfnKinds};
 use super::snapshot::{Snapshot, ZoneSnapshot};
+use super::{PageKind, PfnKinds};
 
 /// Returns the ranges of frames that are memory, in ascending order.
 pub fn present_ranges(snapshot: &Snapshot, kinds: &PfnKinds) -> Vec<PfnRange> {

@@ -91,9 +91,7 @@ impl Snapshot {
                 zone_snapshot(&zoneinfo, &zone, &zone_kinds, free_blocks, &types)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        if zones.is_empty() {
-            return Err(zoneinfo.lacks("a zone with managed pages"));
-        }
+        check_zones(&zoneinfo, &zones)?;
         Ok(Self { zones, zone_kinds, pageblock_order, vmstat: vmstat.parse(VmStat::parse)? })
     }
 
@@ -106,6 +104,24 @@ impl Snapshot {
     /// Returns the frame after the last zone.
     pub fn end(&self) -> Pfn {
         self.zones.iter().map(|zone| zone.span.end).max().unwrap_or_default()
+    }
+}
+
+/// Frames above this are refused: 4 TiB, so that a damaged number does not ask for tables of that size.
+const FRAME_LIMIT: Pfn = Pfn::new(1 << 30);
+
+/// Checks that there are zones, that they lie on one node (traces of several are not recorded) and within reach.
+fn check_zones(file: &File, zones: &[ZoneSnapshot]) -> Result<(), InputError> {
+    let Some(first) = zones.first() else { return Err(file.lacks("a zone with managed pages")) };
+    let refuse = |found: String, expected: &str| Err(InputError::new(&file.path, Place::File, found, expected));
+    if let Some(other) = zones.iter().find(|zone| zone.node != first.node) {
+        return refuse(format!("zones of nodes {} and {}", first.node, other.node), "zones of one node");
+    }
+    match zones.iter().find(|zone| zone.span.end > FRAME_LIMIT || zone.span.end < zone.span.start) {
+        Some(zone) => {
+            refuse(format!("zone {} up to frame {:x}", zone.zone.name(), zone.span.end), "frames below 40000000")
+        }
+        None => Ok(()),
     }
 }
 
@@ -212,6 +228,36 @@ mod tests {
         assert_eq!(snapshot.zone_of(Pfn::new(0x1000)), Some(1));
         assert_eq!(snapshot.zone_of(Pfn::new(0x10_0000)), Some(2));
         assert_eq!(snapshot.zone_of(Pfn::new(0x64_0000)), None);
+    }
+
+    /// Copies cargo.before with one replacement in its zoneinfo.
+    fn changed(test: &str, from: &str, to: &str) -> Result<Snapshot, InputError> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages/cargo.before");
+        let directory = std::env::temp_dir().join(format!("mmkit-snapshot-{test}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        for name in ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat"] {
+            let text = fs::read_to_string(source.join(name)).unwrap();
+            assert!(name != "zoneinfo" || text.contains(from));
+            let text = if name == "zoneinfo" { text.replace(from, to) } else { text };
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let snapshot = Snapshot::read(&directory);
+        fs::remove_dir_all(&directory).unwrap();
+        snapshot
+    }
+
+    #[test]
+    fn a_zone_too_large_to_describe_is_refused() {
+        let error = changed("large", "spanned  5505024", "spanned  55050240000").unwrap_err();
+        assert_eq!(error.expected, "frames below 40000000");
+    }
+
+    #[test]
+    fn damaged_files_are_refused_with_file_and_line() {
+        let error = changed("damaged", "managed  3840", "managed  many").unwrap_err();
+        assert!(error.file.ends_with("zoneinfo"), "{error}");
+        let error = changed("lacking", "start_pfn:           4096", "").unwrap_err();
+        assert!(error.expected.contains("start_pfn"), "{error}");
     }
 
     #[test]

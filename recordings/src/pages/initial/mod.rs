@@ -99,6 +99,10 @@ impl InitialState {
         let nr_cpus = reader.header().nr_cpus;
         let mut first = FirstEvents::new(before.end(), nr_cpus, before.pageblock_order);
         while let Some(event) = reader.next_event()? {
+            if let Some(pfn) = event.action.pfn().filter(|pfn| *pfn >= before.end()) {
+                let expected = format!("a frame of the recorded machine, below {:x}", before.end());
+                return Err(reader.error(format!("frame {pfn:x}"), expected));
+            }
             first.note(&event);
         }
         let free = free_at_start(before, kinds, &first);

@@ -156,6 +156,17 @@ fn pageblocks_without_events_are_fitted_to_the_counts() {
     assert_eq!(types[..3], [MigrateType::Movable, MigrateType::Unmovable, MigrateType::Reclaimable]);
 }
 
+#[test]
+fn a_trace_of_a_larger_machine_is_refused_with_the_line() {
+    let text = "# mmtrace 1\n# t0_mono_ns 0\n# cpus 1\nF 0 0 1 0 0\nF 0 0 1 2000 0\n";
+    let open = || TraceReader::new(Path::new("test"), Box::new(std::io::Cursor::new(text)));
+    let error = InitialState::infer(&surroundings(&[], 0), ListOrder::Recorded, open).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "test, line 5: found frame 2000, expected a frame of the recorded machine, below 2000"
+    );
+}
+
 fn recorded(name: &str) -> (Surroundings, InitialState) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages").join(format!("{name}.trace.zst"));
     let recording = Recording::at(&path).unwrap();
