@@ -128,7 +128,10 @@ fn bad_input_ends_with_code_2_and_one_message_that_says_where() {
     let truncated = Copied::of("m512", "truncated_line");
     truncated.replace("dmesg", "-0x000000001ece3fff] memblock_alloc", "-0x00000");
     let log = boots().join("m512/dmesg");
-    let cases: [(&Path, &[&str], &str); 6] = [
+    let without_memory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("without_memory");
+    fs::write(&without_memory, "memblock_reserve: [0x0000000000001000-0x0000000000001fff] setup+0x1/0x2\n").unwrap();
+    let cases: [(&Path, &[&str], &str); 7] = [
+        (&without_memory, &[], "found no whole page of memory, expected a boot that adds memory"),
         (&copied.log(), &[], "sysctl-watermark_scale_factor, line 1: found \"ten\", expected a decimal number"),
         (&truncated.log(), &[], "kernel log, line "),
         (Path::new("/nonexistent/dmesg"), &[], "/nonexistent/dmesg"),

@@ -83,6 +83,10 @@ pub(super) fn run(path: &Path, changes: &Changes) -> Result<ComparedBoot, Failur
     let log = BootLog::parse(&bytes).map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
     let replay =
         boot_log::replay(&log, Until::HandOver).map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
+    if memblock_ranges(&replay.memblock, PAGE.shift).next().is_none() {
+        let expected = "a boot that adds memory: memblock_add lines or a MEMBLOCK configuration";
+        return Err(InputError::new(path, Place::File, "no whole page of memory", expected).into());
+    }
     let files = RecordedFiles::beside(path);
     let mut facts = KernelFacts::gather(&log, &files.text("version")?, &files.text("iomem")?);
     if facts.cpu_nodes.is_empty() {
