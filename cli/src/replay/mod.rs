@@ -8,6 +8,8 @@ mod proc_text;
 mod recorder;
 mod report;
 mod simulate;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod watch;
 mod zone_settings;
@@ -144,8 +146,8 @@ fn simulated(
     if let Some(path) = &arguments.csv {
         write_csv(path, first)?;
     }
-    if let Some(file) = arguments.proc_file {
-        return Ok(proc_text::write(out, file, &first.allocator, before)?);
+    if let (Some(file), Some(allocator)) = (arguments.proc_file, &first.allocator) {
+        return Ok(proc_text::write(out, file, allocator, before)?);
     }
     let report = Report::new(recording.name(), first, &runs, before, &surroundings.after);
     match format {
@@ -163,7 +165,12 @@ fn run_phases(scenario: &Scenario<'_>, phases: &[u64]) -> Result<Vec<Run>, Failu
         if !runs.is_empty() && scenario.interrupted.load(Ordering::Relaxed) {
             break;
         }
-        runs.push(scenario.run(*phase)?);
+        let mut run = scenario.run(*phase)?;
+        if !runs.is_empty() {
+            // Details are of the first run only; a machine's descriptors take hundreds of megabytes.
+            run.allocator = None;
+        }
+        runs.push(run);
     }
     Ok(runs)
 }

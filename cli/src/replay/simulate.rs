@@ -50,8 +50,8 @@ pub(super) struct Run {
     pub(super) free: Vec<FreeCounts>,
     /// The zone with the most memory, once a second.
     pub(super) samples: Vec<Sample>,
-    /// The machine as it was at the end.
-    pub(super) allocator: ReplayAllocator,
+    /// The machine as it was at the end, until it is dropped to save memory.
+    pub(super) allocator: Option<ReplayAllocator>,
 }
 
 impl Scenario<'_> {
@@ -91,7 +91,7 @@ impl Scenario<'_> {
             not_loaded,
             free,
             samples,
-            allocator,
+            allocator: Some(allocator),
         })
     }
 }

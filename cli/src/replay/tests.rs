@@ -1,0 +1,174 @@
+//! The demand on a small machine put together by hand: which block goes where, and what is given back.
+
+use page_allocator::{FreeHighRule, PcpLimits, ZoneSettings};
+use proc_files::parse::VmStat;
+use recordings::pages::{
+    Action, Batch, BulkPage, Context, Event, InitialBlock, InitialPageSet, InitialState, PcpList, Snapshot,
+    ZoneSnapshot,
+};
+use sim::CpuGuard;
+use units::{CpuId, Gfp, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
+
+use super::demand::{Demand, DemandCounts};
+use super::machine::{self, Plan, ReplayAllocator};
+
+const FRAMES: u64 = 8192;
+const SETTINGS: [ZoneSettings; 1] = [ZoneSettings {
+    watermarks: [16, 20, 24, 28],
+    lowmem_reserve: [0; ZoneType::COUNT],
+    pcp: PcpLimits { high_min: 64, high_max: 512, batch: 8 },
+}];
+
+fn snapshot() -> Snapshot {
+    let zone = ZoneSnapshot {
+        node: NodeId::ZERO,
+        zone: ZoneType::Normal,
+        span: PfnRange::with_len(Pfn::ZERO, FRAMES),
+        present: FRAMES,
+        managed: FRAMES,
+        free: 0,
+        watermarks: SETTINGS[0].watermarks,
+        protection: [0; ZoneType::COUNT],
+        free_blocks: vec![0; 11],
+        free_by_type: Default::default(),
+        pageblocks: [0, 16, 0, 0, 0, 0],
+        pagesets: Vec::new(),
+    };
+    Snapshot {
+        zones: vec![zone],
+        zone_kinds: vec![ZoneType::Dma, ZoneType::Dma32, ZoneType::Normal],
+        pageblock_order: Order::new_truncate(9),
+        vmstat: VmStat::parse("").unwrap(),
+    }
+}
+
+/// Frames 4096 and up are free in blocks of order 10; frames 100 and 101 are on CPU 0's list of single movable pages.
+fn state() -> InitialState {
+    let block =
+        |pfn| InitialBlock { pfn: Pfn::new(pfn), order: Order::new_truncate(10), migrate_type: MigrateType::Movable };
+    let mut lists = vec![Vec::new(); PcpList::COUNT];
+    let singles = PcpList::of(Order::ZERO, MigrateType::Movable, Order::new_truncate(9)).unwrap();
+    lists[singles.index()] = vec![Pfn::new(100), Pfn::new(101)];
+    InitialState {
+        free_blocks: [4096, 5120, 6144, 7168].map(block).to_vec(),
+        pageblock_types: vec![MigrateType::Movable; 16],
+        page_sets: vec![InitialPageSet { cpu: CpuId::ZERO, zone: 0, high: 64, wanted: 2, lists }],
+        bulk: Vec::new(),
+    }
+}
+
+/// Loads `state` on a machine of one CPU, and gives `play` the machine with nothing asked yet.
+fn with_machine<R>(state: &InitialState, play: impl FnOnce(&ReplayAllocator, &[CpuGuard<'_>], u64) -> R) -> R {
+    let snapshot = snapshot();
+    let present = [PfnRange::with_len(Pfn::ZERO, FRAMES)];
+    let plan =
+        Plan { snapshot: &snapshot, present: &present, nr_cpus: 1, settings: &SETTINGS, watermark_boost_factor: 0 };
+    let allocator = machine::build(plan).unwrap();
+    let cpus = machine::cpus(&allocator).unwrap();
+    let refused = machine::load(&allocator, &cpus[0], plan, state, FreeHighRule::BatchAndHalfOfHighMin);
+    let result = play(&allocator, &cpus, refused);
+    allocator.check_invariants(&cpus[0]).unwrap();
+    result
+}
+
+/// Serves `actions` on the machine of [`state`]; returns the counts and the pages that are free or on lists at the end.
+fn serve(actions: &[Action]) -> (DemandCounts, u64) {
+    with_machine(&state(), |allocator, cpus, refused| {
+        assert_eq!(refused, 0);
+        let mut demand = Demand::new(allocator, cpus, Pfn::new(FRAMES));
+        for action in actions {
+            let event = Event { time_ns: 0, cpu: CpuId::ZERO, task: 1, context: Context::Task, action: *action };
+            demand.serve(&event);
+        }
+        (demand.counts(), allocator.check_invariants(&cpus[0]).unwrap())
+    })
+}
+
+fn alloc(pfn: u64, order: u8) -> Action {
+    Action::Alloc {
+        pfn: Some(Pfn::new(pfn)),
+        order: Order::new_truncate(order),
+        gfp: Gfp::HIGHUSER_MOVABLE | Gfp::ZERO | Gfp::COMP,
+        migrate_type: MigrateType::Movable,
+    }
+}
+
+fn free(pfn: u64, order: u8) -> Action {
+    Action::Free { pfn: Pfn::new(pfn), order: Order::new_truncate(order), batch: Batch::Single }
+}
+
+const LOADED: u64 = 4 * 1024 + 2;
+
+#[test]
+fn the_loaded_lists_serve_in_their_order() {
+    let (counts, left) = serve(&[alloc(100, 0), alloc(101, 0), alloc(4096, 0)]);
+    assert_eq!((counts.allocations, counts.same_pfn, counts.failed), (3, 3, 0));
+    assert_eq!(left, LOADED - 3);
+}
+
+#[test]
+fn a_block_is_freed_under_the_recorded_frame_wherever_it_is_here() {
+    let (counts, left) = serve(&[alloc(7, 3), free(7, 3)]);
+    assert_eq!((counts.same_pfn, counts.unmatched_frees, left), (0, 0, LOADED));
+}
+
+#[test]
+fn frames_in_use_at_the_start_can_be_freed_at_any_order() {
+    let (counts, left) = serve(&[free(16, 4), free(40, 0), free(512, 9)]);
+    assert_eq!((counts.frees, counts.unmatched_frees), (3, 0));
+    assert_eq!(left, LOADED + 16 + 1 + 512);
+}
+
+#[test]
+fn parts_of_a_block_are_split_off_when_they_are_freed() {
+    let (counts, left) = serve(&[alloc(32, 3), free(35, 0), free(36, 2), free(32, 1)]);
+    assert_eq!((counts.unmatched_frees, left), (0, LOADED - 1));
+}
+
+#[test]
+fn a_free_without_a_holder_is_counted_and_changes_nothing() {
+    let (counts, left) = serve(&[alloc(8, 0), free(8, 0), free(8, 0), free(5000, 0)]);
+    assert_eq!((counts.unmatched_frees, left), (2, LOADED));
+}
+
+#[test]
+fn what_the_recorded_kernel_could_not_serve_is_given_back() {
+    let failed = Action::Alloc {
+        pfn: None,
+        order: Order::new_truncate(9),
+        gfp: Gfp::TRANSHUGE,
+        migrate_type: MigrateType::Movable,
+    };
+    let (counts, left) = serve(&[failed]);
+    assert_eq!((counts.recorded_failed, counts.failed, left), (1, 0, LOADED));
+}
+
+#[test]
+fn a_request_that_fails_here_makes_its_free_void() {
+    // The watermark keeps the last block of order 10 from being taken whole.
+    let huge: Vec<Action> = (0..4).map(|number| alloc(1024 * number, 10)).collect();
+    let last = [free(3072, 10)];
+    let (counts, _) = serve(&[&huge[..], &last[..]].concat());
+    assert_eq!((counts.failed, counts.failed_here_only, counts.frees_of_failed), (1, 1, 1));
+}
+
+#[test]
+fn bulk_pages_map_to_what_was_taken_for_them() {
+    let page = |pfn| BulkPage { event: 0, cpu: CpuId::ZERO, migrate_type: MigrateType::Movable, pfn: Pfn::new(pfn) };
+    with_machine(&state(), |allocator, cpus, _| {
+        let mut demand = Demand::new(allocator, cpus, Pfn::new(FRAMES));
+        demand.serve_bulk(&[page(3), page(4)]);
+        for action in [free(3, 0), free(4, 0), free(4, 0)] {
+            demand.serve(&Event { time_ns: 0, cpu: CpuId::ZERO, task: 1, context: Context::Task, action });
+        }
+        let counts = demand.counts();
+        assert_eq!((counts.bulk_pages, counts.frees, counts.unmatched_frees), (2, 3, 1));
+    });
+}
+
+#[test]
+fn a_state_that_names_a_frame_twice_is_loaded_once() {
+    let mut state = state();
+    state.free_blocks.push(state.free_blocks[0]);
+    with_machine(&state, |_, _, refused| assert_eq!(refused, 1));
+}
