@@ -7,12 +7,13 @@ use recordings::boot_log::{BootLog, BootLogError, Until, replay};
 use recordings::pages::{
     GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader,
 };
-use units::Order;
+use units::{Order, Pfn};
 
 use super::{Target, outcome};
 use crate::corpus::Seed;
 
 const PAGEBLOCK_ORDER: Order = Order::new_truncate(9);
+const LARGE_MACHINE: Pfn = Pfn::new(1 << 24);
 const KINDS: &str = "# mono_ns_begin 1 mono_ns_end 2\n0 16 r\n10 5 b\n";
 
 /// `TraceReader` to the end of the trace, with guided replay of what it reads.
@@ -30,6 +31,10 @@ pub(super) const PFN_KINDS: Target = Target {
     tokens: &["# mono_ns_begin ", "mono_ns_end ", " b\n", " a\n", " -\n", " 0 "],
     run: |input| {
         outcome(scan(input).map(|kinds| {
+            // A free map has a place for each frame: on the largest machines that is a matter of seconds, not of the input.
+            if kinds.end() > LARGE_MACHINE {
+                return;
+            }
             let found = GuidedReplay::new(&kinds, &kinds, kinds.end_mono_ns, PAGEBLOCK_ORDER).finish(&kinds);
             assert_eq!(found.off(), 0, "a scan differs from itself");
         }))
