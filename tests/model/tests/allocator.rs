@@ -278,6 +278,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn frames_have_one_owner_while_atomic_requests_reserve_pageblocks(ops in prop::collection::vec(ops(), 50..200)) {
+        // Large enough that a hundredth of a zone, the most that may be reserved, is a pageblock; and full.
+        let machine = machine(shape(64, 2), None, DebugOptions::default()).unwrap();
+        let mut model = Model::new(&machine);
+        for order in [10, 8, 3] {
+            let mut held = usize::MAX;
+            while std::mem::replace(&mut held, model.owned.len()) != model.owned.len() {
+                model.apply(&Op::Alloc { cpu: 0, order, gfp: 0 });
+            }
+        }
+        (0..12).for_each(|_| model.apply(&Op::Alloc { cpu: 1, order: 1, gfp: 2 }));
+        let reserved: u64 = machine.pages().zones().iter().map(|zone| zone.reserved_highatomic()).sum();
+        assert!(reserved > 0, "no atomic request reserved memory");
+        for op in &ops {
+            model.apply(op);
+        }
+        model.end();
+    }
+}
+
 #[test]
 fn a_workload_survives_the_failure_of_any_one_request() {
     let script: Vec<Op> = (0..40u8)

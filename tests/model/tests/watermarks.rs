@@ -78,6 +78,18 @@ fn check_all(machine: &Machine, cpu: &Cpu) {
     }
 }
 
+/// Takes memory until ordinary requests of eight pages fail, so that atomic ones start to reserve pageblocks.
+fn fill(machine: &Machine, cpu: &Cpu) -> Vec<OwnedBlock> {
+    let mut held = Vec::new();
+    for order in [10, 8, 3].map(Order::new_truncate) {
+        held.extend(std::iter::from_fn(|| machine.pages().alloc(cpu, Gfp::KERNEL, order).ok()));
+    }
+    held.extend((0..4).filter_map(|_| machine.pages().alloc(cpu, Gfp::ATOMIC, Order::new_truncate(1)).ok()));
+    let reserved: u64 = machine.pages().zones().iter().map(Zone::reserved_highatomic).sum();
+    assert!(reserved > 0, "no atomic request reserved memory");
+    held
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -85,26 +97,26 @@ proptest! {
     fn the_answer_follows_from_the_free_lists(
         requests in prop::collection::vec((0..11u8, 0..4usize, any::<bool>()), 50..400),
     ) {
-        let mut shape = shape(1, 1);
+        // Large enough that a hundredth of a zone, which is the most that atomic requests may reserve, is a pageblock.
+        let mut shape = shape(64, 1);
         for higher in [ZoneType::Normal, ZoneType::HighMem, ZoneType::Movable] {
             shape.settings.lowmem_reserve[higher.index()] = RESERVE;
         }
         let machine = machine(shape, None, DebugOptions::default()).unwrap();
         let cpu = machine.pages().platform().cpu(CpuId::ZERO).unwrap();
         let gfps = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::ATOMIC, Gfp::KERNEL | Gfp::MEMALLOC];
-        let mut held: Vec<OwnedBlock> = Vec::new();
+        let mut held = fill(&machine, &cpu);
         for (order, gfp, keep) in requests {
             // Few large requests, so that memory runs out slowly.
             let order = Order::new_truncate(order / 3 * u8::from(order < 9) + (order / 10) * 9);
             held.extend(machine.pages().alloc(&cpu, gfps[gfp], order).ok());
-            if !keep && held.len() > 3 {
-                machine.pages().free(&cpu, held.swap_remove(held.len() / 2));
+            if !keep {
+                machine.pages().free(&cpu, held.swap_remove(held.len() - 1));
             }
         }
         check_all(&machine, &cpu);
-        for block in held.drain(..) {
-            machine.pages().free(&cpu, block);
-        }
+        let pages = machine.pages();
+        held.drain(1..).for_each(|block| pages.free(&cpu, block));
         check_all(&machine, &cpu);
     }
 }
