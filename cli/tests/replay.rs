@@ -66,6 +66,8 @@ fn pressure_runs_to_its_end() {
     let report = report("pressure", &["--phase", "80"]);
     assert_eq!(report["complete"], true);
     assert_eq!(number(&report, "/events"), 366_451.0);
+    let text = replay(&recording("pressure"), &["--phase", "80"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("reclaim and compaction are not simulated"));
 }
 
 #[test]

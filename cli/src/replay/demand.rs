@@ -20,8 +20,8 @@ pub(super) struct DemandCounts {
     pub(super) failed: u64,
     /// Requests that the recorded kernel did not serve.
     pub(super) recorded_failed: u64,
-    /// Requests that we did not serve and the recorded kernel did.
-    pub(super) failed_here_only: u64,
+    /// Requests that we did not serve and the recorded kernel did, by order.
+    pub(super) failed_here_only: [u64; Order::COUNT],
     /// Requests for which we handed out the very block that the recorded kernel did.
     pub(super) same_pfn: u64,
     /// Pages of inferred bulk allocations.
@@ -113,7 +113,7 @@ impl<'a> Demand<'a> {
         let Ok(block) = block else {
             self.counts.failed += 1;
             if let Some(pfn) = recorded {
-                self.counts.failed_here_only += 1;
+                self.counts.failed_here_only[order.index()] += 1;
                 self.place(pfn, order, |_| Place::FAILED);
             }
             return;

@@ -27,6 +27,8 @@ pub(super) struct Report {
     bulk_pages: u64,
     failed: Pair,
     failed_here_only: u64,
+    /// The same by order, up to the largest that failed.
+    failed_here_by_order: Vec<u64>,
     refilled_pages: Pair,
     drained_pages: Pair,
     fallbacks: Pair,
@@ -71,6 +73,12 @@ struct ListReport {
     recorded: Vec<u64>,
 }
 
+/// Cuts off the zeros at the end.
+fn up_to_last(counts: &[u64]) -> Vec<u64> {
+    let length = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    counts.iter().copied().take(length).collect()
+}
+
 /// Sums |ours - recorded| x 2^order.
 fn distance(ours: &[u64], recorded: &[u64]) -> u64 {
     (0..).zip(ours.iter().zip(recorded)).map(|(order, (a, b)): (u32, _)| a.abs_diff(*b) << order).sum()
@@ -112,7 +120,8 @@ impl Report {
             same_pfn_share: demand.same_pfn as f64 / served.max(1) as f64,
             bulk_pages: demand.bulk_pages,
             failed: Pair { ours: demand.failed, recorded: demand.recorded_failed },
-            failed_here_only: demand.failed_here_only,
+            failed_here_only: demand.failed_here_only.iter().sum(),
+            failed_here_by_order: up_to_last(&demand.failed_here_only),
             refilled_pages: Pair { ours: first.ours.refilled, recorded: first.recorded.refilled },
             drained_pages: Pair { ours: first.ours.drained, recorded: first.recorded.drained },
             fallbacks: Pair { ours: first.ours.fallbacks, recorded: first.recorded.fallbacks },
@@ -153,12 +162,22 @@ impl Report {
         for (name, Pair { ours, recorded }) in rows {
             writeln!(out, "{name:<28}{ours:>12}{recorded:>12}")?;
         }
-        writeln!(out, "{:<28}{:>12}", "failed here only", self.failed_here_only)?;
+        writeln!(out, "{:<28}{:>12}{}", "failed here only", self.failed_here_only, self.failures_in_words())?;
         writeln!(out, "{:<28}{:>12}", "requests", self.requests)?;
         writeln!(out, "{:<28}{:>11.2}%", "same frame as recorded", self.same_pfn_share * 100.0)?;
         writeln!(out, "{:<28}{:>12}", "pages of bulk requests", self.bulk_pages)?;
         writeln!(out, "{:<28}{:>12}", "frees without a holder", self.unmatched_frees)?;
         writeln!(out, "{:<28}{:>12}", "blocks not loaded", self.not_loaded_blocks)
+    }
+
+    /// Says which orders could not be served, and why nothing was done about it.
+    fn failures_in_words(&self) -> String {
+        let orders = self.failed_here_by_order.iter().enumerate().filter(|(_, count)| **count > 0);
+        let orders: Vec<String> = orders.map(|(order, count)| format!("{count} of order {order}")).collect();
+        if orders.is_empty() {
+            return String::new();
+        }
+        format!("  ({}; reclaim and compaction are not simulated)", orders.join(", "))
     }
 
     fn write_samples(&self, out: &mut impl Write) -> io::Result<()> {
@@ -250,6 +269,12 @@ impl ZoneReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_listed_up_to_the_largest_order() {
+        assert_eq!(up_to_last(&[0, 3, 0, 1, 0, 0]), [0, 3, 0, 1]);
+        assert!(up_to_last(&[0; 4]).is_empty());
+    }
 
     #[test]
     fn the_distance_weighs_blocks_by_their_pages() {
