@@ -3,7 +3,8 @@
 //!
 //! Everything else that the log says about memory is computed and compared, never read.
 
-use page_allocator::layout::{MemoryModel, PageSizes, Release};
+use frame_table::MemoryModel;
+use page_allocator::layout::{PageSizes, Release};
 use recordings::boot_log::{self, BootLog};
 use units::{MAX_NODES, NodeId, NodeMask, Pfn, PfnRange, PhysAddr};
 
@@ -97,14 +98,14 @@ impl KernelFacts {
     pub(super) const fn memory_model(&self) -> MemoryModel {
         match self.architecture {
             Architecture::I386 => MemoryModel::Flat,
-            Architecture::X86_64 | Architecture::Arm64 => MemoryModel::SPARSE_128_MIB,
+            Architecture::X86_64 | Architecture::Arm64 => MemoryModel::SPARSE_4K,
         }
     }
 
     /// Returns the frames of a section whose descriptors may be deferred; `None` if none are.
     pub(super) const fn deferred_section(&self) -> Option<u64> {
         match self.memory_model() {
-            MemoryModel::Sparse { section_pages } => Some(section_pages),
+            model @ MemoryModel::Sparse { .. } => Some(model.section_pages()),
             MemoryModel::Flat => None,
         }
     }

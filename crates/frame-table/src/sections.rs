@@ -10,7 +10,7 @@ use collections::BootSlice;
 use units::{Pfn, PfnRange};
 
 /// How descriptors are laid out over physical memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MemoryModel {
     /// One table for the whole range (Linux: FLATMEM).
     Flat,

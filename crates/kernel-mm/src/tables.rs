@@ -73,7 +73,7 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
             let node = found.next().unwrap_or_default();
             NodeLayout::compute(node, ranges.clone(), limits, &movable)
         })?;
-        let model = self.layout_model();
+        let model = self.config.memory_model;
         let log = &mut LineLog::new(self.arena.log());
         for layout in layouts.iter() {
             let _logged =
@@ -83,15 +83,6 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
             let _logged = boot_log::write_unavailable(log, found);
         });
         Ok(layouts)
-    }
-
-    const fn layout_model(&self) -> page_allocator::layout::MemoryModel {
-        match self.config.memory_model {
-            MemoryModel::Flat => page_allocator::layout::MemoryModel::Flat,
-            model @ MemoryModel::Sparse { .. } => {
-                page_allocator::layout::MemoryModel::Sparse { section_pages: model.section_pages() }
-            }
-        }
     }
 
     /// Builds descriptors and pageblock types.

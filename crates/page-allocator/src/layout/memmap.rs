@@ -2,10 +2,10 @@
 //!
 //! Linux 6.1: mm/page_alloc.c (`calc_memmap_size`, `free_area_init_core`); 6.12 no longer subtracts anything.
 
+use frame_table::MemoryModel;
 use units::ZoneType;
 
 use super::release::Release;
-use super::unavailable::MemoryModel;
 use super::zone_spans::{NodeLayout, ZoneLayout};
 
 /// What the descriptors of a machine cost.

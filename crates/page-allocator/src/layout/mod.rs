@@ -32,7 +32,7 @@ pub use node_order::{NodeOrder, NodeOrders, Topology};
 pub use pcp_size::{PcpSize, PcpZone, pcp_size};
 pub use release::Release;
 pub use stat_threshold::{drift_mark, normal_threshold, pressure_threshold};
-pub use unavailable::{MemoryModel, UnavailableRange, for_each_unavailable};
+pub use unavailable::{UnavailableRange, for_each_unavailable};
 pub use watermark::{
     DEFAULT_BOOST_FACTOR, DEFAULT_SCALE_FACTOR, HUGE_PAGE_MIN_BYTES, WatermarkRule, Watermarks, boosted,
     free_buffer_pages, huge_page_min_free_kbytes, min_free_kbytes,

@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use boot_memory::firmware::CoreSize;
+use frame_table::MemoryModel;
 use proptest::prelude::*;
 use units::{NodeId, NodeMask, Pfn, PfnRange, ZoneType};
 
@@ -135,7 +136,7 @@ proptest! {
     #[test]
     fn unavailable_ranges_cover_every_described_frame_without_memory(machine in machine()) {
         let mut found = 0;
-        let model = MemoryModel::Sparse { section_pages: SECTION_PAGES };
+        let model = MemoryModel::Sparse { section_order: SECTION_PAGES.ilog2(), subsection_order: 0 };
         for_each_unavailable(machine.memory(), &machine.nodes, model, |range| found += range.nr_pages);
         prop_assert_eq!(found, unavailable_model(&machine));
     }

@@ -3,27 +3,11 @@
 //! Their descriptors are initialised as reserved and charged to a zone, which the boot log reports.
 //! Linux 6.12: mm/mm_init.c (`memmap_init`, `init_unavailable_range`).
 
+use frame_table::MemoryModel;
 use units::{NodeId, Pfn, PfnRange, ZoneType};
 
 use super::memory_range::{MemoryRange, MemoryRanges};
 use super::zone_spans::NodeLayout;
-
-/// How the frame descriptors are laid out.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum MemoryModel {
-    /// One table for all frames up to the last one with memory (CONFIG_FLATMEM).
-    Flat,
-    /// One table a section; sections without any memory have none (CONFIG_SPARSEMEM).
-    Sparse {
-        /// Frames of a section, a power of two (Linux: PAGES_PER_SECTION).
-        section_pages: u64,
-    },
-}
-
-impl MemoryModel {
-    /// Sections of 128 MiB with 4 KiB pages: x86-64 and arm64.
-    pub const SPARSE_128_MIB: Self = Self::Sparse { section_pages: 1 << 15 };
-}
 
 /// Descriptors without memory that one step of descriptor initialisation met.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,7 +49,8 @@ pub fn for_each_unavailable<M: MemoryRanges>(
             last = Some((range, kind));
         }
     }
-    let (Some((range, kind)), MemoryModel::Sparse { section_pages }) = (last, model) else { return };
+    let (Some((range, kind)), MemoryModel::Sparse { .. }) = (last, model) else { return };
+    let section_pages = model.section_pages();
     report(range.node, kind, PfnRange::new(hole_start, range.frames.end.align_up(section_pages)));
 }
 
@@ -74,7 +59,8 @@ fn described_pages(memory: impl MemoryRanges, hole: PfnRange, model: MemoryModel
     if hole.is_empty() {
         return 0;
     }
-    let MemoryModel::Sparse { section_pages } = model else { return hole.nr_pages() };
+    let MemoryModel::Sparse { .. } = model else { return hole.nr_pages() };
+    let section_pages = model.section_pages();
     // A section is present if any memory touches it. Memory comes in ascending order, so `counted_to` keeps two ranges
     // in one section from counting the hole twice.
     let mut counted_to = hole.start;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use boot_memory::firmware::BootOptions;
+use frame_table::MemoryModel;
 use mmkit_page_allocator::layout::{
-    ByZone, MemmapCost, MemoryModel, MemoryRange, MovableRule, MovableStarts, NodeLayout, PageSizes, Release,
-    ZoneLimits, nodes_with_memory, present_pages,
+    ByZone, MemmapCost, MemoryRange, MovableRule, MovableStarts, NodeLayout, PageSizes, Release, ZoneLimits,
+    nodes_with_memory, present_pages,
 };
 use proc_files::parse::ZoneInfo;
 use units::{NodeId, NodeMask, Pfn, PfnRange, PhysAddr, ZoneType};
@@ -101,7 +102,7 @@ impl Machine {
     }
 
     pub(crate) fn model(&self) -> MemoryModel {
-        if self.arch == Arch::X86Old { MemoryModel::Flat } else { MemoryModel::SPARSE_128_MIB }
+        if self.arch == Arch::X86Old { MemoryModel::Flat } else { MemoryModel::SPARSE_4K }
     }
 
     pub(crate) fn memmap_cost(&self) -> MemmapCost {
