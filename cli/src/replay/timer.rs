@@ -10,6 +10,9 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 /// How much earlier each further CPU runs its timer; measured on the recorded machine, whose kernel staggers them.
 const STAGGER_NS: u64 = 12_000_000;
 
+/// Intervals after which nothing is left to decay; what a longer gap in a trace has more is skipped.
+const LONGEST_GAP: u64 = 4096;
+
 /// Timers of all CPUs.
 pub(super) struct VmstatTimers {
     next_ns: Vec<u64>,
@@ -40,10 +43,15 @@ impl VmstatTimers {
 
     #[cold]
     fn run(&mut self, time_ns: u64, mut work: impl FnMut(CpuId)) {
+        let skipped = ((time_ns - self.earliest_ns) / INTERVAL_NS).saturating_sub(LONGEST_GAP);
+        for next in &mut self.next_ns {
+            *next = next.saturating_add(skipped * INTERVAL_NS);
+        }
+        self.find_earliest();
         while time_ns >= self.earliest_ns {
             let earliest = self.earliest_ns;
             for (cpu, next) in self.next_ns.iter_mut().enumerate().filter(|(_, next)| **next == earliest) {
-                *next += INTERVAL_NS;
+                *next = next.saturating_add(INTERVAL_NS);
                 if let Some(cpu) = CpuId::try_new(cpu as u64) {
                     work(cpu);
                 }
@@ -75,6 +83,15 @@ mod tests {
         assert_eq!(due(&mut timers, 58_000_000), [1]);
         assert_eq!(due(&mut timers, 70_000_000), [0]);
         assert_eq!(due(&mut timers, 1_070_000_000), [1, 0]);
+    }
+
+    #[test]
+    fn a_gap_of_years_ends() {
+        let mut timers = VmstatTimers::new(2, 0, 1);
+        let mut ticks = 0;
+        timers.run_due(u64::MAX - 2 * INTERVAL_NS, |_| ticks += 1);
+        assert!(ticks <= 2 * (LONGEST_GAP + 2), "{ticks}");
+        assert_eq!(due(&mut timers, u64::MAX - INTERVAL_NS), [1, 0]);
     }
 
     #[test]

@@ -59,6 +59,14 @@ impl ZoneSnapshot {
     pub fn pageset(&self, cpu: CpuId) -> Option<&PageSet> {
         self.pagesets.iter().find(|set| set.cpu == cpu)
     }
+
+    /// Iterates over every count that the replay computes with.
+    fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        let sets = self.pagesets.iter().flat_map(|set| [set.count, set.high, set.batch, set.high_min, set.high_max]);
+        let lists = self.free_blocks.iter().chain(self.free_by_type.iter().flatten()).chain(&self.pageblocks);
+        let sizes = [self.present, self.managed, self.free].into_iter().chain(self.watermarks).chain(self.protection);
+        sizes.chain(lists.copied()).chain(sets)
+    }
 }
 
 impl Snapshot {
@@ -117,10 +125,11 @@ fn check_zones(file: &File, zones: &[ZoneSnapshot]) -> Result<(), InputError> {
     if let Some(other) = zones.iter().find(|zone| zone.node != first.node) {
         return refuse(format!("zones of nodes {} and {}", first.node, other.node), "zones of one node");
     }
-    match zones.iter().find(|zone| zone.span.end > FRAME_LIMIT || zone.span.end < zone.span.start) {
-        Some(zone) => {
-            refuse(format!("zone {} up to frame {:x}", zone.zone.name(), zone.span.end), "frames below 40000000")
-        }
+    if let Some(zone) = zones.iter().find(|zone| zone.span.end > FRAME_LIMIT || zone.span.end < zone.span.start) {
+        return refuse(format!("zone {} up to frame {:x}", zone.zone.name(), zone.span.end), "frames below 40000000");
+    }
+    match zones.iter().find(|zone| zone.numbers().any(|number| number > FRAME_LIMIT.raw())) {
+        Some(zone) => refuse(format!("zone {}", zone.zone.name()), "numbers of pages and blocks up to 2^30"),
         None => Ok(()),
     }
 }
@@ -250,6 +259,12 @@ mod tests {
     fn a_zone_too_large_to_describe_is_refused() {
         let error = changed("large", "spanned  5505024", "spanned  55050240000").unwrap_err();
         assert_eq!(error.expected, "frames below 40000000");
+    }
+
+    #[test]
+    fn numbers_that_no_machine_has_are_refused() {
+        let error = changed("batch", "batch:    63", "batch:    18446744073709551615").unwrap_err();
+        assert_eq!(error.expected, "numbers of pages and blocks up to 2^30");
     }
 
     #[test]
