@@ -52,8 +52,8 @@ impl Failure {
             Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) | Self::Description(_) => {
                 ExitCode::from(2)
             }
-            Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) => ExitCode::from(2),
-            Self::Boot(_) | Self::Machine(_) | Self::Output(_) => ExitCode::from(1),
+            Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) | Self::Machine(_) => ExitCode::from(2),
+            Self::Boot(_) | Self::Output(_) => ExitCode::from(1),
         }
     }
 }

@@ -14,7 +14,7 @@ use page_allocator::{
 use recordings::pages::{InitialState, PcpList, Snapshot};
 use sim::{CpuGuard, HostPages, MemoryLayout, SimPlatform};
 use sync::{Cpu, OwnerCell};
-use units::{CpuId, NodeId, Pfn, PfnRange};
+use units::{CpuId, NodeId, Order, Pfn, PfnRange};
 
 use super::recorder::Recorder;
 use crate::failure::Failure;
@@ -35,7 +35,7 @@ pub(super) struct Plan<'a> {
 
 /// Builds the machine with every frame in use and no list filled.
 pub(super) fn build(plan: Plan<'_>) -> Result<ReplayAllocator, Failure> {
-    let geometry = Geometry { pageblock_order: plan.snapshot.pageblock_order, ..Geometry::FOUR_KIB };
+    let geometry = geometry(plan.snapshot)?;
     let ram = plan.present.iter().map(|range| range.phys(geometry.page_shift)).collect();
     let layout = MemoryLayout { ram, memmap_pages: HostPages::Huge, ..MemoryLayout::default() };
     let platform =
@@ -71,6 +71,18 @@ pub(super) fn build(plan: Plan<'_>) -> Result<ReplayAllocator, Failure> {
     let allocator = PageAllocator::new(platform, Recorder::default(), parts);
     allocator.set_watermark_boost_factor(plan.watermark_boost_factor);
     Ok(allocator)
+}
+
+/// Sizes of a machine with 4 KiB pages; /proc/buddyinfo has a column for each order.
+fn geometry(snapshot: &Snapshot) -> Result<Geometry, Failure> {
+    let columns = snapshot.zones.iter().map(|zone| zone.free_blocks.len()).max().unwrap_or(0);
+    let max_order = Order::try_new(columns.saturating_sub(1) as u64).unwrap_or(Order::MAX);
+    let pageblock_order = snapshot.pageblock_order;
+    if pageblock_order > max_order || pageblock_order <= Order::COSTLY {
+        let text = format!("pageblocks of order {pageblock_order} with blocks up to order {max_order}");
+        return Err(Failure::Machine(text));
+    }
+    Ok(Geometry { max_order, pageblock_order, ..Geometry::FOUR_KIB })
 }
 
 /// Takes the tokens of all CPUs.

@@ -172,3 +172,12 @@ fn a_state_that_names_a_frame_twice_is_loaded_once() {
     state.free_blocks.push(state.free_blocks[0]);
     with_machine(&state, |_, _, refused| assert_eq!(refused, 1));
 }
+
+#[test]
+fn a_machine_whose_pageblocks_exceed_its_largest_block_is_refused() {
+    let snapshot = Snapshot { pageblock_order: Order::new_truncate(11), ..snapshot() };
+    let plan = Plan { snapshot: &snapshot, present: &[], nr_cpus: 1, settings: &SETTINGS, watermark_boost_factor: 0 };
+    let refused = machine::build(plan).err().map(|error| error.to_string());
+    let expected = "cannot build the machine: pageblocks of order 11 with blocks up to order 10";
+    assert_eq!(refused.as_deref(), Some(expected));
+}
