@@ -46,6 +46,7 @@ fn recorded(name: &str) -> Vec<(PathBuf, String, Profile)> {
             let profile = match directory.split('-').next() {
                 _ if kind == "pages" => Profile::new(Release::V6_18, VM_6_18),
                 Some("i386") => Profile::new(Release::V6_1, I386),
+                Some("linux612") => Profile::new(Release::V6_12, CLOUD.union(Config::UNACCEPTED)),
                 Some("arm64") => Profile::new(Release::V6_1, ARM64),
                 _ => Profile::new(Release::V6_1, CLOUD),
             };
