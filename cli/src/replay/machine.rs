@@ -3,7 +3,7 @@
 //! Memory is the hosted machine's sparse reservation, of which only the descriptors are touched. Frames that the recorded kernel had in
 //! use stay boot memory until the replay frees them, because only then the size of their block is known.
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
 
 use collections::BootSlice;
 use frame_table::{FrameTable, MemoryModel, PageFlags, SectionMap};
@@ -54,7 +54,7 @@ pub(super) fn build(plan: Plan<'_>) -> Result<ReplayAllocator, Failure> {
     let (zonelists, node_lists) = zonelists(plan.snapshot, configured)?;
     let tags: Vec<u64> = cpu_ids(plan.nr_cpus).map(|id| Cpu::tag_of(platform.number(), id)).collect();
     let pcps = zones.iter().flat_map(|_| &tags).map(|tag| OwnerCell::new(*tag, PcpSet::boot())).collect();
-    let types = (0..PageblockTypes::entries(span, geometry.pageblock_order)).map(|_| AtomicU8::new(0)).collect();
+    let types = (0..PageblockTypes::entries(span, geometry.pageblock_order)).map(|_| AtomicU32::new(0)).collect();
     let map =
         FrameMap { frames, pageblocks: PageblockTypes::new(leak(types), span, geometry.pageblock_order), geometry };
     let parts = Parts {

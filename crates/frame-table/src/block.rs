@@ -27,8 +27,13 @@ pub struct FreeBlock {
 #[must_use = "dropping an owned block leaks its frames"]
 pub struct OwnedBlock {
     pfn: Pfn,
-    order: Order,
+    /// The order; with [`COMPOUND`] if the head's flag says so, so that freeing need not read the descriptor. One byte, because the
+    /// processor stalls where two stores are read back by one load.
+    shape: u8,
 }
+
+/// Mark of a compound block, above every order.
+const COMPOUND: u8 = 0x80;
 
 /// A block was given back that the allocator did not hand out in this form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,17 +113,32 @@ impl FreeBlock {
         }
     }
 
-    /// Hands the block to an owner.
+    /// Hands the block to an owner. Flags of the head that its last owner left are cleared, but for HWPOISON.
     #[inline]
     pub fn into_owned(self, frames: &FrameTable) -> OwnedBlock {
-        frames.at(self.pfn).set_state(PageType::Owned, self.order);
-        OwnedBlock { pfn: self.pfn, order: self.order }
+        let head = frames.at(self.pfn);
+        head.reset_flags();
+        head.set_state(PageType::Owned, self.order);
+        OwnedBlock::new(self.pfn, self.order)
+    }
+
+    /// Clears the flags of the head that its last owner left, but for HWPOISON. Due before the block merges with others: only heads
+    /// are cleared when a block is handed out.
+    #[inline]
+    pub fn clear_flags(&self, frames: &FrameTable) {
+        frames.at(self.pfn).reset_flags();
     }
 }
 
 impl OwnedBlock {
     pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
-        Self { pfn, order }
+        Self { pfn, shape: order.raw() }
+    }
+
+    /// Takes over a block that was known by number or shared, and may be compound.
+    pub(crate) fn found(frames: &FrameTable, pfn: Pfn, order: Order) -> Self {
+        let compound = if frames.at(pfn).flags().contains(PageFlags::HEAD) { COMPOUND } else { 0 };
+        Self { pfn, shape: order.raw() | compound }
     }
 
     /// Returns the first frame.
@@ -130,29 +150,34 @@ impl OwnedBlock {
     /// Returns the order.
     #[inline]
     pub const fn order(&self) -> Order {
-        self.order
+        Order::new_truncate(self.shape & !COMPOUND)
+    }
+
+    const fn is_compound(&self) -> bool {
+        self.shape & COMPOUND != 0
     }
 
     /// Returns all frames.
     pub const fn frames(&self) -> PfnRange {
-        PfnRange::with_len(self.pfn, self.order.nr_pages())
+        PfnRange::with_len(self.pfn, self.order().nr_pages())
     }
 
-    /// Gives the block back to the allocator. Flags of the head are cleared, but for HWPOISON.
+    /// Gives the block back to the allocator.
+    ///
+    /// Writes the head's descriptor and reads nothing of it: it is often in no cache, and a store does not wait. Its flags are cleared
+    /// when it is handed out again or merges ([`FreeBlock::clear_flags`]).
     #[inline]
     pub fn into_free(self, frames: &FrameTable) -> FreeBlock {
-        let head = frames.at(self.pfn);
-        if head.flags().contains(PageFlags::HEAD) {
+        if self.is_compound() {
             self.dissolve_compound(frames);
         }
-        head.reset_flags();
-        head.set_state(PageType::Detached, self.order);
-        FreeBlock::new(self.pfn, self.order)
+        frames.at(self.pfn).set_state(PageType::Detached, self.order());
+        FreeBlock::new(self.pfn, self.order())
     }
 
     /// Splits the block into its order-0 pages, each owned by itself (Linux: split_page). A compound page becomes plain pages.
     pub fn split_pages(self, frames: &FrameTable) -> impl Iterator<Item = Self> {
-        if frames.at(self.pfn).flags().contains(PageFlags::HEAD) {
+        if self.is_compound() {
             self.dissolve_compound(frames);
         }
         for pfn in self.frames().iter() {
@@ -163,7 +188,10 @@ impl OwnedBlock {
 
     /// Splits off the upper half; an order-0 block has none.
     pub fn split_half(self, frames: &FrameTable) -> (Self, Option<Self>) {
-        let Some(order) = self.order.down() else { return (self, None) };
+        if self.is_compound() {
+            self.dissolve_compound(frames);
+        }
+        let Some(order) = self.order().down() else { return (self, None) };
         let upper = Self::new(self.pfn.add(order.nr_pages()), order);
         frames.at(upper.pfn).set_state(PageType::Owned, order);
         frames.at(self.pfn).set_state(PageType::Owned, order);
@@ -173,12 +201,13 @@ impl OwnedBlock {
     /// Forgets the ownership; the frames are known by number until [`FrameTable::adopt_raw`] takes them back.
     #[inline]
     pub fn into_raw(self, frames: &FrameTable) -> Pfn {
-        frames.at(self.pfn).set_state(PageType::Raw, self.order);
+        frames.at(self.pfn).set_state(PageType::Raw, self.order());
         self.pfn
     }
 
     /// Links the tails to the head, so that any frame of the block finds it (Linux: prep_compound_page).
-    pub fn make_compound(&self, frames: &FrameTable) {
+    pub fn make_compound(&mut self, frames: &FrameTable) {
+        self.shape |= COMPOUND;
         frames.at(self.pfn).set_flags(PageFlags::HEAD);
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);

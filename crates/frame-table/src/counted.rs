@@ -99,5 +99,5 @@ fn put(frames: &FrameTable, pfn: Pfn, order: Order) -> Put {
     }
     debug_assert!(head.mapcount() == 0, "the last reference goes after the last mapping");
     head.set_state(PageType::Owned, order);
-    Put::Last(OwnedBlock::new(pfn, order))
+    Put::Last(OwnedBlock::found(frames, pfn, order))
 }

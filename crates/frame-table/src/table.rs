@@ -155,7 +155,7 @@ impl FrameTable {
     pub fn adopt_raw(&self, pfn: Pfn, order: Order) -> Result<OwnedBlock, BadFree> {
         let frame = self.get(pfn).ok_or(BadFree { pfn, order, found: None })?;
         if frame.change_state(PageType::Raw, PageType::Owned, order) {
-            Ok(OwnedBlock::new(pfn, order))
+            Ok(OwnedBlock::found(self, pfn, order))
         } else {
             Err(BadFree { pfn, order, found: frame.page_type() })
         }

@@ -96,7 +96,7 @@ fn freeing_a_plain_block_whose_head_is_referenced_leaves_the_head() {
 #[test]
 fn a_compound_block_goes_whole_with_its_last_reference() {
     let (_memory, frames) = table(16);
-    let owned = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames);
+    let mut owned = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames);
     owned.make_compound(&frames);
     assert_eq!(frames.compound_head(Pfn::new(11)), Some(Pfn::new(8)));
     let counted = owned.into_counted(&frames);
@@ -136,4 +136,17 @@ fn carving_cuts_from_the_lower_end_and_leaves_the_largest_pieces() {
     });
     assert_eq!((count, cut), (3, [0, 2, 4].into()));
     assert_eq!(left, [(6, 1), (8, 3)]);
+}
+
+#[test]
+fn what_the_last_owner_left_in_the_flags_is_gone_for_the_next() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(8), order(0)).unwrap().into_owned(&frames);
+    let head = frames.get(Pfn::new(8)).unwrap();
+    head.set_flags(PageFlags::DIRTY | PageFlags::HWPOISON);
+    let owned = owned.into_free(&frames).into_owned(&frames);
+    assert_eq!(head.flags(), PageFlags::HWPOISON, "broken memory stays marked");
+    head.set_flags(PageFlags::LRU);
+    owned.into_free(&frames).clear_flags(&frames);
+    assert_eq!(head.flags(), PageFlags::HWPOISON);
 }

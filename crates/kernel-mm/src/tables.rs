@@ -1,6 +1,6 @@
 //! The tables of the page allocator, cut from boot memory.
 
-use core::sync::atomic::{AtomicU8, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use boot_memory::memblock::Memblock;
 use collections::BootSlice;
@@ -96,7 +96,7 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let frames = FrameTable::new(self.machine, span, sections)?;
         let memmap = Memmap { model, span, deferral: self.config.deferral };
         memmap::populate(self.arena, self.machine, memory.iter().copied(), memmap)?;
-        let types = self.table("setup_usemap", PageblockTypes::entries(span, order), |_| AtomicU8::new(0))?;
+        let types = self.table("setup_usemap", PageblockTypes::entries(span, order), |_| AtomicU32::new(0))?;
         let pageblocks = PageblockTypes::new(types, span, order);
         Ok(FrameMap { frames, pageblocks, geometry: self.config.geometry })
     }

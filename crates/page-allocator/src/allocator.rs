@@ -104,6 +104,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for (number, zone) in parts.zones.iter().enumerate() {
             zone_of_slot[zone.place().slot()] = number as u16;
             nodes = nodes.with(zone.node());
+            parts.map.pageblocks.note_zone(zone.span(), number as u16);
         }
         let preferred = preferred_zones(&parts);
         Self {

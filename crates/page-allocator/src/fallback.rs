@@ -4,7 +4,7 @@
 //! pageblock takes the smallest block instead, because movable memory in a foreign pageblock does no lasting harm.
 //! Linux 6.12: `__rmqueue_fallback`, `find_suitable_fallback`, `steal_suitable_fallback`, `boost_watermark`.
 
-use frame_table::{FreeBlock, PageFlags};
+use frame_table::{FreeBlock, PageFlags, PageType};
 use units::{MigrateType, Order, Pfn, PfnRange};
 
 use crate::alloc_flags::AllocFlags;
@@ -173,10 +173,12 @@ impl LockedZone<'_> {
         while pfn < range.end {
             let frame = self.map.frames.get(pfn);
             let step = match frame.and_then(|frame| frame.page_type()) {
-                Some((frame_table::PageType::Buddy, order)) => {
+                Some((PageType::Buddy, order)) => {
                     free += order.nr_pages();
                     order.nr_pages()
                 }
+                // Its flags are those of its last owner.
+                Some((PageType::Pcp, order)) => order.nr_pages(),
                 _ => {
                     movable += u64::from(frame.is_some_and(|frame| frame.flags().contains(PageFlags::LRU)));
                     1
@@ -192,7 +194,7 @@ impl LockedZone<'_> {
         let (mut moved, mut pfn) = (0, range.start);
         while pfn < range.end {
             let found = self.map.frames.get(pfn).and_then(|frame| frame.page_type());
-            let Some((frame_table::PageType::Buddy, order)) = found else {
+            let Some((PageType::Buddy, order)) = found else {
                 pfn = pfn.add(1);
                 continue;
             };

@@ -24,19 +24,26 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         } else {
             block
         };
-        let Some(zone) = self.zone_of(block.pfn()) else {
+        let pfn = block.pfn();
+        let Some((zone, pcp_type)) = self.zone_and_pcp_type(pfn) else {
             debug_assert!(false, "an owned block lies in a zone");
             return;
         };
-        self.free_in_zone(cpu, zone, block.into_free(&self.map.frames));
+        self.free_in_zone(cpu, zone, pcp_type, block.into_free(&self.map.frames));
+    }
+
+    /// Finds where a frame goes to, in the table of pageblocks or else in the frame's descriptor.
+    #[inline(always)]
+    fn zone_and_pcp_type(&self, pfn: Pfn) -> Option<(&Zone, Option<MigrateType>)> {
+        match self.map.pageblocks.zone_and_pcp_type(pfn) {
+            Some((number, pcp_type)) => Some((self.zone_number(number)?, pcp_type)),
+            None => Some((self.zone_of(pfn)?, self.map.pageblocks.get(pfn).pcp_type())),
+        }
     }
 
     #[inline]
-    fn free_in_zone(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
-        let target = self
-            .map
-            .pageblocks
-            .pcp_type(block.pfn())
+    fn free_in_zone(&self, cpu: &Cpu, zone: &Zone, pcp_type: Option<MigrateType>, block: FreeBlock) {
+        let target = pcp_type
             .and_then(|pcp_type| list_index(&self.map.geometry, block.order(), pcp_type))
             .and_then(|index| Some((index, self.pcp(zone, cpu.id())?)));
         let Some((index, cell)) = target else { return self.free_to_buddy(cpu, zone, block) };
@@ -77,6 +84,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Puts a block on the zone's lists. The pageblock's type is read again under the lock: isolation may have changed it.
     #[cold]
     fn free_to_buddy(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
+        block.clear_flags(&self.map.frames);
         let mut locked = self.lock(zone, cpu);
         locked.events().freed += block.order().nr_pages();
         let migratetype = self.map.pageblocks.get(block.pfn());

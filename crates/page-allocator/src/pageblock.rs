@@ -1,20 +1,28 @@
-//! The migratetype of each pageblock.
+//! What is known of each pageblock: its migratetype, and its zone if it lies in one only.
 //!
-//! Written under the lock of the zone that the block lies in; read without it, as a hint, on the free path.
+//! Types are written under the lock of the zone that the block lies in, and read without it, as a hint, on the free path. The zone is
+//! kept here too, so that freeing a page reads one small table instead of the page's own descriptor, which is often in no cache.
 //! Linux 6.12: get_pfnblock_migratetype, set_pageblock_migratetype, `pageblock_flags`.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use collections::BootSlice;
 use units::{MigrateType, Order, Pfn, PfnRange};
 
-/// Type of every pageblock of a machine.
+/// Type and zone of every pageblock of a machine.
+///
+/// An entry holds the type in its low byte, and above it the zone's number plus 1: 0 until the zone is known, [`SHARED`] if the block
+/// lies in several.
 #[derive(Debug)]
 pub struct PageblockTypes {
-    types: BootSlice<AtomicU8>,
+    types: BootSlice<AtomicU32>,
     first: u64,
     order: Order,
 }
+
+const TYPE_MASK: u32 = 0xff;
+const ZONE_SHIFT: u32 = 8;
+const SHARED: u32 = 0xffff;
 
 impl PageblockTypes {
     /// Returns how many entries [`PageblockTypes::new`] needs for `span`.
@@ -24,22 +32,35 @@ impl PageblockTypes {
     }
 
     /// Takes over one zeroed entry per pageblock of `span`; zero is Unmovable.
-    pub const fn new(types: BootSlice<AtomicU8>, span: PfnRange, order: Order) -> Self {
+    pub const fn new(types: BootSlice<AtomicU32>, span: PfnRange, order: Order) -> Self {
         Self { types, first: span.start.raw() >> order.raw(), order }
     }
 
-    /// Returns the type of the pageblock that `pfn` lies in; Unmovable outside the machine.
     #[inline]
-    pub fn get(&self, pfn: Pfn) -> MigrateType {
-        let index = (pfn.raw() >> self.order.raw()).wrapping_sub(self.first);
-        // Relaxed: authoritative only under the zone lock, which orders it.
-        let raw = self.types.get(index as usize).map_or(0, |entry| entry.load(Ordering::Relaxed));
-        MigrateType::from_raw(raw).unwrap_or(MigrateType::Unmovable)
+    fn entry(&self, pfn: Pfn) -> Option<&AtomicU32> {
+        self.types.get((pfn.raw() >> self.order.raw()).wrapping_sub(self.first) as usize)
     }
 
-    /// Returns the per-CPU list type of the pageblock that `pfn` lies in; `None` for isolated ones (see [`MigrateType::pcp_type`]).
+    /// Notes that the frames of `span` belong to zone `number`, among others perhaps. At boot, zone by zone.
+    pub(crate) fn note_zone(&self, span: PfnRange, number: u16) {
+        let pages = self.order.nr_pages();
+        let mut pfn = span.start.align_down(pages);
+        while pfn < span.end {
+            if let Some(entry) = self.entry(pfn) {
+                // Relaxed: boot is single-threaded here.
+                let word = entry.load(Ordering::Relaxed);
+                let zone = if word >> ZONE_SHIFT == 0 { u32::from(number) + 1 } else { SHARED };
+                entry.store(word & TYPE_MASK | zone << ZONE_SHIFT, Ordering::Relaxed);
+            }
+            pfn = pfn.add(pages);
+        }
+    }
+
+    /// Returns the number of the only zone that the pageblock lies in, and its per-CPU list type (`None` for isolated ones).
+    ///
+    /// `None` if the block lies in several zones or in none: then the frame's descriptor knows.
     #[inline]
-    pub(crate) fn pcp_type(&self, pfn: Pfn) -> Option<MigrateType> {
+    pub(crate) fn zone_and_pcp_type(&self, pfn: Pfn) -> Option<(u16, Option<MigrateType>)> {
         const TYPES: [Option<MigrateType>; 8] = {
             let mut types = [None; 8];
             let mut raw = 0;
@@ -49,18 +70,26 @@ impl PageblockTypes {
             }
             types
         };
-        let index = (pfn.raw() >> self.order.raw()).wrapping_sub(self.first);
-        // Relaxed: see `get`.
-        let raw = self.types.get(index as usize)?.load(Ordering::Relaxed);
-        TYPES[usize::from(raw) & 7]
+        // Relaxed: the zone never changes after boot; for the type see `get`.
+        let word = self.entry(pfn)?.load(Ordering::Relaxed);
+        let zone = (word >> ZONE_SHIFT).wrapping_sub(1);
+        (zone < SHARED - 1).then_some((zone as u16, TYPES[(word & 7) as usize]))
+    }
+
+    /// Returns the type of the pageblock that `pfn` lies in; Unmovable outside the machine.
+    #[inline]
+    pub fn get(&self, pfn: Pfn) -> MigrateType {
+        // Relaxed: authoritative only under the zone lock, which orders it.
+        let raw = self.entry(pfn).map_or(0, |entry| entry.load(Ordering::Relaxed) & TYPE_MASK);
+        MigrateType::from_raw(raw as u8).unwrap_or(MigrateType::Unmovable)
     }
 
     /// Sets the type of the pageblock that `pfn` lies in. The caller holds the zone lock, or boots.
     pub(crate) fn set(&self, pfn: Pfn, migratetype: MigrateType) {
-        let index = (pfn.raw() >> self.order.raw()).wrapping_sub(self.first);
-        if let Some(entry) = self.types.get(index as usize) {
-            // Relaxed: see `get`.
-            entry.store(migratetype as u8, Ordering::Relaxed);
+        if let Some(entry) = self.entry(pfn) {
+            // Relaxed: see `get`; the lock, or boot, makes load and store one step.
+            let zone = entry.load(Ordering::Relaxed) & !TYPE_MASK;
+            entry.store(zone | migratetype as u32, Ordering::Relaxed);
         }
     }
 

@@ -129,6 +129,7 @@ impl PcpLists {
                 let Some(block) = self.lists[index].pop_back(&zone.map.frames, PageType::Pcp, order) else { break };
                 self.counters.count -= size;
                 left = left.saturating_sub(size);
+                block.clear_flags(&zone.map.frames);
                 let (pfn, migratetype) = (block.pfn(), zone.map.pageblocks.get(block.pfn()));
                 zone.free_block(block, migratetype, Placement::ByLikelyMerge);
                 zone.trace().mm_page_pcpu_drain(pfn, order, migratetype);

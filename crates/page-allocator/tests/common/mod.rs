@@ -1,6 +1,6 @@
 //! A small machine on the host's heap, put together by hand.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use collections::BootSlice;
 use frame_table::{FrameTable, HeapMemory, MemoryModel, PageFlags, SectionMap};
@@ -58,7 +58,7 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
     let frames = FrameTable::new(&memory, span, sections).unwrap();
     let geometry = Geometry::FOUR_KIB;
     let entries = PageblockTypes::entries(span, geometry.pageblock_order);
-    let types = leak((0..entries).map(|_| AtomicU8::new(0)).collect());
+    let types = leak((0..entries).map(|_| AtomicU32::new(0)).collect());
     let (mut zones, mut start) = (Vec::new(), Pfn::ZERO);
     for (number, plan) in plans.iter().enumerate() {
         let node = NodeId::try_new(plan.node).unwrap();
