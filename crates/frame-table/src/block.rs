@@ -4,6 +4,7 @@
 //! nobody else holds the frames. Dropping one leaks the frames; nothing breaks.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use units::{Order, Pfn, PfnRange};
 
@@ -14,10 +15,7 @@ use crate::{FrameTable, PageFlags, PageType};
 /// The frames' states are settled when the block is listed or handed out; until then they are those of the list that it left.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "dropping a free block leaks its frames"]
-pub struct FreeBlock {
-    pfn: Pfn,
-    order: Order,
-}
+pub struct FreeBlock(BlockWord);
 
 /// Allocated block of `1 << order` frames with one owner and no references.
 ///
@@ -25,15 +23,43 @@ pub struct FreeBlock {
 /// so nobody can take a speculative reference (Linux: a frozen page).
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "dropping an owned block leaks its frames"]
-pub struct OwnedBlock {
-    pfn: Pfn,
-    /// The order; with [`COMPOUND`] if the head's flag says so, so that freeing need not read the descriptor. One byte, because the
-    /// processor stalls where two stores are read back by one load.
-    shape: u8,
-}
+pub struct OwnedBlock(BlockWord);
 
-/// Mark of a compound block, above every order.
-const COMPOUND: u8 = 0x80;
+/// A block in one machine word: frame number from bit 8 up, bit 7 set for a compound page, order in bits 1 to 4, bit 0 always set.
+///
+/// One word, so that blocks and options of them travel in registers: put together in memory byte by byte and read back whole, they
+/// would make the processor wait. The compound bit mirrors the head's flag, so that freeing need not read the descriptor. Frame numbers
+/// have 52 bits at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct BlockWord(NonZeroU64);
+
+impl BlockWord {
+    const COMPOUND: u64 = 1 << 7;
+
+    #[inline]
+    fn new(pfn: Pfn, order: Order) -> Self {
+        Self(NonZeroU64::MIN | pfn.raw() << 8 | u64::from(order.raw()) << 1)
+    }
+
+    #[inline]
+    const fn pfn(self) -> Pfn {
+        Pfn::new(self.0.get() >> 8)
+    }
+
+    #[inline]
+    const fn order(self) -> Order {
+        Order::new_truncate((self.0.get() >> 1 & 0xf) as u8)
+    }
+
+    #[inline]
+    const fn is_compound(self) -> bool {
+        self.0.get() & Self::COMPOUND != 0
+    }
+
+    fn compound(self) -> Self {
+        Self(self.0 | Self::COMPOUND)
+    }
+}
 
 /// A block was given back that the allocator did not hand out in this form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,28 +85,29 @@ impl fmt::Display for BadFree {
 impl core::error::Error for BadFree {}
 
 impl FreeBlock {
-    pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
-        Self { pfn, order }
+    #[inline]
+    pub(crate) fn new(pfn: Pfn, order: Order) -> Self {
+        Self(BlockWord::new(pfn, order))
     }
 
     /// Returns the first frame.
     #[inline]
     pub const fn pfn(&self) -> Pfn {
-        self.pfn
+        self.0.pfn()
     }
 
     /// Returns the order.
     #[inline]
     pub const fn order(&self) -> Order {
-        self.order
+        self.0.order()
     }
 
     /// Splits off the upper half; an order-0 block has none.
     #[inline]
-    pub const fn split(self) -> (Self, Option<Self>) {
-        let Some(order) = self.order.down() else { return (self, None) };
-        let upper = Self::new(self.pfn.add(order.nr_pages()), order);
-        (Self::new(self.pfn, order), Some(upper))
+    pub fn split(self) -> (Self, Option<Self>) {
+        let Some(order) = self.order().down() else { return (self, None) };
+        let upper = Self::new(self.pfn().add(order.nr_pages()), order);
+        (Self::new(self.pfn(), order), Some(upper))
     }
 
     /// Cuts up to `count` blocks of `order` off the lower end, in ascending order, and hands each to `take`; what is left goes to
@@ -89,7 +116,7 @@ impl FreeBlock {
         if count == 0 {
             rest(self);
             0
-        } else if self.order <= order {
+        } else if self.order() <= order {
             take(self);
             1
         } else {
@@ -105,9 +132,9 @@ impl FreeBlock {
     /// Gives both back if they are not the two halves of one block.
     #[inline]
     pub fn join(self, buddy: Self) -> Result<Self, (Self, Self)> {
-        match self.order.up() {
-            Some(order) if self.order == buddy.order && self.pfn.buddy(self.order) == buddy.pfn => {
-                Ok(Self::new(self.pfn.merged(self.order), order))
+        match self.order().up() {
+            Some(order) if self.order() == buddy.order() && self.pfn().buddy(self.order()) == buddy.pfn() => {
+                Ok(Self::new(self.pfn().merged(self.order()), order))
             }
             _ => Err((self, buddy)),
         }
@@ -116,50 +143,47 @@ impl FreeBlock {
     /// Hands the block to an owner. Flags of the head that its last owner left are cleared, but for HWPOISON.
     #[inline]
     pub fn into_owned(self, frames: &FrameTable) -> OwnedBlock {
-        let head = frames.at(self.pfn);
+        let head = frames.at(self.pfn());
         head.reset_flags();
-        head.set_state(PageType::Owned, self.order);
-        OwnedBlock::new(self.pfn, self.order)
+        head.set_state(PageType::Owned, self.order());
+        OwnedBlock::new(self.pfn(), self.order())
     }
 
     /// Clears the flags of the head that its last owner left, but for HWPOISON. Due before the block merges with others: only heads
     /// are cleared when a block is handed out.
     #[inline]
     pub fn clear_flags(&self, frames: &FrameTable) {
-        frames.at(self.pfn).reset_flags();
+        frames.at(self.pfn()).reset_flags();
     }
 }
 
 impl OwnedBlock {
-    pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
-        Self { pfn, shape: order.raw() }
+    #[inline]
+    pub(crate) fn new(pfn: Pfn, order: Order) -> Self {
+        Self(BlockWord::new(pfn, order))
     }
 
     /// Takes over a block that was known by number or shared, and may be compound.
     pub(crate) fn found(frames: &FrameTable, pfn: Pfn, order: Order) -> Self {
-        let compound = if frames.at(pfn).flags().contains(PageFlags::HEAD) { COMPOUND } else { 0 };
-        Self { pfn, shape: order.raw() | compound }
+        let word = BlockWord::new(pfn, order);
+        Self(if frames.at(pfn).flags().contains(PageFlags::HEAD) { word.compound() } else { word })
     }
 
     /// Returns the first frame.
     #[inline]
     pub const fn pfn(&self) -> Pfn {
-        self.pfn
+        self.0.pfn()
     }
 
     /// Returns the order.
     #[inline]
     pub const fn order(&self) -> Order {
-        Order::new_truncate(self.shape & !COMPOUND)
-    }
-
-    const fn is_compound(&self) -> bool {
-        self.shape & COMPOUND != 0
+        self.0.order()
     }
 
     /// Returns all frames.
     pub const fn frames(&self) -> PfnRange {
-        PfnRange::with_len(self.pfn, self.order().nr_pages())
+        PfnRange::with_len(self.pfn(), self.order().nr_pages())
     }
 
     /// Gives the block back to the allocator.
@@ -168,16 +192,16 @@ impl OwnedBlock {
     /// when it is handed out again or merges ([`FreeBlock::clear_flags`]).
     #[inline]
     pub fn into_free(self, frames: &FrameTable) -> FreeBlock {
-        if self.is_compound() {
+        if self.0.is_compound() {
             self.dissolve_compound(frames);
         }
-        frames.at(self.pfn).set_state(PageType::Detached, self.order());
-        FreeBlock::new(self.pfn, self.order())
+        frames.at(self.pfn()).set_state(PageType::Detached, self.order());
+        FreeBlock::new(self.pfn(), self.order())
     }
 
     /// Splits the block into its order-0 pages, each owned by itself (Linux: split_page). A compound page becomes plain pages.
     pub fn split_pages(self, frames: &FrameTable) -> impl Iterator<Item = Self> {
-        if self.is_compound() {
+        if self.0.is_compound() {
             self.dissolve_compound(frames);
         }
         for pfn in self.frames().iter() {
@@ -188,36 +212,36 @@ impl OwnedBlock {
 
     /// Splits off the upper half; an order-0 block has none.
     pub fn split_half(self, frames: &FrameTable) -> (Self, Option<Self>) {
-        if self.is_compound() {
+        if self.0.is_compound() {
             self.dissolve_compound(frames);
         }
         let Some(order) = self.order().down() else { return (self, None) };
-        let upper = Self::new(self.pfn.add(order.nr_pages()), order);
-        frames.at(upper.pfn).set_state(PageType::Owned, order);
-        frames.at(self.pfn).set_state(PageType::Owned, order);
-        (Self::new(self.pfn, order), Some(upper))
+        let upper = Self::new(self.pfn().add(order.nr_pages()), order);
+        frames.at(upper.pfn()).set_state(PageType::Owned, order);
+        frames.at(self.pfn()).set_state(PageType::Owned, order);
+        (Self::new(self.pfn(), order), Some(upper))
     }
 
     /// Forgets the ownership; the frames are known by number until [`FrameTable::adopt_raw`] takes them back.
     #[inline]
     pub fn into_raw(self, frames: &FrameTable) -> Pfn {
-        frames.at(self.pfn).set_state(PageType::Raw, self.order());
-        self.pfn
+        frames.at(self.pfn()).set_state(PageType::Raw, self.order());
+        self.pfn()
     }
 
     /// Links the tails to the head, so that any frame of the block finds it (Linux: prep_compound_page).
     pub fn make_compound(&mut self, frames: &FrameTable) {
-        self.shape |= COMPOUND;
-        frames.at(self.pfn).set_flags(PageFlags::HEAD);
+        self.0 = self.0.compound();
+        frames.at(self.pfn()).set_flags(PageFlags::HEAD);
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);
             frame.set_flags(PageFlags::TAIL);
-            frame.set_private(self.pfn.raw());
+            frame.set_private(self.pfn().raw());
         }
     }
 
     fn dissolve_compound(&self, frames: &FrameTable) {
-        frames.at(self.pfn).clear_flags(PageFlags::HEAD);
+        frames.at(self.pfn()).clear_flags(PageFlags::HEAD);
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);
             frame.clear_flags(PageFlags::TAIL);
