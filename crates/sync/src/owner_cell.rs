@@ -60,6 +60,9 @@ impl<T> OwnerCell<T> {
     ///
     /// `fence_other_cpus` is `Platform::fence_other_cpus`. Returns `None` only in an interrupt handler on the owning CPU that
     /// arrived inside the section: waiting there would never end. Interrupts are off on `cpu` while `f` runs.
+    ///
+    /// Not for another CPU's cell from a handler that arrived inside a section of its own CPU: two CPUs that did so would wait for
+    /// each other.
     pub fn with_remote<R>(&self, cpu: &Cpu, fence_other_cpus: impl FnOnce(), f: impl FnOnce(&mut T) -> R) -> Option<R> {
         let own = self.tag == cpu.tag();
         // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
