@@ -11,7 +11,7 @@ use units::{MigrateType, Order, Pfn, PfnRange};
 
 /// Type and zone of every pageblock of a machine.
 ///
-/// An entry holds the type in its low byte, and above it the zone's number plus 1: 0 until the zone is known, [`SHARED`] if the block
+/// An entry holds the type in its low byte, and above it the zone's number plus 1: 0 until the zone is known, `0xffff` if the block
 /// lies in several.
 #[derive(Debug)]
 pub struct PageblockTypes {
