@@ -100,7 +100,7 @@ pub(crate) fn pair_of_two(order: u8, quick: u64) -> f64 {
     })
 }
 
-/// Descriptor, and a byte per pageblock.
+/// Descriptor, and an entry of four bytes per pageblock.
 pub(crate) fn metadata_bytes_per_frame() -> f64 {
-    FrameTable::FRAME_BYTES as f64 + 1.0 / Geometry::FOUR_KIB.pageblock_pages() as f64
+    FrameTable::FRAME_BYTES as f64 + 4.0 / Geometry::FOUR_KIB.pageblock_pages() as f64
 }

@@ -64,7 +64,7 @@ impl FrameAllocator for Bitmap {
     }
 }
 
-/// free-list: one sorted list of ranges. Its array is fixed; this one has room for every other page of a million.
+/// free-list: one sorted list of ranges, the first 16 in place and more on the host's heap.
 pub(crate) struct List(Box<FreeList<16>>);
 
 impl List {

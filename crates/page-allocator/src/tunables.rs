@@ -2,6 +2,8 @@
 
 use units::ZoneType;
 
+use crate::layout::{DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR};
+
 /// Values of the sysctls, with Linux's defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tunables {
@@ -23,9 +25,9 @@ impl Default for Tunables {
     fn default() -> Self {
         Self {
             min_free_kbytes: None,
-            watermark_scale_factor: 10,
-            watermark_boost_factor: 15_000,
-            lowmem_reserve_ratio: [256, 256, 32, 0, 0, 0],
+            watermark_scale_factor: DEFAULT_SCALE_FACTOR,
+            watermark_boost_factor: DEFAULT_BOOST_FACTOR,
+            lowmem_reserve_ratio: DEFAULT_RATIOS,
             percpu_pagelist_high_fraction: 0,
             pcp_batch_scale_max: 5,
         }
