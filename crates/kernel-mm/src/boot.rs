@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering;
 
 use boot_memory::memblock::Memblock;
 use frame_table::BootArena;
+use object_allocator::ObjectAllocator;
 use page_allocator::layout::boot_log::{self, MemoryFigures};
 use page_allocator::layout::{MobilityGrouping, policy_zone};
 use page_allocator::{Hooks, PageAllocator, Zone};
@@ -76,7 +77,12 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let _logged = boot_log::write_zonelists_built(log, u64::from(with_lists.len()), grouping, total);
         let _logged = boot_log::write_policy_zone(log, policy);
         let _logged = boot_log::write_memory(log, &figures, config.geometry.page_shift);
-        Ok(Self { allocator, nodes, configured: config.limits.configured(), release: config.release })
+        Ok(Self {
+            objects: ObjectAllocator::new(allocator),
+            nodes,
+            configured: config.limits.configured(),
+            release: config.release,
+        })
     }
 }
 

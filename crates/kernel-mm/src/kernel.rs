@@ -1,6 +1,7 @@
 //! A booted machine.
 
 use collections::BootSlice;
+use object_allocator::ObjectAllocator;
 use page_allocator::layout::{NodeLayout, Release, ZoneSet};
 use page_allocator::{Hooks, NoPressure, PageAllocator, Tunables};
 use platform::Platform;
@@ -9,7 +10,7 @@ use sync::Cpu;
 /// One machine's memory management.
 #[derive(Debug)]
 pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
-    pub(crate) allocator: PageAllocator<P, H>,
+    pub(crate) objects: ObjectAllocator<P, H>,
     pub(crate) nodes: BootSlice<NodeLayout>,
     pub(crate) configured: ZoneSet,
     pub(crate) release: Release,
@@ -18,7 +19,12 @@ pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
 impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Returns the page allocator.
     pub const fn pages(&self) -> &PageAllocator<P, H> {
-        &self.allocator
+        self.objects.pages()
+    }
+
+    /// Returns the allocator of everything that is not a block of pages.
+    pub const fn objects(&self) -> &ObjectAllocator<P, H> {
+        &self.objects
     }
 
     /// Returns how memory divides into zones, by node.
@@ -38,6 +44,6 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
 
     /// Recomputes watermarks, reserves and per-CPU limits from the zones' managed pages (Linux: a write to the sysctls).
     pub fn set_tunables(&self, cpu: &Cpu, tunables: &Tunables) {
-        crate::settings::apply(&self.allocator, cpu, tunables, self.release, |zone| zone.managed());
+        crate::settings::apply(self.pages(), cpu, tunables, self.release, |zone| zone.managed());
     }
 }

@@ -1,0 +1,10 @@
+//! Memory smaller or larger than a block of pages: slab caches, kmalloc, vmalloc, mempools, per-CPU memory.
+//!
+//! [`ObjectAllocator`] owns the page allocator that feeds it. Everything it keeps lies in descriptors, slab pages and objects of its
+//! own, never on a heap. `kernel-mm` puts it together at boot.
+//! Linux 6.12: mm/slub.c, mm/slab_common.c, mm/vmalloc.c, mm/mempool.c, mm/percpu.c, mm/shrinker.c.
+#![no_std]
+
+mod object_allocator;
+
+pub use object_allocator::ObjectAllocator;
