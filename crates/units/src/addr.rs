@@ -1,4 +1,4 @@
-//! Physical and virtual byte addresses and physical byte ranges.
+//! Physical and virtual byte addresses and ranges of them.
 //!
 //! Linux: phys_addr_t, unsigned long addresses; PFN_UP, PFN_DOWN.
 
@@ -103,60 +103,82 @@ impl PhysAddr {
     }
 }
 
-/// Half-open range of physical bytes `[start, end)`; empty if `end <= start`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct PhysRange {
-    /// First byte.
-    pub start: PhysAddr,
-    /// Byte after the last one.
-    pub end: PhysAddr,
+macro_rules! range {
+    ($(#[$doc:meta])* $name:ident of $address:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+        pub struct $name {
+            /// First byte.
+            pub start: $address,
+            /// Byte after the last one.
+            pub end: $address,
+        }
+
+        impl $name {
+            /// Makes the range `[start, end)`.
+            #[inline]
+            pub const fn new(start: $address, end: $address) -> Self {
+                Self { start, end }
+            }
+
+            /// Makes the range of `bytes` from `start`, cut at the highest address.
+            #[inline]
+            pub const fn with_len(start: $address, bytes: u64) -> Self {
+                Self { start, end: start.saturating_add(bytes) }
+            }
+
+            /// Returns the number of bytes.
+            #[inline]
+            pub const fn len(self) -> u64 {
+                self.end.since(self.start)
+            }
+
+            /// Returns true if the range holds no byte.
+            #[inline]
+            pub const fn is_empty(self) -> bool {
+                self.end.raw() <= self.start.raw()
+            }
+
+            /// Returns true if `addr` lies inside.
+            #[inline]
+            pub const fn contains(self, addr: $address) -> bool {
+                self.start.raw() <= addr.raw() && addr.raw() < self.end.raw()
+            }
+
+            /// Returns true if the ranges share a byte.
+            #[inline]
+            pub const fn overlaps(self, other: Self) -> bool {
+                !self.intersection(other).is_empty()
+            }
+
+            /// Returns the part that both ranges share; empty if they do not overlap.
+            #[inline]
+            pub const fn intersection(self, other: Self) -> Self {
+                let start = if self.start.raw() > other.start.raw() { self.start } else { other.start };
+                let end = if self.end.raw() < other.end.raw() { self.end } else { other.end };
+                Self { start, end: if end.raw() < start.raw() { start } else { end } }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "[{:#x}, {:#x})", self.start.raw(), self.end.raw())
+            }
+        }
+    };
+}
+
+range! {
+    /// Half-open range of physical bytes `[start, end)`; empty if `end <= start`.
+    PhysRange of PhysAddr
+}
+
+range! {
+    /// Half-open range of virtual bytes `[start, end)`, kernel or user; empty if `end <= start`.
+    VirtRange of VirtAddr
 }
 
 impl PhysRange {
-    /// Makes the range `[start, end)`.
-    #[inline]
-    pub const fn new(start: PhysAddr, end: PhysAddr) -> Self {
-        Self { start, end }
-    }
-
-    /// Makes the range of `bytes` from `start`, cut at the highest address.
-    #[inline]
-    pub const fn with_len(start: PhysAddr, bytes: u64) -> Self {
-        Self { start, end: start.saturating_add(bytes) }
-    }
-
-    /// Returns the number of bytes.
-    #[inline]
-    pub const fn len(self) -> u64 {
-        self.end.since(self.start)
-    }
-
-    /// Returns true if the range holds no byte.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.end.raw() <= self.start.raw()
-    }
-
-    /// Returns true if `addr` lies inside.
-    #[inline]
-    pub const fn contains(self, addr: PhysAddr) -> bool {
-        self.start.raw() <= addr.raw() && addr.raw() < self.end.raw()
-    }
-
-    /// Returns true if the ranges share a byte.
-    #[inline]
-    pub const fn overlaps(self, other: Self) -> bool {
-        !self.intersection(other).is_empty()
-    }
-
-    /// Returns the part that both ranges share; empty if they do not overlap.
-    #[inline]
-    pub const fn intersection(self, other: Self) -> Self {
-        let start = if self.start.raw() > other.start.raw() { self.start } else { other.start };
-        let end = if self.end.raw() < other.end.raw() { self.end } else { other.end };
-        Self { start, end: if end.raw() < start.raw() { start } else { end } }
-    }
-
     /// Returns the frames that lie wholly inside.
     #[inline]
     pub const fn whole_frames(self, page_shift: u32) -> PfnRange {
@@ -167,12 +189,6 @@ impl PhysRange {
     #[inline]
     pub const fn touched_frames(self, page_shift: u32) -> PfnRange {
         PfnRange::new(self.start.pfn_down(page_shift), self.end.pfn_up(page_shift))
-    }
-}
-
-impl fmt::Debug for PhysRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{:#x}, {:#x})", self.start.raw(), self.end.raw())
     }
 }
 

@@ -14,7 +14,7 @@ mod order;
 mod pfn;
 mod zone_type;
 
-pub use addr::{PhysAddr, PhysRange, VirtAddr};
+pub use addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use gfp::Gfp;
 pub use ids::{CpuId, MAX_CPUS, MAX_NODES, NodeId, NodeMask};
 pub use migrate_type::MigrateType;
