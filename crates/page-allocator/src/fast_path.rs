@@ -10,7 +10,7 @@ use units::{Gfp, MigrateType, NodeId, Order};
 use crate::alloc_context::{AllocContext, AllocError, AllocRequest};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{ListScope, PageAllocator, PcpSet, pressure_on};
-use crate::pcp::list_index;
+use crate::pcp::{PcpLists, list_index};
 use crate::pressure::{Hooks, NodeReclaim};
 use crate::zone::{Watermark, Zone, ZoneEvents, ZoneFlags};
 
@@ -99,7 +99,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Derives from the flags where to look (Linux: prepare_alloc_pages).
     #[inline]
-    fn prepare<'a>(&'a self, cpu: &Cpu, request: &'a AllocRequest) -> Result<AllocContext<'a>, AllocError> {
+    pub(crate) fn prepare<'a>(&'a self, cpu: &Cpu, request: &'a AllocRequest) -> Result<AllocContext<'a>, AllocError> {
         let gfp = request.gfp;
         if request.order > self.map.geometry.max_order {
             return Err(AllocError::TooLarge(self.map.geometry.max_order));
@@ -240,7 +240,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns what one allocation adds to the zone's event counts.
     #[inline]
-    fn events_of(&self, cpu: &Cpu, zone: &Zone, preferred: &Zone, order: Order) -> ZoneEvents {
+    pub(crate) fn events_of(&self, cpu: &Cpu, zone: &Zone, preferred: &Zone, order: Order) -> ZoneEvents {
         let hit = zone.node() == preferred.node();
         let local = zone.node() == self.node_of_cpu(cpu.id());
         ZoneEvents {
@@ -274,26 +274,38 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         flags: AllocFlags,
         events: &ZoneEvents,
     ) -> Option<FreeBlock> {
-        let order = context.request.order;
         let cell = self.pcp(zone, cpu.id())?;
         let block = cell.try_with(cpu, |PcpSet(pcp)| {
             pcp.counters.note_alloc();
-            let block = match pcp.pop(&self.map.frames, index, order) {
-                Some(block) => Some(block),
-                None => {
-                    let blocks = pcp.counters.refill_blocks(order, pressure_on(zone));
-                    let mut locked = self.lock(zone, cpu);
-                    pcp.refill(&mut locked, index, blocks, order, context.migratetype, flags, self.fallback_policy());
-                    drop(locked);
-                    pcp.pop(&self.map.frames, index, order)
-                }
-            };
+            let block = self.pop_or_refill(cpu, pcp, context, zone, index, flags);
             if block.is_some() {
                 pcp.events.add(events);
             }
             block
         });
         block.flatten()
+    }
+
+    /// Takes the first block of a list, refilling it if it is empty (Linux: __rmqueue_pcplist).
+    #[inline]
+    pub(crate) fn pop_or_refill(
+        &self,
+        cpu: &Cpu,
+        pcp: &mut PcpLists,
+        context: &AllocContext<'_>,
+        zone: &Zone,
+        index: usize,
+        flags: AllocFlags,
+    ) -> Option<FreeBlock> {
+        let order = context.request.order;
+        if let Some(block) = pcp.pop(&self.map.frames, index, order) {
+            return Some(block);
+        }
+        let blocks = pcp.counters.refill_blocks(order, pressure_on(zone));
+        let mut locked = self.lock(zone, cpu);
+        pcp.refill(&mut locked, index, blocks, order, context.migratetype, flags, self.fallback_policy());
+        drop(locked);
+        pcp.pop(&self.map.frames, index, order)
     }
 
     #[cold]
@@ -323,7 +335,12 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Makes the block what the caller asked for: checked, zeroed, compound (Linux: prep_new_page).
     #[inline]
-    fn prepare_block(&self, cpu: &Cpu, request: &AllocRequest, block: FreeBlock) -> Result<OwnedBlock, AllocError> {
+    pub(crate) fn prepare_block(
+        &self,
+        cpu: &Cpu,
+        request: &AllocRequest,
+        block: FreeBlock,
+    ) -> Result<OwnedBlock, AllocError> {
         let mut block = block.into_owned(&self.map.frames);
         if self.instrumented {
             block = self.check_new_block(cpu, request, block)?;

@@ -1,13 +1,13 @@
-//! Ways to ask for memory besides one block: zeroed, exact, many at once.
+//! Ways to ask for memory besides one block of a size: zeroed, counted, exact.
 //!
-//! Linux 6.12: `get_zeroed_page`, `alloc_pages_exact`, `free_pages_exact`, `alloc_pages_bulk`, `split_page`, `folio_alloc`.
+//! Linux 6.12: `get_zeroed_page`, `alloc_pages_exact`, `free_pages_exact`, `split_page`, `folio_alloc`.
 
 use frame_table::{CountedBlock, OwnedBlock};
 use platform::Platform;
 use sync::Cpu;
 use units::{Gfp, Order, Pfn, PfnRange, PhysRange};
 
-use crate::alloc_context::{AllocError, AllocRequest};
+use crate::alloc_context::AllocError;
 use crate::allocator::PageAllocator;
 use crate::pressure::Hooks;
 
@@ -78,24 +78,5 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             let freed = self.free_raw(cpu, pfn, Order::ZERO);
             debug_assert!(freed.is_ok(), "exact pages are raw pages until they are freed");
         }
-    }
-
-    /// Allocates single pages until `take` refuses one or memory runs out; returns how many it took (Linux: alloc_pages_bulk).
-    ///
-    /// Does not enter the slow path but for the first page: a caller of this function can live with fewer pages.
-    pub fn alloc_bulk(&self, cpu: &Cpu, gfp: Gfp, nr_pages: u64, mut take: impl FnMut(OwnedBlock)) -> u64 {
-        let eager = AllocRequest::new(gfp, Order::ZERO);
-        let modest = AllocRequest::new(
-            (gfp - Gfp::DIRECT_RECLAIM - Gfp::HIGH - Gfp::NOFAIL) | Gfp::NOWARN | Gfp::NOMEMALLOC,
-            Order::ZERO,
-        );
-        let mut taken = 0;
-        while taken < nr_pages {
-            let request = if taken == 0 { &eager } else { &modest };
-            let Ok(page) = self.alloc_request(cpu, request) else { break };
-            take(page);
-            taken += 1;
-        }
-        taken
     }
 }

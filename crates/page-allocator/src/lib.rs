@@ -11,6 +11,7 @@ mod alloc_context;
 mod alloc_flags;
 mod allocator;
 mod buddy;
+mod bulk;
 mod checked;
 mod debug;
 mod deferred;

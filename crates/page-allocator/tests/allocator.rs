@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Counters, Machine, PCP, ZonePlan, machine};
+use common::{Machine, PCP, ZonePlan, machine};
 use frame_table::PageType;
 use mmkit_page_allocator::{
     AllocError, AllocRequest, BadPage, Checks, DebugOptions, ExtFrag, NoPressure, PageFragCache, Pressure, TaskFlags,
@@ -18,6 +18,16 @@ fn order(raw: u8) -> Order {
 
 fn small(pages: u64) -> Machine<NoPressure> {
     machine(&[ZonePlan::normal(pages)], 2, Untraced, DebugOptions::default())
+}
+
+/// Counts what the tests below look at.
+#[derive(Default)]
+struct Counters {
+    refilled: AtomicU64,
+    drained: AtomicU64,
+    fallbacks: AtomicU64,
+    warnings: AtomicU64,
+    bad_pages: AtomicU64,
 }
 
 #[derive(Default)]

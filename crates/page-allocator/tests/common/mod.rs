@@ -1,6 +1,6 @@
 //! A small machine on the host's heap, put together by hand.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use collections::BootSlice;
 use frame_table::{FrameTable, HeapMemory, MemoryModel, PageFlags, SectionMap};
@@ -109,14 +109,4 @@ fn zonelists(plans: &[ZonePlan]) -> (BootSlice<ZoneRef>, BootSlice<NodeZonelists
     });
     let lists = lists.collect();
     (leak(table), leak(lists))
-}
-
-/// Counts what tests look at; unused parts keep the counter from being optimised away.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) refilled: AtomicU64,
-    pub(crate) drained: AtomicU64,
-    pub(crate) fallbacks: AtomicU64,
-    pub(crate) warnings: AtomicU64,
-    pub(crate) bad_pages: AtomicU64,
 }
