@@ -136,6 +136,17 @@ impl Frame {
         self.state.load(Ordering::Relaxed) == page_type.word(order)
     }
 
+    /// Returns the cache's number and the slab's order if the frame is part of a slab.
+    #[inline]
+    pub fn slab(&self) -> Option<(u16, Order)> {
+        PageType::decode_slab(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Makes the frame part of a slab.
+    pub(crate) fn set_slab(&self, cache: u16, order: Order) {
+        self.state.store(PageType::slab_word(cache, order), Ordering::Relaxed);
+    }
+
     /// Enters a state without checking the one before; for code that stands for the frame.
     #[inline]
     pub(crate) fn set_state(&self, page_type: PageType, order: Order) {

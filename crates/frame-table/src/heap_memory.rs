@@ -23,16 +23,24 @@ unsafe impl Send for HeapMemory {}
 // SAFETY: as for `Send`; the value itself is never changed.
 unsafe impl Sync for HeapMemory {}
 
+/// Alignment that addresses share with physical addresses.
+const ALIGN: u64 = 1 << 16;
+
 impl HeapMemory {
     /// Allocates the memory; `None` if the host has none, or for an empty range.
     pub fn new(range: PhysRange) -> Option<Self> {
-        let start = zeroed(range.len())?;
-        Some(Self { range, start })
+        if range.is_empty() {
+            return None;
+        }
+        let lead = range.start.raw() % ALIGN;
+        let start = zeroed(range.len() + lead)?;
+        // SAFETY: `lead` is less than the allocation's size.
+        Some(Self { range, start: unsafe { start.add(lead as usize) } })
     }
 }
 
 fn zeroed(bytes: u64) -> Option<NonNull<u8>> {
-    let layout = Layout::from_size_align(usize::try_from(bytes).ok()?, 4096).ok()?;
+    let layout = Layout::from_size_align(usize::try_from(bytes).ok()?, ALIGN as usize).ok()?;
     if layout.size() == 0 {
         return None;
     }
@@ -49,6 +57,10 @@ unsafe impl PhysMemory for HeapMemory {
         let offset = usize::try_from(range.start.since(self.range.start)).ok()?;
         // SAFETY: the range lies inside the allocation, so the offset does.
         Some(unsafe { self.start.add(offset) })
+    }
+
+    fn direct_map_base(&self) -> *mut u8 {
+        self.start.as_ptr().wrapping_sub(self.range.start.raw() as usize)
     }
 
     fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {

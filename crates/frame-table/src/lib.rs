@@ -18,6 +18,7 @@ mod list;
 mod page_flags;
 mod page_type;
 mod sections;
+mod slab;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -33,4 +34,5 @@ pub use list::FrameList;
 pub use page_flags::PageFlags;
 pub use page_type::PageType;
 pub use sections::{MemoryModel, SectionMap};
+pub use slab::SlabList;
 pub use table::{FrameTable, TableError};

@@ -87,8 +87,11 @@ impl FrameTable {
     }
 
     /// Returns the descriptor of a frame that a block or a list of this table names.
+    ///
+    /// # Panics
+    /// If the frame is outside the span, which no such frame is.
     #[inline]
-    pub(crate) fn at(&self, pfn: Pfn) -> &Frame {
+    pub fn at(&self, pfn: Pfn) -> &Frame {
         &self.frames[pfn.raw().wrapping_sub(self.span.start.raw()) as usize]
     }
 

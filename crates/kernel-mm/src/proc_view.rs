@@ -1,6 +1,6 @@
 //! What /proc shows of a machine: feeds the writers of `proc-files` from the allocator's state.
 //!
-//! Counters of parts that do not exist yet (page cache, anonymous memory, slab) are 0, which is what they hold.
+//! Counters of parts that do not exist yet (page cache, anonymous memory) are 0, which is what they hold.
 //! Locking: takes zone locks and per-CPU sets one at a time, so a file is no atomic picture, as in Linux.
 
 use core::fmt;
@@ -124,7 +124,8 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
     pub fn write_zoneinfo(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let kinds = self.kernel.configured();
         for layout in self.kernel.nodes() {
-            let mut node_stats: Option<proc_files::Counters<'_>> = Some(&|_| 0);
+            let node_stat = |name: &str| self.node_stat(layout.node, name);
+            let mut node_stats: Option<proc_files::Counters<'_>> = Some(&node_stat);
             for kind in kinds.iter() {
                 match self.kernel.pages().zone(layout.node, kind) {
                     Some(zone) => self.write_zone(out, zone, node_stats.take())?,
@@ -213,6 +214,21 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
         &room[..used]
     }
 
+    /// Value of a counter of a node, in pages; 0 for what does not exist on this machine.
+    pub(crate) fn node_stat(&self, node: NodeId, name: &str) -> u64 {
+        let stats = self.kernel.objects().node_stats(node);
+        match name {
+            "nr_slab_reclaimable" => stats.slab_reclaimable(),
+            "nr_slab_unreclaimable" => stats.slab_unreclaimable(),
+            _ => 0,
+        }
+    }
+
+    /// Sum of a counter over all nodes.
+    pub(crate) fn all_nodes_stat(&self, name: &str) -> u64 {
+        self.kernel.pages().nodes().iter().map(|node| self.node_stat(node, name)).sum()
+    }
+
     /// Value of a counter of /proc/zoneinfo for one zone; 0 for what does not exist on this machine.
     fn zone_stat(&self, zone: &Zone, name: &str) -> u64 {
         let events = || self.kernel.pages().zone_events(self.cpu, zone);
@@ -258,7 +274,7 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             let is_kind = |zone: &Zone| zone.kind().name().eq_ignore_ascii_case(kind);
             return sum(&|zone| if is_kind(zone) { events(zone).allocated } else { 0 });
         }
-        sum(&|zone| self.zone_stat(zone, name))
+        sum(&|zone| self.zone_stat(zone, name)) + self.all_nodes_stat(name)
     }
 
     /// Writes /proc/meminfo.
@@ -271,15 +287,23 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
 
     /// Value of a field of /proc/meminfo in kB.
     fn mem_info(&self, name: &str) -> u64 {
-        let kb = |of: &dyn Fn(&Zone) -> u64| {
-            self.zones().iter().map(of).sum::<u64>() << (self.kernel.pages().map().geometry.page_shift - 10)
-        };
+        let shift = self.kernel.pages().map().geometry.page_shift - 10;
+        let kb = |of: &dyn Fn(&Zone) -> u64| self.zones().iter().map(of).sum::<u64>() << shift;
+        let slab_kb = |name| self.all_nodes_stat(name) << shift;
         let is_high = |zone: &Zone| zone.kind() == ZoneType::HighMem;
         match name {
             "MemTotal" => kb(&Zone::managed),
             "MemFree" => kb(&Zone::free_pages),
-            // Without page cache and slab, what is available is what is free above the reserves.
-            "MemAvailable" => kb(&|zone| zone.free_pages().saturating_sub(zone.watermark(Watermark::Low))),
+            // Without page cache, what is available is what is free above the reserves, and slab that a shrinker can free but for a
+            // part that is taken to be in use.
+            "MemAvailable" => {
+                let (low, slab) = (kb(&|zone| zone.watermark(Watermark::Low)), slab_kb("nr_slab_reclaimable"));
+                let free = kb(&|zone| zone.free_pages().saturating_sub(zone.watermark(Watermark::Low)));
+                free + slab - low.min(slab / 2)
+            }
+            "KReclaimable" | "SReclaimable" => slab_kb("nr_slab_reclaimable"),
+            "SUnreclaim" => slab_kb("nr_slab_unreclaimable"),
+            "Slab" => slab_kb("nr_slab_reclaimable") + slab_kb("nr_slab_unreclaimable"),
             "HighTotal" => kb(&|zone| if is_high(zone) { zone.managed() } else { 0 }),
             "HighFree" => kb(&|zone| if is_high(zone) { zone.free_pages() } else { 0 }),
             "LowTotal" => kb(&|zone| if is_high(zone) { 0 } else { zone.managed() }),

@@ -54,6 +54,8 @@ impl<P: Platform, H: Hooks> MemorySource for ReportSource<'_, '_, P, H> {
             "free" => self.sum(Zone::free_pages),
             "free_pcp" => self.sum(|zone| self.view.kernel.pages().pcp_pages(self.view.cpu, zone)),
             "free_cma" => self.sum(Zone::free_cma),
+            "slab_reclaimable" => self.view.all_nodes_stat("nr_slab_reclaimable"),
+            "slab_unreclaimable" => self.view.all_nodes_stat("nr_slab_unreclaimable"),
             _ => 0,
         }
     }

@@ -5,6 +5,17 @@
 //! Linux 6.12: mm/slub.c, mm/slab_common.c, mm/vmalloc.c, mm/mempool.c, mm/percpu.c, mm/shrinker.c.
 #![no_std]
 
+mod direct_map;
+mod error;
+mod kmalloc;
+mod node_stats;
 mod object_allocator;
+mod slab;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
+pub use error::ObjectError;
+pub use kmalloc::KmallocKind;
+pub use node_stats::NodeStats;
 pub use object_allocator::ObjectAllocator;
+pub use slab::{BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, RawCache, StillInUse};

@@ -1,22 +1,104 @@
 //! The allocator of kernel objects of one machine.
 
+use frame_table::FrameTable;
 use page_allocator::{Hooks, NoPressure, PageAllocator};
 use platform::Platform;
+use sync::Cpu;
+use units::{MAX_NODES, NodeId};
+
+use crate::direct_map::DirectMap;
+use crate::error::ObjectError;
+use crate::kmalloc::KmallocCaches;
+use crate::node_stats::NodeStats;
+use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes};
 
 /// Everything that is allocated in other units than pages, on top of the page allocator that it owns.
 #[derive(Debug)]
 pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pages: PageAllocator<P, H>,
+    map: DirectMap,
+    nr_nodes: u32,
+    pub(crate) caches: CacheTable,
+    pub(crate) internal: InternalCaches,
+    pub(crate) kmalloc: KmallocCaches,
+    node_stats: [NodeStats; MAX_NODES],
+}
+
+/// Caches whose objects are bookkeeping of other caches.
+#[derive(Debug)]
+pub(crate) struct InternalCaches {
+    pub(crate) root: CacheSlot,
+    pub(crate) bits: CacheSlot,
+    pub(crate) fronts: CacheSlot,
 }
 
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
-    /// Takes the page allocator over.
-    pub const fn new(pages: PageAllocator<P, H>) -> Self {
-        Self { pages }
+    /// Takes the page allocator over. No object can be allocated before [`ObjectAllocator::start`].
+    pub fn new(pages: PageAllocator<P, H>) -> Self {
+        Self {
+            map: DirectMap::new(pages.platform(), pages.map().geometry.page_shift),
+            nr_nodes: pages.nodes().len(),
+            caches: CacheTable::new(),
+            internal: InternalCaches { root: CacheSlot::empty(), bits: CacheSlot::empty(), fronts: CacheSlot::empty() },
+            kmalloc: KmallocCaches::new(),
+            node_stats: [const { NodeStats::new() }; MAX_NODES],
+            pages,
+        }
+    }
+
+    /// Makes the first caches and those of kmalloc (Linux: kmem_cache_init).
+    ///
+    /// Called once the page allocator has memory. A call that failed may be repeated; what it made stays and is used then. Not for
+    /// two CPUs at once.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn start(&self, cpu: &Cpu) -> Result<(), ObjectError> {
+        self.start_slab(cpu)?;
+        self.start_kmalloc(cpu)
     }
 
     /// Returns the page allocator.
+    #[inline]
     pub const fn pages(&self) -> &PageAllocator<P, H> {
         &self.pages
+    }
+
+    /// Returns the counters of a node.
+    pub fn node_stats(&self, node: NodeId) -> &NodeStats {
+        &self.node_stats[node.index() % MAX_NODES]
+    }
+
+    #[inline(always)]
+    pub(crate) const fn map(&self) -> &DirectMap {
+        &self.map
+    }
+
+    #[inline(always)]
+    pub(crate) const fn frames(&self) -> &FrameTable {
+        &self.pages.map().frames
+    }
+
+    /// Returns the number of nodes with memory.
+    #[inline(always)]
+    pub(crate) const fn nr_nodes(&self) -> u32 {
+        self.nr_nodes
+    }
+
+    /// Returns one more than the highest number of a node with memory.
+    pub(crate) fn node_slots(&self) -> usize {
+        self.pages.nodes().iter().last().map_or(1, |node| node.index() + 1)
+    }
+
+    pub(crate) fn bits_cache(&self) -> Option<CachePtr> {
+        self.internal.bits.get()
+    }
+
+    pub(crate) fn sizes(&self) -> MachineSizes {
+        MachineSizes {
+            page_size: self.map.page_size(),
+            max_order: self.pages.map().geometry.max_order,
+            nr_cpus: self.pages.nr_cpus(),
+        }
     }
 }

@@ -8,11 +8,18 @@ use units::{Pfn, PhysRange};
 ///
 /// # Safety
 /// Implementers promise that a pointer returned by [`PhysMemory::direct_map`] or [`PhysMemory::memmap`] stays valid for
-/// reads and writes of the whole range until the implementing value is dropped, and that disjoint ranges never share bytes.
+/// reads and writes of the whole range until the implementing value is dropped, that disjoint ranges never share bytes, and that
+/// [`PhysMemory::direct_map`] of a range is [`PhysMemory::direct_map_base`] plus the range's start.
 /// The pointers say nothing about who owns the bytes; that is settled by memblock at boot and by the page allocator after it.
 pub unsafe trait PhysMemory: Sync {
     /// Returns where the kernel sees `range`, or `None` if part of it is no memory or is not mapped permanently (HighMem).
     fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>>;
+
+    /// Returns where physical address 0 would be in the direct map, whether or not there is memory. Never changes.
+    ///
+    /// Physical addresses below 64 KiB keep their alignment, so what is aligned physically is aligned for the kernel.
+    /// Linux: PAGE_OFFSET, `__va`, `__pa`.
+    fn direct_map_base(&self) -> *mut u8;
 
     /// Returns zeroed, virtually contiguous room of `bytes` for the descriptors of all frames from `start` up, aligned to 64.
     ///

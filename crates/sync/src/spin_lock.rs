@@ -10,6 +10,10 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
+    /// The table of slab caches.
+    pub const SLAB_CACHES: u8 = 4;
+    /// A slab cache's slabs of one node.
+    pub const SLAB_NODE: u8 = 6;
     /// A zone's free lists.
     pub const ZONE: u8 = 8;
     /// A log, trace or statistic that anything above may write to.

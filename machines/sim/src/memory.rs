@@ -134,6 +134,11 @@ unsafe impl PhysMemory for SimMemory {
         self.backing.at(range.start.since(self.origin), range.len())
     }
 
+    #[inline]
+    fn direct_map_base(&self) -> *mut u8 {
+        self.backing.start().wrapping_sub(self.origin.raw() as usize)
+    }
+
     fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
         let mut first_call = false;
         let memmap = self.memmap.get_or_init(|| {

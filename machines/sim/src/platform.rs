@@ -120,6 +120,11 @@ unsafe impl PhysMemory for SimPlatform {
         self.parts.memory.direct_map(range)
     }
 
+    #[inline]
+    fn direct_map_base(&self) -> *mut u8 {
+        self.parts.memory.direct_map_base()
+    }
+
     fn memmap(&self, start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
         self.parts.memory.memmap(start, bytes)
     }

@@ -72,6 +72,12 @@ impl Reservation {
         Ok(reservation)
     }
 
+    /// Returns the address of the first byte.
+    #[inline]
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
     /// Returns the address of byte `offset`, or `None` if `len` bytes from there are not all inside.
     #[inline]
     pub(crate) fn at(&self, offset: u64, len: u64) -> Option<NonNull<u8>> {

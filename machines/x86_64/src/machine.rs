@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use platform::{Attributes, PhysMemory, Platform};
 use sync::{SpinLock, rank};
-use units::{Pfn, PhysRange};
+use units::{Pfn, PhysAddr, PhysRange};
 
 use crate::cpu_area::this_cpu;
 use crate::fence;
@@ -55,6 +55,10 @@ impl Machine {
 unsafe impl PhysMemory for Machine {
     fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>> {
         self.ram.contains(range).then(|| paging::direct_pointer(range.start))
+    }
+
+    fn direct_map_base(&self) -> *mut u8 {
+        paging::direct_pointer(PhysAddr::ZERO).as_ptr()
     }
 
     fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {

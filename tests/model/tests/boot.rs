@@ -41,6 +41,10 @@ unsafe impl PhysMemory for Refusing {
         if self.refuses() { None } else { self.machine.direct_map(range) }
     }
 
+    fn direct_map_base(&self) -> *mut u8 {
+        self.machine.direct_map_base()
+    }
+
     fn memmap(&self, start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
         if self.refuses() { None } else { self.machine.memmap(start, bytes) }
     }

@@ -50,6 +50,10 @@ unsafe impl PhysMemory for Room {
         None
     }
 
+    fn direct_map_base(&self) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
     fn memmap(&self, _start: Pfn, bytes: u64) -> Option<NonNull<u8>> {
         (bytes <= self.layout.size() as u64).then_some(self.start)
     }

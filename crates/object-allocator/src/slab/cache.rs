@@ -1,0 +1,139 @@
+//! A slab cache: its layout, the fronts of the CPUs, and the slabs of each node.
+//!
+//! Caches are objects of the machine's first cache; the table of caches names them by number, as frame descriptors do.
+//! Locking: fronts by their cells, slabs by their node's lock (`rank::SLAB_NODE`), a front's cell before it. All else is fixed when the
+//! cache enters the table. Linux 6.12: struct kmem_cache, struct kmem_cache_node.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use collections::BootSlice;
+use frame_table::SlabList;
+use sync::{Cpu, SpinLock, rank};
+use units::{Gfp, NodeId};
+
+use super::front::{CpuFront, SLOTS};
+use super::layout::SlabLayout;
+use super::params::{CacheFlags, CacheName, Constructor};
+
+/// A cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    /// One front a CPU; empty for caches that have none.
+    pub(crate) fronts: BootSlice<CpuFront>,
+    /// Slabs by node number.
+    pub(crate) nodes: BootSlice<CacheNode>,
+    pub(crate) layout: SlabLayout,
+    pub(crate) number: u16,
+    pub(crate) flags: CacheFlags,
+    /// What every page of the cache is asked for with.
+    pub(crate) gfp: Gfp,
+    /// Empty slabs that a node keeps.
+    pub(crate) min_partial: u32,
+    pub(crate) ctor: Option<Constructor>,
+    pub(crate) name: CacheName,
+    /// Handles that share the cache; changed under the table's lock.
+    pub(crate) handles: AtomicU32,
+}
+
+/// Slabs of one node.
+#[derive(Debug)]
+pub(crate) struct CacheNode(pub(crate) SpinLock<{ rank::SLAB_NODE }, NodeSlabs>);
+
+/// Slabs of one node. Slabs without a free object are on no list.
+///
+/// # Invariants
+/// A slab of the cache on this node is on `partial` if and only if it has free objects.
+#[derive(Debug, Default)]
+pub(crate) struct NodeSlabs {
+    pub(crate) partial: SlabList,
+    pub(crate) nr_slabs: u64,
+    /// Objects of all slabs, free ones included.
+    pub(crate) total_objects: u64,
+}
+
+impl CacheNode {
+    pub(crate) fn new() -> Self {
+        // INVARIANT: no slab, no list.
+        Self(SpinLock::new(NodeSlabs::default()))
+    }
+}
+
+/// Address of a cache of the allocator that hands the value out.
+///
+/// # Invariants
+/// The cache is in the allocator's table, or is about to be, and stays there while anything uses the value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CachePtr(NonNull<Cache>);
+
+// SAFETY: a `Cache` is reached through `&` only, and is `Sync`.
+unsafe impl Send for CachePtr {}
+
+// SAFETY: as for `Send`.
+unsafe impl Sync for CachePtr {}
+
+impl CachePtr {
+    /// # Safety
+    /// `cache` points to an initialised cache that is destroyed only when nothing uses the result.
+    #[inline(always)]
+    pub(crate) const unsafe fn new(cache: NonNull<Cache>) -> Self {
+        // INVARIANT: the caller's contract.
+        Self(cache)
+    }
+
+    pub(crate) const fn as_ptr(self) -> *mut Cache {
+        self.0.as_ptr()
+    }
+
+    /// Returns the cache.
+    #[inline(always)]
+    pub(crate) fn get<'a>(self) -> &'a Cache {
+        // SAFETY: by the type invariant the cache lives as long as anything uses this value.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Cache {
+    /// Takes an object from this CPU's front.
+    #[inline(always)]
+    pub(crate) fn pop(&self, cpu: &Cpu) -> Option<NonNull<u8>> {
+        self.fronts.get(cpu.id().index())?.pop(cpu)
+    }
+
+    /// Adds an object to this CPU's front, if there is room.
+    #[inline(always)]
+    pub(crate) fn push(&self, cpu: &Cpu, object: NonNull<u8>) -> bool {
+        self.fronts.get(cpu.id().index()).is_some_and(|front| front.push(cpu, object))
+    }
+
+    /// Returns the slabs of a node, or of node 0 for nodes that the machine does not have.
+    #[inline]
+    pub(crate) fn node(&self, node: NodeId) -> &CacheNode {
+        self.nodes.get(node.index()).unwrap_or(&self.nodes[0])
+    }
+
+    /// Returns the number of handles that share the cache (Linux: aliases plus one).
+    pub(crate) fn handles(&self) -> u32 {
+        // Relaxed: changed under the table's lock; elsewhere a figure to show.
+        self.handles.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns how many objects a front of a cache with such objects may hold (Linux: slub_set_cpu_partial).
+pub(crate) const fn front_capacity(object_size: usize, page_size: usize) -> u32 {
+    let capacity = if object_size >= page_size {
+        6
+    } else if object_size >= 1024 {
+        24
+    } else if object_size >= 256 {
+        52
+    } else {
+        SLOTS
+    };
+    capacity as u32
+}
+
+/// Returns how many empty slabs a node keeps of a cache with such objects (Linux: set_min_partial).
+pub(crate) fn min_partial(stride: usize) -> u32 {
+    (stride.max(1).ilog2() / 2).clamp(5, 10)
+}
