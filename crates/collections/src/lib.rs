@@ -1,9 +1,12 @@
-//! Containers for memory that the machine itself supplies: fixed slices that live as long as the machine.
+//! Containers for memory that the machine itself supplies: fixed slices that live as long as the machine, trees of ranges.
 //!
 //! The memory manager has no heap, so tables whose size is known at boot are carved out of boot memory and held as
-//! [`BootSlice`]. Links between frames are numbers, not pointers, and belong to `frame-table`.
+//! [`BootSlice`]. Ranges of addresses, which come and go, are kept in a [`RangeTree`], whose nodes its caller allocates. Links between frames are numbers, not pointers, and belong to `frame-table`.
 #![no_std]
 
+mod atomic;
 mod boot_slice;
+pub mod range_tree;
 
 pub use boot_slice::BootSlice;
+pub use range_tree::RangeTree;

@@ -1,0 +1,94 @@
+//! Lookups of a range by address.
+//!
+//! Locking: none. Each loads one state of the tree, or notices that it did not.
+//! Linux 6.12: mm/mmap.c (`find_vma`, `find_vma_prev`, `find_vma_intersection`), lib/maple_tree.c (`mtree_load`, `mt_find`, `mas_prev`).
+
+use units::{VirtAddr, VirtRange};
+
+use super::sequence::settle;
+use super::{Entry, Node, Raced, RangeTree, Word, entry_of};
+use crate::atomic::Ordering::Relaxed;
+
+impl<V: Word> RangeTree<V> {
+    /// Returns the range that holds `addr`.
+    #[inline]
+    pub fn find(&self, addr: VirtAddr) -> Option<Entry<V>> {
+        settle(|| self.try_find(addr))
+    }
+
+    /// Returns the range that holds `addr`.
+    ///
+    /// # Errors
+    /// A writer came in between.
+    #[inline]
+    pub fn try_find(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
+        Ok(self.try_find_at_or_after(addr)?.filter(|entry| entry.range.start <= addr))
+    }
+
+    /// Returns the first range that ends above `addr`: the one that holds it, else the next one (Linux: `find_vma`).
+    #[inline]
+    pub fn find_at_or_after(&self, addr: VirtAddr) -> Option<Entry<V>> {
+        settle(|| self.try_find_at_or_after(addr))
+    }
+
+    /// Returns the first range that ends above `addr`.
+    ///
+    /// # Errors
+    /// A writer came in between.
+    #[inline]
+    pub fn try_find_at_or_after(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
+        let snapshot = self.snapshot()?;
+        let (Some(mut node), addr) = (snapshot.root, addr.raw()) else { return Ok(None) };
+        // No range ends above the highest address.
+        if addr == u64::MAX {
+            return Ok(None);
+        }
+        for _ in 1..snapshot.height {
+            node = snapshot.child(node, node.rank(addr))?;
+        }
+        let (start, end, word) = slot_above(node, addr);
+        snapshot.validate()?;
+        Ok((start != u64::MAX).then(|| entry_of(start, end, word)))
+    }
+
+    /// Returns the last range that ends at or below `addr` (Linux: the `prev` of `find_vma_prev`, given a start).
+    pub fn find_before(&self, addr: VirtAddr) -> Option<Entry<V>> {
+        settle(|| self.try_find_before(addr))
+    }
+
+    /// Returns the lowest range that shares a byte with `range`.
+    pub fn find_intersection(&self, range: VirtRange) -> Option<Entry<V>> {
+        self.find_at_or_after(range.start).filter(|entry| entry.range.overlaps(range))
+    }
+
+    fn try_find_before(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
+        let snapshot = self.snapshot()?;
+        let Some(root) = snapshot.root else { return Ok(None) };
+        // The end of the range before the first one that ends above `addr`; no range ends above the highest address.
+        let mut end_before = if addr.raw() == u64::MAX { self.top.load(Relaxed) } else { 0 };
+        let mut node = root;
+        for level in 1..=if addr.raw() == u64::MAX { 0 } else { snapshot.height } {
+            let index = node.rank(addr.raw());
+            if index > 0 {
+                end_before = node.key(index - 1);
+            }
+            if level < snapshot.height {
+                node = snapshot.child(node, index)?;
+            }
+        }
+        snapshot.validate()?;
+        if end_before == 0 {
+            return Ok(None);
+        }
+        let found = self.try_find_at_or_after(VirtAddr::new(end_before - 1))?;
+        snapshot.validate()?;
+        Ok(found)
+    }
+}
+
+/// Returns start, end and value of the first slot of `leaf` that ends above `addr`; a start of `u64::MAX` if there is none.
+#[inline(always)]
+pub(super) fn slot_above(leaf: &Node, addr: u64) -> (u64, u64, *mut ()) {
+    let index = leaf.rank(addr);
+    (leaf.middle(index), leaf.key(index), leaf.word(index))
+}

@@ -1,0 +1,177 @@
+//! The way from the root of a range tree to a slot of a leaf.
+//!
+//! Used by every change and by checks; lookups descend without keeping the way.
+//! Linux 6.12: lib/maple_tree.c (`struct ma_state`, `mas_walk`).
+
+use core::ptr::NonNull;
+
+use super::node::{Kind, Node};
+use super::sequence::Sequence;
+use super::{Raced, RangeTree, Word};
+use crate::atomic::Ordering::Relaxed;
+
+/// Most levels of a tree. With at least four slots in use a node, the leaves of a full-height tree hold over 2^32 ranges.
+pub(super) const MAX_HEIGHT: usize = 16;
+
+/// Root and height at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshot<'t> {
+    pub(super) sequence: &'t Sequence,
+    pub(super) count: u64,
+    /// `None` for a tree without nodes.
+    pub(super) root: Option<&'t Node>,
+    pub(super) height: usize,
+}
+
+impl<V: Word> RangeTree<V> {
+    #[inline(always)]
+    pub(super) fn snapshot(&self) -> Result<Snapshot<'_>, Raced> {
+        let count = self.sequence.begin()?;
+        let root = self.root.load(Relaxed);
+        let height = self.height.load(Relaxed);
+        self.sequence.validate(count)?;
+        // SAFETY: `count` is valid, so by the type invariant this is null or a node of a source, whose memory stays a `Node` during the call.
+        let root = unsafe { root.as_ref() };
+        Ok(Snapshot { sequence: &self.sequence, count, root, height })
+    }
+}
+
+impl<'t> Snapshot<'t> {
+    /// Returns the child at `index` of `node`, an inner node of the tree.
+    #[inline(always)]
+    pub(super) fn child(&self, node: &Node, index: usize) -> Result<&'t Node, Raced> {
+        let word = node.word(index).cast::<Node>();
+        self.sequence.validate(self.count)?;
+        // SAFETY: the count is valid after the load, so by the tree's type invariant this is null (for an index outside the node) or a node of
+        // a source, whose memory stays a `Node` during the call.
+        unsafe { word.as_ref() }.ok_or(Raced)
+    }
+
+    /// Returns a node that was in the tree when its sequence count was `count`; `None` if the count has changed.
+    pub(super) fn revisit(&self, count: u64, node: NonNull<Node>) -> Option<&'t Node> {
+        if self.count != count {
+            return None;
+        }
+        // SAFETY: the tree is as it was when `node` was in it, so this is a node of a source, whose memory stays a `Node` during the call.
+        Some(unsafe { node.as_ref() })
+    }
+
+    /// Checks that all that was loaded through this snapshot belongs to one state of the tree.
+    #[inline(always)]
+    pub(super) fn validate(&self) -> Result<(), Raced> {
+        self.sequence.validate(self.count)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Step<'t> {
+    node: &'t Node,
+    index: usize,
+}
+
+/// A slot of a leaf with all nodes above it.
+#[derive(Clone)]
+pub(super) struct Path<'t> {
+    pub(super) snapshot: Snapshot<'t>,
+    /// From the root down; what lies at or below `height` is a copy of the root.
+    steps: [Step<'t>; MAX_HEIGHT],
+    height: usize,
+}
+
+impl<'t> Path<'t> {
+    /// Descends to the first slot that ends above `addr`, or to the place after the last slot of the last leaf.
+    pub(super) fn to(snapshot: Snapshot<'t>, root: &'t Node, addr: u64) -> Result<Self, Raced> {
+        let height = snapshot.height.min(MAX_HEIGHT);
+        let mut path = Self { snapshot, steps: [Step { node: root, index: 0 }; MAX_HEIGHT], height };
+        let mut node = root;
+        for level in 0..height {
+            let index = node.rank(addr.min(u64::MAX - 1));
+            if let Some(step) = path.steps.get_mut(level) {
+                *step = Step { node, index };
+            }
+            if level + 1 < height {
+                node = snapshot.child(node, index)?;
+            }
+        }
+        if path.leaf_index() > path.leaf().count() { Err(Raced) } else { Ok(path) }
+    }
+
+    /// Returns the level of the leaf; the root's is 0.
+    pub(super) fn leaf_level(&self) -> usize {
+        self.height.saturating_sub(1)
+    }
+
+    pub(super) fn leaf(&self) -> &'t Node {
+        self.node(self.leaf_level())
+    }
+
+    /// Returns the index of the slot in its leaf.
+    pub(super) fn leaf_index(&self) -> usize {
+        self.index(self.leaf_level())
+    }
+
+    pub(super) fn node(&self, level: usize) -> &'t Node {
+        self.steps[level % MAX_HEIGHT].node
+    }
+
+    pub(super) fn index(&self, level: usize) -> usize {
+        self.steps[level % MAX_HEIGHT].index
+    }
+
+    pub(super) fn kind(&self, level: usize) -> Kind {
+        if level + 1 == self.height { Kind::Leaf } else { Kind::Inner }
+    }
+
+    /// Returns where the ranges below child `index` of the node at `level` may begin: the end of the range before.
+    pub(super) fn lower_bound(&self, level: usize, index: usize) -> u64 {
+        if index > 0 {
+            return self.node(level).key(index - 1);
+        }
+        let turn = (0..level).rev().find(|&above| self.index(above) > 0);
+        turn.map_or(0, |above| self.node(above).key(self.index(above) - 1))
+    }
+
+    /// Returns the end of the range before this one; 0 for the first.
+    pub(super) fn end_before(&self) -> u64 {
+        self.lower_bound(self.leaf_level(), self.leaf_index())
+    }
+
+    /// Returns the deepest level above the leaf whose node has a child after the one that the path takes.
+    fn turn_right(&self) -> Option<usize> {
+        (0..self.leaf_level()).rev().find(|&level| self.index(level) + 1 < self.node(level).count())
+    }
+
+    /// Returns true if no leaf follows this one.
+    pub(super) fn is_last_leaf(&self) -> bool {
+        self.turn_right().is_none()
+    }
+
+    /// Returns the path to the first slot of the next leaf, and the level and index of the key between the two leaves.
+    pub(super) fn next_leaf(&self) -> Result<Option<(Self, usize)>, Raced> {
+        let Some(turn) = self.turn_right() else { return Ok(None) };
+        let mut next = self.clone();
+        next.steps[turn % MAX_HEIGHT].index += 1;
+        for level in turn + 1..self.height {
+            let node = self.snapshot.child(next.node(level - 1), next.index(level - 1))?;
+            next.steps[level % MAX_HEIGHT] = Step { node, index: 0 };
+        }
+        Ok(Some((next, turn)))
+    }
+
+    /// Corrects the gaps above the node at `level`, from there up, until one is right.
+    pub(super) fn correct_gaps(&self, level: usize) {
+        for level in (1..=level).rev() {
+            let gap = self.node(level).largest_gap(self.kind(level), self.lower_bound(level, 0));
+            let (parent, index) = (self.node(level - 1), self.index(level - 1));
+            if parent.middle(index) == gap {
+                return;
+            }
+            parent.set_middle(index, gap);
+        }
+    }
+}
+
+/// Returns the word that stands for a child.
+pub(super) fn child_word(node: NonNull<Node>) -> *mut () {
+    node.as_ptr().cast()
+}
