@@ -6,6 +6,7 @@
 
 mod boot;
 mod failure;
+mod proc_file;
 mod replay;
 
 use std::process::ExitCode;

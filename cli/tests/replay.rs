@@ -92,7 +92,27 @@ fn zoneinfo_after_cargo_shows_the_recorded_zones() {
         let (ours, recorded) = (lines(&ours, name), lines(&recorded, name));
         assert_eq!(ours[..3], recorded[..3], "{name}");
     }
+    assert_eq!(lines(&ours, "present"), lines(&recorded, "present"));
     assert_eq!(lines(&ours, "nr_free_pages_blocks"), lines(&recorded, "nr_free_pages_blocks"));
+}
+
+#[test]
+fn every_proc_file_has_the_recorded_kernels_names() {
+    let names = |text: &str, separator: char| -> Vec<String> {
+        text.lines().filter_map(|line| Some(line.split_once(separator)?.0.to_owned())).collect()
+    };
+    for (file, separator) in [("vmstat", ' '), ("meminfo", ':')] {
+        let output = replay(&recording("cargo"), &["--phase", "80", "--proc", file]);
+        let recorded = fs::read_to_string(recording("cargo").with_file_name("cargo.after").join(file)).unwrap();
+        let ours = names(&String::from_utf8(output.stdout).unwrap(), separator);
+        let vendor_or_later = |name: &&String| !ours.contains(name);
+        let recorded = names(&recorded, separator);
+        let unknown: Vec<_> = recorded.iter().filter(vendor_or_later).collect();
+        assert!(ours.iter().all(|name| recorded.contains(name)), "{file}: {ours:?}");
+        assert!(unknown.len() <= 12, "{file}: {unknown:?}");
+    }
+    let iomem = replay(&recording("cargo"), &["--phase", "80", "--proc", "iomem"]).stdout;
+    assert!(String::from_utf8(iomem).unwrap().starts_with("00001000-0009efff : System RAM\n"));
 }
 
 #[test]

@@ -7,27 +7,16 @@ use std::path::Path;
 use boot_memory::firmware::RangeKind;
 use page_allocator::{Tunables, Watermark};
 use proc_files::iomem::Resource;
-use proc_files::{Config, Profile, Release};
 use recordings::pages::{InputError, Place};
 use serde::Serialize;
-use sim::description::{Arch, LinuxVersion, Machine, READY_MACHINES};
+use sim::description::{Machine, READY_MACHINES};
 use sim::{SimMachine, SimOptions};
 use units::{CpuId, PhysAddr};
 
 use super::Changes;
 use super::settings::Settings;
 use crate::failure::Failure;
-
-/// A file of /proc that a booted machine has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum ProcFile {
-    Buddyinfo,
-    Iomem,
-    Meminfo,
-    Pagetypeinfo,
-    Vmstat,
-    Zoneinfo,
-}
+use crate::proc_file::ProcFile;
 
 /// A booted machine and what it was made of.
 pub(super) struct BootedMachine {
@@ -61,14 +50,7 @@ impl BootedMachine {
         let mut settings = Settings::default();
         let configured = super::configured_zones(description.arch);
         changes.settings.iter().try_for_each(|setting| settings.apply(setting, configured))?;
-        let tunables = Tunables {
-            min_free_kbytes: settings.min_free_kbytes,
-            watermark_scale_factor: settings.watermark_scale_factor,
-            watermark_boost_factor: settings.watermark_boost_factor,
-            lowmem_reserve_ratio: settings.lowmem_reserve_ratio,
-            percpu_pagelist_high_fraction: settings.percpu_pagelist_high_fraction,
-            ..Tunables::default()
-        };
+        let tunables = Tunables::from(&settings);
         let options = SimOptions { append: changes.append.clone(), tunables, ..SimOptions::default() };
         let machine = SimMachine::boot(&description, &options)?;
         Ok(Self { description, machine })
@@ -82,44 +64,10 @@ impl BootedMachine {
     /// Returns the text of a /proc file, as the described kernel release writes it.
     pub(super) fn proc_file(&self, file: ProcFile) -> String {
         let mut text = String::new();
-        let written = match (file, self.machine.cpu(CpuId::ZERO)) {
-            (ProcFile::Iomem, _) => self.write_iomem(&mut text),
-            (_, None) => Err(fmt::Error),
-            (file, Some(cpu)) => {
-                let view = self.machine.kernel().proc(&cpu, self.profile());
-                match file {
-                    ProcFile::Buddyinfo => view.write_buddyinfo(&mut text),
-                    ProcFile::Meminfo => view.write_meminfo(&mut text),
-                    ProcFile::Pagetypeinfo => view.write_pagetypeinfo(&mut text),
-                    ProcFile::Vmstat => view.write_vmstat(&mut text),
-                    ProcFile::Iomem | ProcFile::Zoneinfo => view.write_zoneinfo(&mut text),
-                }
-            }
-        };
-        debug_assert!(written.is_ok(), "a string takes every line, and nobody else has the machine's CPU");
+        let cpu = self.machine.cpu(CpuId::ZERO);
+        let written = cpu.map(|cpu| file.write(&mut text, &self.machine.proc(&cpu), |out| self.write_iomem(out)));
+        debug_assert!(written == Some(Ok(())), "a string takes every line, and nobody else has the machine's CPU");
         text
-    }
-
-    fn profile(&self) -> Profile {
-        let release = match self.description.linux {
-            LinuxVersion::V6_1 => Release::V6_1,
-            LinuxVersion::V6_12 => Release::V6_12,
-            LinuxVersion::V6_18 => Release::V6_18,
-        };
-        let config = match self.description.arch {
-            Arch::X86_64 | Arch::X86_64La57 => Config::X86_64,
-            Arch::I386 => Config::ZONE_DMA | Config::HIGHMEM | Config::THP | Config::DIRECT_MAP,
-            Arch::Arm64(_) => {
-                Config::NUMA
-                    | Config::NUMA_BALANCING
-                    | Config::ZONE_DMA
-                    | Config::ZONE_DMA32
-                    | Config::CMA
-                    | Config::MEMORY_FAILURE
-                    | Config::THP
-            }
-        };
-        Profile::new(release, config)
     }
 
     /// Writes /proc/iomem: the firmware's map, and the kernel's image inside it.

@@ -23,7 +23,8 @@ use sim::description::Arch;
 use units::{Pfn, PfnRange};
 
 use crate::failure::Failure;
-use machine::{BootedMachine, ProcFile};
+use crate::proc_file::ProcFile;
+use machine::BootedMachine;
 
 pub(crate) use from_log::AppendError;
 pub(crate) use settings::{SettingError, Settings};

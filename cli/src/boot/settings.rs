@@ -1,5 +1,6 @@
 //! The vm.* settings that zone numbers depend on: as booted, as recorded, or as given with `--set`.
 
+use page_allocator::Tunables;
 use page_allocator::layout::{ByZone, DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR, ZoneSet};
 
 /// Settings by the names of /proc/sys/vm.
@@ -41,6 +42,19 @@ const SCALARS: [(&str, u64, u64); 4] = [
     ("watermark_boost_factor", 0, u32::MAX as u64 >> 1),
     ("percpu_pagelist_high_fraction", 0, u32::MAX as u64 >> 1),
 ];
+
+impl From<&Settings> for Tunables {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            min_free_kbytes: settings.min_free_kbytes,
+            watermark_scale_factor: settings.watermark_scale_factor,
+            watermark_boost_factor: settings.watermark_boost_factor,
+            lowmem_reserve_ratio: settings.lowmem_reserve_ratio,
+            percpu_pagelist_high_fraction: settings.percpu_pagelist_high_fraction,
+            ..Self::default()
+        }
+    }
+}
 
 impl Settings {
     /// Applies `vm.NAME=VALUE`.

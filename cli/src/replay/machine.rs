@@ -1,25 +1,24 @@
-//! The recorded machine on our allocator: its memory, zones, CPUs and lists as they were at the first event.
+//! The recorded machine, booted on our kernel: its memory, zones, CPUs and lists as they were at the first event.
 //!
 //! Memory is the hosted machine's sparse reservation, of which only the descriptors are touched. Frames that the recorded kernel had in
 //! use stay boot memory until the replay frees them, because only then the size of their block is known.
 
-use std::sync::atomic::AtomicU32;
-
-use collections::BootSlice;
-use frame_table::{FrameTable, MemoryModel, PageFlags, SectionMap};
-use page_allocator::layout::{NodeZonelists, ZoneRef, ZoneSet, ZonelistWriter};
-use page_allocator::{
-    DebugOptions, FrameMap, FreeHighRule, Geometry, PageAllocator, PageblockTypes, Parts, PcpSet, Zone, ZoneSettings,
-};
+use boot_memory::firmware::CoreSize;
+use page_allocator::layout::{MemoryRange, MovableRule, ZoneLimits, ZoneSet};
+use page_allocator::{FreeHighRule, Geometry, PageAllocator};
 use recordings::pages::{InitialState, PcpList, Snapshot};
-use sim::{CpuGuard, HostPages, MemoryLayout, SimPlatform};
-use sync::{Cpu, OwnerCell};
-use units::{CpuId, NodeId, Order, Pfn, PfnRange};
+use sim::{CpuGuard, RecordedMachine, SimMachine, SimPlatform};
+use sync::Cpu;
+use units::{CpuId, NodeId, Order, Pfn, PfnRange, ZoneType};
 
 use super::recorder::Recorder;
+use super::zone_settings::SettingsSource;
 use crate::failure::Failure;
 
-/// The allocator of a replay.
+/// The machine of a replay.
+pub(super) type ReplayMachine = SimMachine<Recorder>;
+
+/// Its page allocator.
 pub(super) type ReplayAllocator = PageAllocator<SimPlatform, Recorder>;
 
 /// What a machine is built from.
@@ -28,92 +27,112 @@ pub(super) struct Plan<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) present: &'a [PfnRange],
     pub(super) nr_cpus: usize,
-    /// Watermarks, reserves and per-CPU limits of each zone of the snapshot.
-    pub(super) settings: &'a [ZoneSettings],
-    pub(super) watermark_boost_factor: u64,
+    /// Watermarks, reserves and per-CPU limits.
+    pub(super) settings: &'a SettingsSource,
+    pub(super) free_high_rule: FreeHighRule,
 }
 
-/// Builds the machine with every frame in use and no list filled.
-pub(super) fn build(plan: Plan<'_>) -> Result<ReplayAllocator, Failure> {
-    let geometry = geometry(plan.snapshot)?;
-    let ram = plan.present.iter().map(|range| range.phys(geometry.page_shift)).collect();
-    let layout = MemoryLayout { ram, memmap_pages: HostPages::Huge, ..MemoryLayout::default() };
-    let platform =
-        SimPlatform::new(&layout, plan.nr_cpus, None).map_err(|error| Failure::Machine(error.to_string()))?;
-    let span = PfnRange::new(Pfn::ZERO, plan.snapshot.end());
-    let sections = SectionMap::new(MemoryModel::Flat, span, BootSlice::empty());
-    let frames = FrameTable::new(&platform, span, sections)
-        .map_err(|error| Failure::Machine(format!("no room for descriptors: {error:?}")))?;
-    let zones = zones(plan);
-    for zone in &zones {
-        for range in plan.present {
-            frames.init_range(range.intersection(zone.span()), zone.place(), PageFlags::empty());
+/// Boots the machine with every frame in use and no list filled.
+///
+/// # Errors
+/// The host has no room, or the recorded zones are not those that a kernel lays over the recorded memory.
+pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
+    let Plan { snapshot, present, nr_cpus, .. } = plan;
+    // A page trace covers one node.
+    let node = snapshot.zones.first().map_or(NodeId::ZERO, |zone| zone.node);
+    let configured = ZoneSet::of(&snapshot.zone_kinds);
+    let first = present.first().map_or(Pfn::ZERO, |range| range.start);
+    let recorded = RecordedMachine {
+        geometry: geometry(snapshot)?,
+        memory: present.iter().map(|&frames| MemoryRange::plain(frames, node)).collect(),
+        limits: ZoneLimits::stacked(configured, first, |kind| end_of(snapshot, kind)),
+        movable: movable_rule(snapshot),
+        cpu_nodes: vec![node; nr_cpus],
+        distances: Vec::new(),
+        profile: snapshot.profile,
+    };
+    let machine = SimMachine::boot_recorded(&recorded, Recorder::default())
+        .map_err(|error| Failure::Machine(error.to_string()))?;
+    check_zones(&machine, snapshot)?;
+    Ok(machine)
+}
+
+/// Returns where a kind of zone ends; memory of ZONE_MOVABLE counts for the zone below it, from which it is taken.
+fn end_of(snapshot: &Snapshot, kind: ZoneType) -> Pfn {
+    let own = snapshot.zones.iter().filter(|zone| zone.zone == kind);
+    let highest = snapshot.zones.iter().rfind(|zone| zone.zone != ZoneType::Movable).map(|zone| zone.zone);
+    let movable = snapshot.zones.iter().filter(|zone| zone.zone == ZoneType::Movable && highest == Some(kind));
+    own.chain(movable).map(|zone| zone.span.end).max().unwrap_or_default()
+}
+
+/// Returns the rule that gives ZONE_MOVABLE the memory that it has.
+fn movable_rule(snapshot: &Snapshot) -> MovableRule {
+    let movable = snapshot.zones.iter().filter(|zone| zone.zone == ZoneType::Movable);
+    let bytes = movable.map(|zone| zone.present).sum::<u64>() << page_shift(snapshot);
+    MovableRule::Sizes { kernelcore: None, movablecore: (bytes > 0).then_some(CoreSize::Bytes(bytes)) }
+}
+
+fn check_zones(machine: &ReplayMachine, snapshot: &Snapshot) -> Result<(), Failure> {
+    let ours = machine.pages().zones();
+    for (zone, recorded) in ours.iter().zip(&snapshot.zones) {
+        if (zone.node(), zone.kind(), zone.span()) != (recorded.node, recorded.zone, recorded.span) {
+            let (name, span) = (recorded.zone.name(), recorded.span);
+            let text = format!("zone {name} spans {span:?} in the recording, but {:?} after a boot", zone.span());
+            return Err(Failure::Machine(text));
         }
     }
-    let configured = ZoneSet::of(&plan.snapshot.zone_kinds);
-    let (zonelists, node_lists) = zonelists(plan.snapshot, configured)?;
-    let tags: Vec<u64> = cpu_ids(plan.nr_cpus).map(|id| Cpu::tag_of(platform.number(), id)).collect();
-    let pcps = zones.iter().flat_map(|_| &tags).map(|tag| OwnerCell::new(*tag, PcpSet::boot())).collect();
-    let types = (0..PageblockTypes::entries(span, geometry.pageblock_order)).map(|_| AtomicU32::new(0)).collect();
-    let map =
-        FrameMap { frames, pageblocks: PageblockTypes::new(leak(types), span, geometry.pageblock_order), geometry };
-    let parts = Parts {
-        map,
-        zones: leak(zones),
-        zonelists,
-        node_lists,
-        pcps: leak(pcps),
-        cpu_nodes: leak(vec![NodeId::ZERO; plan.nr_cpus]),
-        configured,
-        deferred: None,
-        debug: DebugOptions::default(),
-    };
-    let allocator = PageAllocator::new(platform, Recorder::default(), parts);
-    allocator.set_watermark_boost_factor(plan.watermark_boost_factor);
-    Ok(allocator)
+    if ours.len() == snapshot.zones.len() {
+        return Ok(());
+    }
+    Err(Failure::Machine(format!("{} recorded zones, but {} after a boot", snapshot.zones.len(), ours.len())))
 }
 
-/// Sizes of a machine with 4 KiB pages; /proc/buddyinfo has a column for each order.
-fn geometry(snapshot: &Snapshot) -> Result<Geometry, Failure> {
+/// Largest block of the recorded machine; /proc/buddyinfo has a column for each order.
+fn max_order(snapshot: &Snapshot) -> Order {
     let columns = snapshot.zones.iter().map(|zone| zone.free_blocks.len()).max().unwrap_or(0);
-    let max_order = Order::try_new(columns.saturating_sub(1) as u64).unwrap_or(Order::MAX);
-    let pageblock_order = snapshot.pageblock_order;
+    Order::try_new(columns.saturating_sub(1) as u64).unwrap_or(Order::MAX)
+}
+
+/// Returns log2 of the page size, which no file names: kernels with larger pages have larger blocks.
+fn page_shift(snapshot: &Snapshot) -> u32 {
+    let sizes = [Geometry::SIXTEEN_KIB, Geometry::SIXTY_FOUR_KIB];
+    let larger = sizes.into_iter().find(|geometry| geometry.max_order == max_order(snapshot));
+    larger.unwrap_or(Geometry::FOUR_KIB).page_shift
+}
+
+fn geometry(snapshot: &Snapshot) -> Result<Geometry, Failure> {
+    let (max_order, pageblock_order) = (max_order(snapshot), snapshot.pageblock_order);
     if pageblock_order > max_order || pageblock_order <= Order::COSTLY {
         let text = format!("pageblocks of order {pageblock_order} with blocks up to order {max_order}");
         return Err(Failure::Machine(text));
     }
-    Ok(Geometry { max_order, pageblock_order, ..Geometry::FOUR_KIB })
+    Ok(Geometry { page_shift: page_shift(snapshot), max_order, pageblock_order })
 }
 
 /// Takes the tokens of all CPUs.
-pub(super) fn cpus(allocator: &ReplayAllocator) -> Result<Vec<CpuGuard<'_>>, Failure> {
-    let platform = allocator.platform();
-    cpu_ids(platform.nr_cpus())
-        .map(|id| platform.cpu(id).ok_or_else(|| Failure::Machine(format!("CPU {id} is taken"))))
+pub(super) fn cpus(machine: &ReplayMachine) -> Result<Vec<CpuGuard<'_>>, Failure> {
+    cpu_ids(machine.platform().nr_cpus())
+        .map(|id| machine.cpu(id).ok_or_else(|| Failure::Machine(format!("CPU {id} is taken"))))
         .collect()
 }
 
 /// Loads the recorded state. Returns the blocks that could not be loaded, because the state is not consistent.
-pub(super) fn load(
-    allocator: &ReplayAllocator,
-    cpu: &Cpu,
-    plan: Plan<'_>,
-    state: &InitialState,
-    free_high_rule: FreeHighRule,
-) -> u64 {
+pub(super) fn load(machine: &ReplayMachine, cpu: &Cpu, plan: Plan<'_>, state: &InitialState) -> u64 {
+    let allocator = machine.pages();
     let pageblock_order = plan.snapshot.pageblock_order;
     for (index, migrate_type) in state.pageblock_types.iter().enumerate() {
         allocator.load_pageblock_type(Pfn::new((index as u64) << pageblock_order.raw()), *migrate_type);
+    }
+    for (zone, recorded) in allocator.zones().iter().zip(&plan.snapshot.zones) {
+        allocator.load_managed(zone, recorded.managed);
     }
     let mut refused = 0;
     for block in &state.free_blocks {
         let loaded = allocator.load_free_block(cpu, block.pfn, block.order, block.migrate_type);
         refused += u64::from(loaded.is_err());
     }
-    for (zone, settings) in allocator.zones().iter().zip(plan.settings) {
-        allocator.apply_settings(cpu, zone, settings, 5);
-    }
-    allocator.set_free_high_rule(cpu, free_high_rule);
+    plan.settings.apply(machine.kernel(), cpu, plan.snapshot);
+    allocator.set_free_high_rule(cpu, plan.free_high_rule);
     for set in &state.page_sets {
         for (list, blocks) in PcpList::all().zip(&set.lists) {
             let (order, migrate_type) = (list.order(pageblock_order), list.migrate_type());
@@ -129,35 +148,6 @@ pub(super) fn load(
 }
 
 /// Returns the numbers of the first `nr_cpus` CPUs.
-pub(super) fn cpu_ids(nr_cpus: usize) -> impl Iterator<Item = CpuId> {
+fn cpu_ids(nr_cpus: usize) -> impl Iterator<Item = CpuId> {
     (0..nr_cpus as u64).filter_map(CpuId::try_new)
-}
-
-fn zones(plan: Plan<'_>) -> Vec<Zone> {
-    let zone = |(number, zone): (usize, &recordings::pages::ZoneSnapshot)| {
-        Zone::new(zone.node, zone.zone, zone.span, zone.present, number * plan.nr_cpus)
-    };
-    plan.snapshot.zones.iter().enumerate().map(zone).collect()
-}
-
-/// Lists of the one node that a page trace covers.
-fn zonelists(
-    snapshot: &Snapshot,
-    configured: ZoneSet,
-) -> Result<(BootSlice<ZoneRef>, BootSlice<NodeZonelists>), Failure> {
-    let node = NodeId::ZERO;
-    let mut table = vec![ZoneRef::UNUSED; NodeZonelists::table_len(1, snapshot.zones.len())];
-    let lists = ZonelistWriter::new(&mut table).write(node, &[node], configured, |node, kind| {
-        let found = snapshot.zones.iter().position(|zone| (zone.node, zone.zone) == (node, kind));
-        found.and_then(|number| u16::try_from(number).ok())
-    });
-    match lists {
-        Some(lists) => Ok((leak(table), leak(vec![lists]))),
-        None => Err(Failure::Machine("the zones do not fit a zonelist".to_owned())),
-    }
-}
-
-/// Gives a table to the machine for the rest of the process's life, as boot does. A command builds a handful of machines.
-fn leak<T: 'static>(values: Vec<T>) -> BootSlice<T> {
-    BootSlice::from_static(Box::leak(values.into_boxed_slice()))
 }

@@ -4,7 +4,6 @@ mod demand;
 mod fragmentation;
 mod guided;
 mod machine;
-mod proc_text;
 mod recorder;
 mod report;
 mod simulate;
@@ -21,16 +20,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use page_allocator::FreeHighRule;
 use page_allocator::layout::ZoneSet;
+use page_allocator::{FreeHighRule, Tunables};
 use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
 use serde::Serialize;
+use units::CpuId;
 
-use self::proc_text::ProcFile;
+use self::machine::ReplayMachine;
 use self::report::Report;
 use self::simulate::{Run, Scenario};
+use self::zone_settings::SettingsSource;
 use crate::boot::Settings;
 use crate::failure::Failure;
+use crate::proc_file::{ProcFile, write_memory_ranges};
 
 /// Arguments of `mmkit replay`.
 #[derive(Args)]
@@ -119,9 +121,9 @@ fn simulated(
         settings.apply(setting, ZoneSet::of(&before.zone_kinds))?;
     }
     let zone_settings = if arguments.settings.is_empty() {
-        zone_settings::recorded(before)
+        SettingsSource::Recorded { watermark_boost_factor: settings.watermark_boost_factor }
     } else {
-        zone_settings::computed(before, &settings)
+        SettingsSource::Computed(Tunables::from(&settings))
     };
     let list_order = match arguments.list_order {
         FreeListOrder::Recorded => ListOrder::Recorded,
@@ -134,7 +136,6 @@ fn simulated(
         state: &state,
         present: &present_ranges(before, &surroundings.kinds),
         settings: &zone_settings,
-        watermark_boost_factor: settings.watermark_boost_factor,
         free_high_rule: match arguments.free_high {
             FreeHigh::Before616 => FreeHighRule::Batch,
             FreeHigh::Since616 => FreeHighRule::BatchAndHalfOfHighMin,
@@ -146,8 +147,8 @@ fn simulated(
     if let Some(path) = &arguments.csv {
         write_csv(path, first)?;
     }
-    if let (Some(file), Some(allocator)) = (arguments.proc_file, &first.allocator) {
-        return Ok(proc_text::write(out, file, allocator, before)?);
+    if let (Some(file), Some(machine)) = (arguments.proc_file, &first.machine) {
+        return write_proc_file(out, file, machine);
     }
     let report = Report::new(recording.name(), first, &runs, before, &surroundings.after);
     match format {
@@ -168,11 +169,20 @@ fn run_phases(scenario: &Scenario<'_>, phases: &[u64]) -> Result<Vec<Run>, Failu
         let mut run = scenario.run(*phase)?;
         if !runs.is_empty() {
             // Details are of the first run only; a machine's descriptors take hundreds of megabytes.
-            run.allocator = None;
+            run.machine = None;
         }
         runs.push(run);
     }
     Ok(runs)
+}
+
+/// Writes a /proc file of the machine as it is after the replay.
+fn write_proc_file(out: &mut impl Write, file: ProcFile, machine: &ReplayMachine) -> Result<(), Failure> {
+    let cpu = machine.cpu(CpuId::ZERO).ok_or_else(|| Failure::Machine("CPU 0 is taken".to_owned()))?;
+    let mut text = String::new();
+    let written = file.write(&mut text, &machine.proc(&cpu), |out| write_memory_ranges(out, machine.memblock()));
+    debug_assert!(written.is_ok(), "a string takes every line");
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 fn write_csv(path: &Path, run: &Run) -> io::Result<()> {

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use page_allocator::{FreeHighRule, ZoneSettings};
+use page_allocator::FreeHighRule;
 use recordings::pages::{Action, Event, FreeMap, GuidedReplay, InitialState, Recording, Surroundings, TraceReader};
 use sim::CpuGuard;
 use units::{CpuId, MigrateType, Order, PfnRange};
 
 use super::demand::{Demand, DemandCounts};
 use super::fragmentation::{self, FreeBlocks, Sample, SideSample};
-use super::machine::{self, Plan, ReplayAllocator};
+use super::machine::{self, Plan, ReplayAllocator, ReplayMachine};
 use super::recorder::ListTraffic;
 use super::timer::VmstatTimers;
 use super::watch::{Watch, thread_cpu_time};
+use super::zone_settings::SettingsSource;
 use crate::failure::Failure;
 
 /// What every run starts from.
@@ -23,8 +24,7 @@ pub(super) struct Scenario<'a> {
     pub(super) surroundings: &'a Surroundings,
     pub(super) state: &'a InitialState,
     pub(super) present: &'a [PfnRange],
-    pub(super) settings: &'a [ZoneSettings],
-    pub(super) watermark_boost_factor: u64,
+    pub(super) settings: &'a SettingsSource,
     pub(super) free_high_rule: FreeHighRule,
     pub(super) interrupted: &'a Arc<AtomicBool>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Run {
     /// The zone with the most memory, once a second.
     pub(super) samples: Vec<Sample>,
     /// The machine as it was at the end, until it is dropped to save memory.
-    pub(super) allocator: Option<ReplayAllocator>,
+    pub(super) machine: Option<ReplayMachine>,
 }
 
 impl Scenario<'_> {
@@ -64,20 +64,21 @@ impl Scenario<'_> {
             present: self.present,
             nr_cpus,
             settings: self.settings,
-            watermark_boost_factor: self.watermark_boost_factor,
+            free_high_rule: self.free_high_rule,
         };
-        let allocator = machine::build(plan)?;
-        let cpus = machine::cpus(&allocator)?;
+        let machine = machine::boot(plan)?;
+        let (allocator, cpus) = (machine.pages(), machine::cpus(&machine)?);
         let Some(boot_cpu) = cpus.first() else { return Err(Failure::Machine("no CPU".to_owned())) };
-        let not_loaded = machine::load(&allocator, boot_cpu, plan, self.state, self.free_high_rule);
-        let mut replay = Replay::new(self, &allocator, &cpus, phase_ms, &reader);
+        let not_loaded = machine::load(&machine, boot_cpu, plan, self.state);
+        let mut replay = Replay::new(self, allocator, &cpus, phase_ms, &reader);
         let watch = Watch::start("simulated replay", self.interrupted);
         let started = thread_cpu_time();
         let complete = replay.play(&mut reader, &watch)?;
         let cpu_time = thread_cpu_time().saturating_sub(started);
         watch.finish();
         let Replay { demand, recorded, samples, events, .. } = replay;
-        let (demand, free) = (demand.counts(), free_counts(&allocator, boot_cpu));
+        let (demand, free) = (demand.counts(), free_counts(allocator, boot_cpu));
+        let (ours, warnings) = (allocator.hooks().traffic(), allocator.hooks().warnings());
         drop(cpus);
         Ok(Run {
             phase_ms,
@@ -85,13 +86,13 @@ impl Scenario<'_> {
             events,
             cpu_time,
             demand,
-            ours: allocator.hooks().traffic(),
+            ours,
             recorded,
-            warnings: allocator.hooks().warnings(),
+            warnings,
             not_loaded,
             free,
             samples,
-            allocator: Some(allocator),
+            machine: Some(machine),
         })
     }
 }

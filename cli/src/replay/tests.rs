@@ -1,7 +1,8 @@
-//! The demand on a small machine put together by hand: which block goes where, and what is given back.
+//! The demand on a small recorded machine: which block goes where, and what is given back.
 
-use page_allocator::{FreeHighRule, PcpLimits, ZoneSettings};
-use proc_files::parse::VmStat;
+use page_allocator::FreeHighRule;
+use proc_files::zoneinfo::PageSet;
+use proc_files::{Config, Profile, Release};
 use recordings::pages::{
     Action, Batch, BulkPage, Context, Event, InitialBlock, InitialPageSet, InitialState, PcpList, Snapshot,
     ZoneSnapshot,
@@ -11,15 +12,13 @@ use units::{CpuId, Gfp, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
 
 use super::demand::{Demand, DemandCounts};
 use super::machine::{self, Plan, ReplayAllocator};
+use super::zone_settings::SettingsSource;
 
 const FRAMES: u64 = 8192;
-const SETTINGS: [ZoneSettings; 1] = [ZoneSettings {
-    watermarks: [16, 20, 24, 28],
-    lowmem_reserve: [0; ZoneType::COUNT],
-    pcp: PcpLimits { high_min: 64, high_max: 512, batch: 8 },
-}];
+const SETTINGS: SettingsSource = SettingsSource::Recorded { watermark_boost_factor: 0 };
 
 fn snapshot() -> Snapshot {
+    let pageset = PageSet { high: 64, batch: 8, high_min: 64, high_max: 512, ..PageSet::default() };
     let zone = ZoneSnapshot {
         node: NodeId::ZERO,
         zone: ZoneType::Normal,
@@ -27,18 +26,18 @@ fn snapshot() -> Snapshot {
         present: FRAMES,
         managed: FRAMES,
         free: 0,
-        watermarks: SETTINGS[0].watermarks,
+        watermarks: [16, 20, 24, 28],
         protection: [0; ZoneType::COUNT],
         free_blocks: vec![0; 11],
         free_by_type: Default::default(),
         pageblocks: [0, 16, 0, 0, 0, 0],
-        pagesets: Vec::new(),
+        pagesets: vec![pageset],
     };
     Snapshot {
         zones: vec![zone],
         zone_kinds: vec![ZoneType::Dma, ZoneType::Dma32, ZoneType::Normal],
         pageblock_order: Order::new_truncate(9),
-        vmstat: VmStat::parse("").unwrap(),
+        profile: Profile::new(Release::V6_12, Config::X86_64),
     }
 }
 
@@ -57,17 +56,20 @@ fn state() -> InitialState {
     }
 }
 
+fn plan<'a>(snapshot: &'a Snapshot, present: &'a [PfnRange]) -> Plan<'a> {
+    Plan { snapshot, present, nr_cpus: 1, settings: &SETTINGS, free_high_rule: FreeHighRule::BatchAndHalfOfHighMin }
+}
+
 /// Loads `state` on a machine of one CPU, and gives `play` the machine with nothing asked yet.
 fn with_machine<R>(state: &InitialState, play: impl FnOnce(&ReplayAllocator, &[CpuGuard<'_>], u64) -> R) -> R {
     let snapshot = snapshot();
     let present = [PfnRange::with_len(Pfn::ZERO, FRAMES)];
-    let plan =
-        Plan { snapshot: &snapshot, present: &present, nr_cpus: 1, settings: &SETTINGS, watermark_boost_factor: 0 };
-    let allocator = machine::build(plan).unwrap();
-    let cpus = machine::cpus(&allocator).unwrap();
-    let refused = machine::load(&allocator, &cpus[0], plan, state, FreeHighRule::BatchAndHalfOfHighMin);
-    let result = play(&allocator, &cpus, refused);
-    allocator.check_invariants(&cpus[0]).unwrap();
+    let plan = plan(&snapshot, &present);
+    let machine = machine::boot(plan).unwrap();
+    let cpus = machine::cpus(&machine).unwrap();
+    let refused = machine::load(&machine, &cpus[0], plan, state);
+    let result = play(machine.pages(), &cpus, refused);
+    machine.pages().check_invariants(&cpus[0]).unwrap();
     result
 }
 
@@ -176,8 +178,7 @@ fn a_state_that_names_a_frame_twice_is_loaded_once() {
 #[test]
 fn a_machine_whose_pageblocks_exceed_its_largest_block_is_refused() {
     let snapshot = Snapshot { pageblock_order: Order::new_truncate(11), ..snapshot() };
-    let plan = Plan { snapshot: &snapshot, present: &[], nr_cpus: 1, settings: &SETTINGS, watermark_boost_factor: 0 };
-    let refused = machine::build(plan).err().map(|error| error.to_string());
+    let refused = machine::boot(plan(&snapshot, &[])).err().map(|error| error.to_string());
     let expected = "cannot build the machine: pageblocks of order 11 with blocks up to order 10";
     assert_eq!(refused.as_deref(), Some(expected));
 }

@@ -1,17 +1,44 @@
 //! Watermarks, reserves and per-CPU limits of the recorded machine's zones: as recorded, or computed for other settings.
 
-use page_allocator::layout::{ByZone, PcpZone, Release, WatermarkRule, lowmem_reserve, pcp_size};
-use page_allocator::{PcpLimits, ZoneSettings};
+use kernel_mm::Kernel;
+use page_allocator::layout::{DEFAULT_SCALE_FACTOR, PcpZone, Release, WatermarkRule, pcp_size};
+use page_allocator::{Hooks, PcpLimits, Tunables, ZoneSettings};
+use platform::Platform;
 use recordings::pages::{Snapshot, ZoneSnapshot};
+use sync::Cpu;
 use units::ZoneType;
-
-use crate::boot::Settings;
 
 const PAGE_SHIFT: u32 = 12;
 
-/// Returns what /proc/zoneinfo showed, zone by zone.
-pub(super) fn recorded(snapshot: &Snapshot) -> Vec<ZoneSettings> {
-    snapshot.zones.iter().map(recorded_zone).collect()
+/// Where the settings of the zones come from.
+#[derive(Clone, Debug)]
+pub(super) enum SettingsSource {
+    /// /proc/zoneinfo of the recording; the boost factor is not in it.
+    Recorded {
+        /// vm.watermark_boost_factor.
+        watermark_boost_factor: u64,
+    },
+    /// The kernel, for other settings; a vm.min_free_kbytes that is not given is the recorded one.
+    Computed(Tunables),
+}
+
+impl SettingsSource {
+    /// Gives every zone of the booted machine its settings.
+    pub(super) fn apply<P: Platform, H: Hooks>(&self, kernel: &Kernel<P, H>, cpu: &Cpu, snapshot: &Snapshot) {
+        match self {
+            Self::Recorded { watermark_boost_factor } => {
+                kernel.pages().set_watermark_boost_factor(*watermark_boost_factor);
+                let scale = Tunables::default().pcp_batch_scale_max;
+                for (zone, recorded) in kernel.pages().zones().iter().zip(&snapshot.zones) {
+                    kernel.pages().apply_settings(cpu, zone, &recorded_zone(recorded), scale);
+                }
+            }
+            Self::Computed(tunables) => {
+                let min_free_kbytes = tunables.min_free_kbytes.unwrap_or_else(|| recorded_min_free_kbytes(snapshot));
+                kernel.set_tunables(cpu, &Tunables { min_free_kbytes: Some(min_free_kbytes), ..*tunables });
+            }
+        }
+    }
 }
 
 fn recorded_zone(zone: &ZoneSnapshot) -> ZoneSettings {
@@ -33,42 +60,6 @@ fn computed_bounds(zone: &ZoneSnapshot, high_fraction: u64, low: u64) -> (u64, u
     (size.high_min, size.high_max)
 }
 
-/// Returns what the kernel would have set for `settings`; a vm.min_free_kbytes that is not given is the recorded one.
-pub(super) fn computed(snapshot: &Snapshot, settings: &Settings) -> Vec<ZoneSettings> {
-    let rule = WatermarkRule {
-        min_free_kbytes: settings.min_free_kbytes.unwrap_or_else(|| recorded_min_free_kbytes(snapshot)),
-        scale_factor: settings.watermark_scale_factor,
-        page_shift: PAGE_SHIFT,
-        movable_source: ZoneType::Normal,
-        release: Release::V6_12,
-    };
-    let lowmem = lowmem_pages(snapshot, &rule);
-    let mut managed: ByZone = [0; ZoneType::COUNT];
-    for zone in &snapshot.zones {
-        managed[zone.zone.index()] = zone.managed;
-    }
-    let zone = |zone: &ZoneSnapshot| {
-        let marks = rule.zone(zone.zone, zone.managed, lowmem);
-        let size = pcp_size(
-            PcpZone { managed: zone.managed, low: marks.low, cpus: zone.pagesets.len() as u64 },
-            settings.percpu_pagelist_high_fraction,
-            PAGE_SHIFT,
-            Release::V6_12,
-        );
-        let narrow = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
-        ZoneSettings {
-            watermarks: [marks.min, marks.low, marks.high, marks.promo],
-            lowmem_reserve: lowmem_reserve(zone.zone, &managed, &settings.lowmem_reserve_ratio),
-            pcp: PcpLimits {
-                high_min: narrow(size.high_min),
-                high_max: narrow(size.high_max),
-                batch: narrow(size.batch),
-            },
-        }
-    };
-    snapshot.zones.iter().map(zone).collect()
-}
-
 fn lowmem_pages(snapshot: &Snapshot, rule: &WatermarkRule) -> u64 {
     rule.lowmem_pages(snapshot.zones.iter().map(|zone| (zone.zone, zone.managed)))
 }
@@ -79,7 +70,7 @@ fn recorded_min_free_kbytes(snapshot: &Snapshot) -> u64 {
     let fits = |pages: &u64| {
         let rule = WatermarkRule {
             min_free_kbytes: pages << (PAGE_SHIFT - 10),
-            scale_factor: page_allocator::layout::DEFAULT_SCALE_FACTOR,
+            scale_factor: DEFAULT_SCALE_FACTOR,
             page_shift: PAGE_SHIFT,
             movable_source: ZoneType::Normal,
             release: Release::V6_12,
@@ -94,34 +85,67 @@ fn recorded_min_free_kbytes(snapshot: &Snapshot) -> u64 {
 mod tests {
     use std::path::Path;
 
-    use recordings::pages::Recording;
+    use page_allocator::Watermark;
+    use recordings::pages::{InitialState, Recording, Surroundings, present_ranges};
+    use units::CpuId;
 
+    use super::super::machine::{self, Plan, ReplayMachine};
     use super::*;
 
-    fn snapshot() -> Snapshot {
+    fn recorded() -> Surroundings {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages/cargo.trace.zst");
-        Recording::at(&path).unwrap().before().unwrap()
+        Surroundings::read(&Recording::at(&path).unwrap()).unwrap()
+    }
+
+    /// Boots the recorded machine with `settings`, all its memory in use.
+    fn booted(recorded: &Surroundings, settings: &SettingsSource) -> ReplayMachine {
+        let present = present_ranges(&recorded.before, &recorded.kinds);
+        let free_high_rule = page_allocator::FreeHighRule::default();
+        let plan = Plan { snapshot: &recorded.before, present: &present, nr_cpus: 2, settings, free_high_rule };
+        let machine = machine::boot(plan).unwrap();
+        let nothing = InitialState {
+            free_blocks: Vec::new(),
+            pageblock_types: Vec::new(),
+            page_sets: Vec::new(),
+            bulk: Vec::new(),
+        };
+        let cpu = machine.cpu(CpuId::ZERO).unwrap();
+        assert_eq!(machine::load(&machine, &cpu, plan, &nothing), 0);
+        drop(cpu);
+        machine
     }
 
     #[test]
     fn the_default_settings_give_what_was_recorded() {
-        let snapshot = snapshot();
-        assert_eq!(recorded_min_free_kbytes(&snapshot), 67_584);
-        let (recorded, computed) = (recorded(&snapshot), computed(&snapshot, &Settings::default()));
-        for (recorded, computed) in recorded.iter().zip(&computed) {
-            assert_eq!((recorded.watermarks, recorded.pcp), (computed.watermarks, computed.pcp));
+        let recorded = recorded();
+        assert_eq!(recorded_min_free_kbytes(&recorded.before), 67_584);
+        let source = SettingsSource::Recorded { watermark_boost_factor: 0 };
+        let (given, computed) =
+            (booted(&recorded, &source), booted(&recorded, &SettingsSource::Computed(Tunables::default())));
+        let cpu = (given.cpu(CpuId::ZERO).unwrap(), computed.cpu(CpuId::ZERO).unwrap());
+        for (ours, theirs) in computed.pages().zones().iter().zip(given.pages().zones()) {
+            let marks = |zone: &page_allocator::Zone| {
+                [Watermark::Min, Watermark::Low, Watermark::High, Watermark::Promo].map(|mark| zone.watermark(mark))
+            };
+            assert_eq!(marks(ours), marks(theirs));
             // The recorded kernel has no HighMem, whose column it leaves out.
-            let columns = [ZoneType::Dma32, ZoneType::Normal, ZoneType::Movable].map(ZoneType::index);
-            assert_eq!(columns.map(|at| recorded.lowmem_reserve[at]), columns.map(|at| computed.lowmem_reserve[at]));
+            for kind in [ZoneType::Dma32, ZoneType::Normal, ZoneType::Movable] {
+                assert_eq!(ours.lowmem_reserve(kind), theirs.lowmem_reserve(kind), "{kind:?}");
+            }
+            let limits = |machine: &ReplayMachine, cpu: &Cpu, zone| {
+                machine.pages().pcp_counters(cpu, zone, CpuId::ZERO).map(|counters| counters.limits)
+            };
+            assert_eq!(limits(&computed, &cpu.1, ours), limits(&given, &cpu.0, theirs));
         }
     }
 
     #[test]
     fn a_larger_reserve_raises_every_watermark() {
-        let snapshot = snapshot();
-        let raised = computed(&snapshot, &Settings { min_free_kbytes: Some(2 * 67_584), ..Settings::default() });
-        assert!(
-            raised.iter().zip(recorded(&snapshot)).all(|(raised, recorded)| raised.watermarks > recorded.watermarks)
-        );
+        let recorded = recorded();
+        let settings = Tunables { min_free_kbytes: Some(2 * 67_584), ..Tunables::default() };
+        let raised = booted(&recorded, &SettingsSource::Computed(settings));
+        for (zone, recorded) in raised.pages().zones().iter().zip(&recorded.before.zones) {
+            assert!(zone.watermark(Watermark::Min) > recorded.watermarks[0]);
+        }
     }
 }

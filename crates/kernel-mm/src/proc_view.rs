@@ -77,7 +77,7 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             for zone in self.zones().iter().filter(|zone| zone.node() == layout.node) {
                 self.write_free_rows(out, zone)?;
             }
-            writeln!(out, "\n{}", BlocksHeading { types: self.migrate_types() })?;
+            write!(out, "{}", BlocksHeading { types: self.migrate_types() })?;
             for zone in self.zones().iter().filter(|zone| zone.node() == layout.node) {
                 let counts = self.kernel.pages().pageblock_counts(zone);
                 let mut shown = [0; MigrateType::COUNT];
@@ -87,7 +87,6 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
                 let nr_blocks = &shown[..self.migrate_types().len()];
                 writeln!(out, "{}", BlocksRow { node: zone.node(), zone: zone.kind(), nr_blocks })?;
             }
-            writeln!(out)?;
         }
         Ok(())
     }

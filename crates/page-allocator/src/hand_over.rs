@@ -48,20 +48,19 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     }
 
     /// Lists boot memory as one free block at the tail of a list, as it stands: no merging, no watermark. For loading a recorded
-    /// state, tail after tail. Counts the pages as managed.
+    /// state, tail after tail.
     ///
     /// # Errors
     /// [`BadFree`] if a frame of the block is no initialised boot memory.
     pub fn load_free_block(&self, cpu: &Cpu, pfn: Pfn, order: Order, migratetype: MigrateType) -> Result<(), BadFree> {
         let (block, zone) = self.load(pfn, order)?;
-        zone.add_managed(order.nr_pages());
         let mut locked = self.lock(zone, cpu);
         locked.insert(block, migratetype, ListEnd::Tail);
         zone.account_free(migratetype, order.nr_pages() as i64);
         Ok(())
     }
 
-    /// Puts boot memory at the tail of a per-CPU list of `of`. For loading a recorded state. Counts the pages as managed.
+    /// Puts boot memory at the tail of a per-CPU list of `of`. For loading a recorded state.
     ///
     /// # Errors
     /// [`BadFree`] if a frame is no initialised boot memory, or blocks of this order and type are not kept per CPU.
@@ -76,18 +75,16 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let refused = BadFree { pfn, order, found: None };
         let index = list_index(&self.map.geometry, order, migratetype).ok_or(refused)?;
         let (block, zone) = self.load(pfn, order)?;
-        zone.add_managed(order.nr_pages());
         let cell = self.pcp(zone, of).ok_or(refused)?;
         self.with_pcp(cpu, cell, |pcp| pcp.push_back(&self.map.frames, index, block)).ok_or(refused)
     }
 
-    /// Hands boot memory out as an allocated block known by number. For loading a recorded state. Counts the pages as managed.
+    /// Hands boot memory out as an allocated block known by number. For loading a recorded state.
     ///
     /// # Errors
     /// [`BadFree`] if a frame is no initialised boot memory.
     pub fn load_allocated(&self, pfn: Pfn, order: Order) -> Result<(), BadFree> {
-        let (block, zone) = self.load(pfn, order)?;
-        zone.add_managed(order.nr_pages());
+        let (block, _) = self.load(pfn, order)?;
         block.into_owned(&self.map.frames).into_raw(&self.map.frames);
         Ok(())
     }
@@ -96,6 +93,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let block = self.map.frames.release_boot_block(pfn, order)?;
         let zone = self.zone_of(pfn).ok_or(BadFree { pfn, order, found: Some((PageType::Detached, order)) })?;
         Ok((self.poison_boot_block(block), zone))
+    }
+
+    /// Counts pages of a zone as managed, those that stay in use included. For loading a recorded state.
+    pub fn load_managed(&self, zone: &Zone, nr_pages: u64) {
+        zone.add_managed(nr_pages);
     }
 
     /// Sets the type of a pageblock without moving its free blocks. For loading a recorded state before its blocks are loaded.

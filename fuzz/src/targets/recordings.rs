@@ -5,7 +5,7 @@ use std::path::Path;
 
 use recordings::boot_log::{BootLog, BootLogError, Until, replay};
 use recordings::pages::{
-    GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader,
+    GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader, present_ranges,
 };
 use units::{Order, Pfn};
 
@@ -85,7 +85,7 @@ pub(super) const INITIAL_STATE: Target = Target {
 /// Between the parts of an input.
 const DIVIDER: &str = "\n====\n";
 /// Files that a snapshot is read from.
-const SNAPSHOT_FILES: [&str; 4] = ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat"];
+const SNAPSHOT_FILES: [&str; 5] = ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "meminfo"];
 const SMALL_SCAN: &str = "# mono_ns_begin 1 mono_ns_end 2\n0 1 r\n1 4000 b\n1000 4096 k\n2000 24576 b\n";
 const SMALL_TRACE: &str = "\
 # mmtrace 1
@@ -122,6 +122,7 @@ fn infer(input: &str) -> Result<(), InputError> {
     let _ = std::fs::remove_dir_all(&directory);
     let before = snapshot?;
     let kinds = scan(parts.next().unwrap_or_default().as_bytes())?;
+    present_ranges(&before, &kinds);
     let trace = parts.next().unwrap_or_default();
     let surroundings = Surroundings { after: before.clone(), before, kinds };
     let events = || TraceReader::new(Path::new("fuzzed"), Box::new(Cursor::new(trace.as_bytes().to_vec())));

@@ -44,8 +44,6 @@ pub struct SimOptions {
     pub page_owner: bool,
     /// When descriptors are initialised; `None` chooses by the size of the machine.
     pub deferral: Option<Deferral>,
-    /// What happens to free memory at the end of boot.
-    pub hand_over: HandOver,
     /// Injected interrupts; `None` has none.
     pub interrupts: Option<InterruptRate>,
     /// Host pages behind memory.
@@ -62,7 +60,6 @@ impl Default for SimOptions {
             checks: Checks::empty(),
             page_owner: false,
             deferral: None,
-            hand_over: HandOver::Release,
             interrupts: None,
             ram_pages: HostPages::Small,
             memmap_pages: HostPages::Small,
@@ -114,16 +111,32 @@ impl<H: Hooks> SimMachine<H> {
         let platform = platform(description, options)?;
         let mut log = Lines::default();
         let (memblock, nodes) = boot_memblock::fill(description, &boot_options, &platform, &mut log)?;
-        let mut memblock = Box::new(memblock);
+        let memblock = Box::new(memblock);
         let plan = Plan::new(description, &memblock, nodes);
         let config = plan.config(description, options, &boot_options);
-        let boot_cpu = platform.clone();
-        let boot_cpu = boot_cpu.cpu(CpuId::ZERO).ok_or(MachineError::CpuCount(0))?;
-        // SAFETY: memblock was filled from this machine's description, nobody but this function has the machine's memory yet,
-        // and the kernel, which alone reaches the tables, holds the platform and with it the memory.
-        let arena = unsafe { BootArena::new(&mut memblock, &platform, &mut log) };
-        let kernel = Kernel::boot(platform.clone(), hooks, arena, &config, &boot_cpu)?;
-        Ok(Self { kernel: Arc::new(kernel), memblock, boot_log: log.0, profile: profile(description) })
+        Self::start(&platform, hooks, &config, BootMemory { memblock, log }, profile(description))
+    }
+
+    /// Boots the kernel on a machine that was just made: `memory` is where its tables go.
+    pub(crate) fn start(
+        platform: &SimPlatform,
+        hooks: H,
+        config: &BootConfig<'_>,
+        memory: BootMemory,
+        profile: Profile,
+    ) -> Result<Self, MachineError> {
+        let BootMemory { mut memblock, mut log } = memory;
+        let boot_cpu = platform.cpu(CpuId::ZERO).ok_or(MachineError::CpuCount(0))?;
+        // SAFETY: memblock was filled with memory of this machine, nobody but this function has it yet, and the kernel, which alone
+        // reaches the tables, holds the platform and with it the memory.
+        let arena = unsafe { BootArena::new(&mut memblock, platform, &mut log) };
+        let kernel = Kernel::boot(platform.clone(), hooks, arena, config, &boot_cpu)?;
+        Ok(Self { kernel: Arc::new(kernel), memblock, boot_log: log.0, profile })
+    }
+
+    /// Shows `memblock` as the machine's own from now on.
+    pub(crate) fn with_memblock(self, memblock: Box<Memblock>) -> Self {
+        Self { memblock, ..self }
     }
 
     /// Returns the kernel.
@@ -291,15 +304,21 @@ impl<'a> Plan<'a> {
             checks: options.checks,
             page_owner: options.page_owner,
             deferral: options.deferral.unwrap_or(automatic),
-            hand_over: options.hand_over,
+            hand_over: HandOver::Release,
             described: None,
         }
     }
 }
 
+/// Memory that boot may use, and the log of it.
+pub(crate) struct BootMemory {
+    pub(crate) memblock: Box<Memblock>,
+    pub(crate) log: Lines,
+}
+
 /// Keeps the lines of the boot log.
 #[derive(Default)]
-struct Lines(Vec<String>);
+pub(crate) struct Lines(Vec<String>);
 
 impl BootLog for Lines {
     fn line(&mut self, args: fmt::Arguments<'_>) {

@@ -13,6 +13,7 @@ mod lines;
 mod pcp_list;
 mod pfn_kinds;
 mod present;
+mod profile;
 mod recording;
 mod snapshot;
 mod trace;

@@ -1,27 +1,30 @@
 //! Which frames of the recorded machine are memory.
 //!
-//! The scan calls frames without memory holes where the kernel has no descriptor; where it has one (a hole inside a section), they
-//! look like frames of unknown use. /proc/pagetypeinfo does not count pageblocks without memory, and so tells how many there are.
+//! The scan calls frames without memory holes where the kernel has no descriptor; where it has one, they look like reserved frames (what
+//! firmware keeps) or like frames of unknown use (a hole inside a section). /proc/pagetypeinfo does not count pageblocks without
+//! memory, and /proc/zoneinfo counts the frames of a zone that are memory, so both tell how many there are.
 
-use units::{Order, Pfn, PfnRange};
+use units::{Order, PfnRange};
 
 use super::snapshot::{Snapshot, ZoneSnapshot};
 use super::{PageKind, PfnKinds};
 
-/// Returns the ranges of frames that are memory, in ascending order.
+/// Returns the ranges of frames that are memory, in ascending order; all lie in the snapshot's zones.
 pub fn present_ranges(snapshot: &Snapshot, kinds: &PfnKinds) -> Vec<PfnRange> {
-    let absent: Vec<PfnRange> =
-        snapshot.zones.iter().filter_map(|zone| absent_blocks(zone, kinds, snapshot.pageblock_order)).collect();
-    let all = PfnRange::new(Pfn::ZERO, snapshot.end());
     let mut present: Vec<PfnRange> = Vec::new();
-    let runs = kinds.runs.iter().filter(|run| !matches!(run.kind, PageKind::Hole | PageKind::Offline));
-    for run in runs {
-        let mut rest = run.range.intersection(all);
-        for hole in absent.iter().filter(|hole| !hole.intersection(run.range).is_empty()) {
-            push(&mut present, PfnRange::new(rest.start, hole.start));
-            rest.start = hole.end;
+    for zone in &snapshot.zones {
+        let runs = kinds.runs.iter().filter(|run| !matches!(run.kind, PageKind::Hole | PageKind::Offline));
+        let mut ranges: Vec<PfnRange> = Vec::new();
+        runs.for_each(|run| push(&mut ranges, run.range.intersection(zone.span)));
+        if let Some(absent) = absent_blocks(zone, kinds, snapshot.pageblock_order) {
+            cut(&mut ranges, absent);
         }
-        push(&mut present, rest);
+        let counted: u64 = ranges.iter().map(|range| range.nr_pages()).sum();
+        let firmware = longest(zone, kinds, PageKind::Reserved);
+        if let Some(firmware) = firmware.and_then(|run| end_of(run, counted.saturating_sub(zone.present))) {
+            cut(&mut ranges, firmware);
+        }
+        ranges.into_iter().for_each(|range| push(&mut present, range));
     }
     present
 }
@@ -37,20 +40,43 @@ fn push(ranges: &mut Vec<PfnRange>, range: PfnRange) {
     }
 }
 
+/// Takes `hole` out of `ranges`.
+fn cut(ranges: &mut Vec<PfnRange>, hole: PfnRange) {
+    for range in std::mem::take(ranges) {
+        let before = PfnRange::new(range.start, range.end.min(hole.start));
+        let behind = PfnRange::new(range.start.max(hole.end), range.end);
+        if range.intersection(hole).is_empty() {
+            push(ranges, range);
+        } else {
+            push(ranges, before);
+            push(ranges, behind);
+        }
+    }
+}
+
 /// Returns the end of the longest run of unknown use, as many pageblocks as the zone's count lacks.
 fn absent_blocks(zone: &ZoneSnapshot, kinds: &PfnKinds, order: Order) -> Option<PfnRange> {
     let pageblock = order.nr_pages();
     let spanned = zone.span.end.align_up(pageblock).since(zone.span.start.align_down(pageblock)) / pageblock;
     let absent = spanned.saturating_sub(zone.pageblocks.iter().sum()) * pageblock;
-    let unknown = kinds.ranges(PageKind::Kernel).map(|range| range.intersection(zone.span));
-    let longest = unknown.max_by_key(|range| range.nr_pages())?;
-    let end = longest.end.align_down(pageblock);
-    (absent > 0 && end.since(longest.start) >= absent).then(|| PfnRange::new(end.saturating_sub(absent), end))
+    let unknown = longest(zone, kinds, PageKind::Kernel)?;
+    end_of(PfnRange::new(unknown.start, unknown.end.align_down(pageblock)), absent)
+}
+
+fn longest(zone: &ZoneSnapshot, kinds: &PfnKinds, kind: PageKind) -> Option<PfnRange> {
+    kinds.ranges(kind).map(|range| range.intersection(zone.span)).max_by_key(|range| range.nr_pages())
+}
+
+/// Returns the last `nr_pages` frames of `run`, if it has as many and any are asked for.
+fn end_of(run: PfnRange, nr_pages: u64) -> Option<PfnRange> {
+    (nr_pages > 0 && run.nr_pages() >= nr_pages).then(|| PfnRange::new(run.end.saturating_sub(nr_pages), run.end))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use units::Pfn;
 
     use super::super::recording::Recording;
     use super::*;
@@ -63,8 +89,16 @@ mod tests {
         let present = present_ranges(&snapshot, &recording.kinds_before().unwrap());
         for zone in &snapshot.zones {
             let pages: u64 = present.iter().map(|range| range.intersection(zone.span).nr_pages()).sum();
-            // Zone DMA's count leaves out what the firmware keeps in the first MiB, which the scan calls reserved.
-            assert!(pages >= zone.present && pages - zone.present < 128, "{:?} {pages}", zone.zone);
+            assert_eq!(pages, zone.present, "{:?}", zone.zone);
         }
+    }
+
+    #[test]
+    fn what_firmware_keeps_in_the_first_megabyte_is_no_memory() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages/cargo.trace.zst");
+        let recording = Recording::at(&path).unwrap();
+        let present = present_ranges(&recording.before().unwrap(), &recording.kinds_before().unwrap());
+        assert_eq!(present[0], PfnRange::new(Pfn::new(1), Pfn::new(0x9f)));
+        assert_eq!(present[1].start, Pfn::new(0x100));
     }
 }

@@ -5,12 +5,14 @@
 use std::fs;
 use std::path::Path;
 
+use proc_files::Profile;
 use proc_files::pagetypeinfo::FreeCount;
-use proc_files::parse::{BuddyInfo, PageTypeInfo, ParseError, VmStat, Zone, ZoneInfo};
+use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, ParseError, VmStat, Zone, ZoneInfo};
 use proc_files::zoneinfo::PageSet;
 use units::{CpuId, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
 
 use super::input_error::{InputError, Place};
+use super::profile::profile_of;
 
 /// State of the page allocator at one moment, as far as /proc shows it.
 #[derive(Clone, Debug)]
@@ -21,8 +23,8 @@ pub struct Snapshot {
     pub zone_kinds: Vec<ZoneType>,
     /// Order of a pageblock.
     pub pageblock_order: Order,
-    /// Event counters of the whole machine (/proc/vmstat).
-    pub vmstat: VmStat,
+    /// The kernel that wrote the files.
+    pub profile: Profile,
 }
 
 /// One populated zone.
@@ -70,7 +72,7 @@ impl ZoneSnapshot {
 }
 
 impl Snapshot {
-    /// Reads buddyinfo, pagetypeinfo, zoneinfo and vmstat in `directory`.
+    /// Reads buddyinfo, pagetypeinfo, zoneinfo, vmstat and meminfo in `directory`.
     ///
     /// # Errors
     /// A file cannot be read, cannot be parsed, or lacks what the others have.
@@ -78,7 +80,8 @@ impl Snapshot {
         let buddyinfo = File::read(directory, "buddyinfo")?;
         let pagetypeinfo = File::read(directory, "pagetypeinfo")?;
         let zoneinfo = File::read(directory, "zoneinfo")?;
-        let vmstat = File::read(directory, "vmstat")?;
+        let vmstat = File::read(directory, "vmstat")?.parse(VmStat::parse)?;
+        let meminfo = File::read(directory, "meminfo")?.parse(MemInfo::parse)?;
         let buddy = buddyinfo.parse(BuddyInfo::parse)?;
         let types = pagetypeinfo.parse(PageTypeInfo::parse)?;
         let pageblock_order = types
@@ -100,7 +103,7 @@ impl Snapshot {
             })
             .collect::<Result<Vec<_>, _>>()?;
         check_zones(&zoneinfo, &zones)?;
-        Ok(Self { zones, zone_kinds, pageblock_order, vmstat: vmstat.parse(VmStat::parse)? })
+        Ok(Self { zones, zone_kinds, pageblock_order, profile: profile_of(&vmstat, &meminfo) })
     }
 
     /// Returns the index of the zone that holds `pfn`.
@@ -244,7 +247,7 @@ mod tests {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages/cargo.before");
         let directory = std::env::temp_dir().join(format!("mmkit-snapshot-{test}-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        for name in ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat"] {
+        for name in ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "meminfo"] {
             let text = fs::read_to_string(source.join(name)).unwrap();
             assert!(name != "zoneinfo" || text.contains(from));
             let text = if name == "zoneinfo" { text.replace(from, to) } else { text };

@@ -30,7 +30,7 @@ fn surroundings(kinds: &[(u64, u64, PageKind)], count_after: u64) -> Surrounding
         zones: vec![zone(count)],
         zone_kinds: vec![ZoneType::Normal],
         pageblock_order: Order::new_truncate(9),
-        vmstat: proc_files::parse::VmStat::parse("").unwrap(),
+        profile: proc_files::Profile::new(proc_files::Release::V6_12, proc_files::Config::X86_64),
     };
     let run = |&(start, nr_pages, kind): &(u64, u64, PageKind)| PageRun {
         range: PfnRange::with_len(Pfn::new(start), nr_pages),
