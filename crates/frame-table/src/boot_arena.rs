@@ -80,6 +80,18 @@ impl<'a> BootArena<'a> {
         Ok(self.memblock.alloc_try_nid_raw(&request, &mut context)?)
     }
 
+    /// Gives memory that was set aside back to memblock (Linux: memblock_phys_free).
+    ///
+    /// # Errors
+    /// [`ArenaError`] if the reserved regions need more room than there is.
+    ///
+    /// # Safety
+    /// The range came from [`BootArena::reserve`], and nobody uses it.
+    pub unsafe fn give_back(&mut self, caller: &str, range: PhysRange) -> Result<(), ArenaError> {
+        let mut context = BootContext::new(self.regions, self.log, caller);
+        Ok(self.memblock.phys_free(range.start, range.len(), &mut context)?)
+    }
+
     /// Says that the descriptors of a range that was set aside are not to be initialised
     /// (Linux: memblock_reserved_mark_noinit).
     ///

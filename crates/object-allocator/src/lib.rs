@@ -10,6 +10,7 @@ mod error;
 mod kmalloc;
 mod node_stats;
 mod object_allocator;
+pub mod percpu;
 mod slab;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -16,6 +16,8 @@ pub mod rank {
     pub const SLAB_NODE: u8 = 6;
     /// A zone's free lists.
     pub const ZONE: u8 = 8;
+    /// The chunks of the per-CPU allocator.
+    pub const PERCPU: u8 = 28;
     /// A log, trace or statistic that anything above may write to.
     pub const LEAF: u8 = 31;
 }
