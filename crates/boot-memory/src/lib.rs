@@ -6,6 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod bootmem;
-pub mod early_page_tables;
 pub mod firmware;
 pub mod memblock;
+pub mod page_tables;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mmkit_boot_memory::early_page_tables::{DirectMap, EarlyTableMemory, PageTables};
 use mmkit_boot_memory::firmware::{BootOptions, MapOrigin, MemoryMap, RangeKind, parse_e820_log, parse_iomem};
+use mmkit_boot_memory::page_tables::{DirectMap, PageTables, TableMemory};
 use platform::{Arm64, Attributes, Level, PageTableFormat};
 use units::{Pfn, PhysAddr, PhysRange, VirtAddr};
 
@@ -123,7 +123,7 @@ struct Tables {
     taken: u64,
 }
 
-impl EarlyTableMemory for Tables {
+impl TableMemory for Tables {
     fn alloc_table(&mut self) -> Option<PhysAddr> {
         self.taken += 1;
         Some(PhysAddr::new(self.taken << 12))

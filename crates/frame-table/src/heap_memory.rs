@@ -7,8 +7,8 @@ extern crate std;
 use std::alloc::{Layout, alloc_zeroed};
 use std::ptr::NonNull;
 
-use platform::{PhysMemory, Platform};
-use units::{Pfn, PhysRange};
+use platform::{KernelTables, PhysMemory, Platform, X86_64};
+use units::{Pfn, PhysRange, VirtRange};
 
 /// Zeroed memory for one physical range, kept until the process ends.
 #[derive(Debug)]
@@ -73,7 +73,15 @@ unsafe impl PhysMemory for HeapMemory {
 }
 
 impl Platform for HeapMemory {
+    type Format = X86_64<4>;
+
     fn fence_other_cpus(&self) {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
+
+    fn kernel_tables(&self) -> Option<KernelTables<X86_64<4>>> {
+        None
+    }
+
+    fn flush_kernel_range(&self, _range: VirtRange) {}
 }

@@ -1,4 +1,4 @@
-//! What a machine supplies to the memory manager: physical memory and a barrier on the other CPUs.
+//! What a machine supplies to the memory manager: physical memory, page tables, and what CPUs do to each other.
 //!
 //! Traits, which `machines/*` implement, and the formats of page tables, which are the same on every machine of an
 //! architecture. Everything above is generic over [`Platform`], so one implementation runs on every machine.
@@ -9,5 +9,7 @@
 mod memory;
 mod table_format;
 
-pub use memory::{PhysMemory, Platform};
-pub use table_format::{Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, X86_64};
+pub use memory::{KernelTables, PhysMemory, Platform};
+pub use table_format::{
+    AnyFormat, Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, TableFormat, X86_64, X86Pae,
+};

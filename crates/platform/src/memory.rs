@@ -1,8 +1,10 @@
-//! Access to the machine's physical memory, and barriers on its other CPUs.
+//! Access to the machine's physical memory, its kernel page tables, and barriers and flushes on its CPUs.
 
 use core::ptr::NonNull;
 
-use units::{Pfn, PhysRange};
+use units::{Pfn, PhysAddr, PhysRange, VirtRange};
+
+use crate::TableFormat;
 
 /// Physical memory as the kernel sees it.
 ///
@@ -34,11 +36,33 @@ pub unsafe trait PhysMemory: Sync {
     fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool;
 }
 
+/// The kernel's page tables, as the machine's boot left them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KernelTables<F> {
+    /// The root table: a page of memory in the direct map, valid as long as the machine.
+    pub root: PhysAddr,
+    /// How its entries are encoded.
+    pub format: F,
+}
+
 /// A machine: its memory and what its CPUs can do to each other.
 pub trait Platform: PhysMemory {
+    /// Format of the machine's page tables.
+    type Format: TableFormat;
+
     /// Makes every other CPU of the machine execute a full memory barrier before this call returns.
     ///
     /// Linux: membarrier(2) or an inter-processor interrupt. The rare side of an asymmetric protocol calls it, so that the
     /// frequent side needs no barrier (`sync::OwnerCell`).
     fn fence_other_cpus(&self);
+
+    /// Returns the page tables through which every CPU sees the kernel's addresses; `None` on a machine that translates nothing.
+    fn kernel_tables(&self) -> Option<KernelTables<Self::Format>>;
+
+    /// Makes every CPU of the machine, the calling one included, forget what it remembers of the kernel's translations of `range`,
+    /// tables above the leaves included, before this call returns.
+    ///
+    /// Like a fence, it must not wait for a CPU that has interrupts off: the caller may hold a lock that such a CPU waits for.
+    /// Linux: flush_tlb_kernel_range.
+    fn flush_kernel_range(&self, range: VirtRange);
 }

@@ -158,6 +158,21 @@ macro_rules! range {
                 let end = if self.end.raw() < other.end.raw() { self.end } else { other.end };
                 Self { start, end: if end.raw() < start.raw() { start } else { end } }
             }
+
+            /// Returns the smallest range that holds both; an empty one counts for nothing.
+            #[inline]
+            #[must_use]
+            pub const fn joined(self, other: Self) -> Self {
+                if self.is_empty() {
+                    return other;
+                }
+                if other.is_empty() {
+                    return self;
+                }
+                let start = if self.start.raw() < other.start.raw() { self.start } else { other.start };
+                let end = if self.end.raw() > other.end.raw() { self.end } else { other.end };
+                Self { start, end }
+            }
         }
 
         impl fmt::Debug for $name {
@@ -206,5 +221,12 @@ mod tests {
     #[test]
     fn the_highest_address_rounds_up_to_a_frame_without_wrapping() {
         assert_eq!(PhysAddr::new(u64::MAX).pfn_up(12).raw(), 1 << 52);
+    }
+
+    #[test]
+    fn an_empty_range_adds_nothing_to_a_joined_one() {
+        let range = |start, end| VirtRange::new(VirtAddr::new(start), VirtAddr::new(end));
+        assert_eq!(range(0x4000, 0x6000).joined(range(0x1000, 0x2000)), range(0x1000, 0x6000));
+        assert_eq!(VirtRange::default().joined(range(0x1000, 0x2000)), range(0x1000, 0x2000));
     }
 }

@@ -14,6 +14,7 @@ mod recorded;
 mod reservation;
 mod rng;
 mod scheduler;
+mod tlb;
 
 pub use crate::cpus::CpuGuard;
 pub use crate::error::{CpuUnavailable, MachineError};
@@ -25,6 +26,7 @@ pub use crate::recorded::RecordedMachine;
 pub use crate::reservation::HostPages;
 pub use crate::rng::Rng;
 pub use crate::scheduler::{RunEnd, Scheduler, Step};
+pub use crate::tlb::{Access, Space, Stale, VirtFault};
 
 pub mod description;
 

@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use boot_memory::firmware::BootOptions;
-use boot_memory::memblock::{BootLog, Memblock};
+use boot_memory::memblock::{BootContext, BootLog, Memblock};
 use frame_table::{BootArena, MemoryModel, OwnedBlock};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel, ProcView};
 use page_allocator::layout::{MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Hooks, NoPressure, PageAllocator, Tunables, Untraced};
+use platform::KernelTables;
 use proc_files::{Config, Profile};
 use sync::Cpu;
 use units::{CpuId, NodeId, PfnRange};
@@ -111,7 +112,8 @@ impl<H: Hooks> SimMachine<H> {
         let platform = platform(description, options)?;
         let mut log = Lines::default();
         let (memblock, nodes) = boot_memblock::fill(description, &boot_options, &platform, &mut log)?;
-        let memblock = Box::new(memblock);
+        let mut memblock = Box::new(memblock);
+        make_kernel_tables(description, &mut memblock, &platform, &mut log)?;
         let plan = Plan::new(description, &memblock, nodes);
         let config = plan.config(description, options, &boot_options);
         Self::start(&platform, hooks, &config, BootMemory { memblock, log }, profile(description))
@@ -216,6 +218,21 @@ impl<H: Hooks + Send + 'static> SimMachine<H> {
             }
         }));
     }
+}
+
+/// Takes a page of memory for the root of the kernel's page tables (Linux: paging_init).
+fn make_kernel_tables(
+    description: &Machine,
+    memblock: &mut Memblock,
+    platform: &SimPlatform,
+    log: &mut dyn BootLog,
+) -> Result<(), MachineError> {
+    let page = 1 << description.arch.page_shift();
+    let root = memblock.alloc(page, page, &mut BootContext::new(platform, log, "paging_init"))?;
+    // Nothing was written to the machine's memory yet, so the page is a table without entries.
+    let set = platform.set_kernel_tables(KernelTables { root: root.start, format: description.arch.table_format() });
+    debug_assert!(set, "the platform was made for this machine and has no tables yet");
+    Ok(())
 }
 
 /// Returns whose files the machine shows: the described release, built as a distribution builds it for the architecture.

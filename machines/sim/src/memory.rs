@@ -111,6 +111,11 @@ impl SimMemory {
         unsafe { self.backing.release(bytes) }
     }
 
+    /// Returns where the host has `range`, permanently mapped by the kernel or not; `None` if part of it is no memory.
+    pub(crate) fn host(&self, range: PhysRange) -> Option<NonNull<u8>> {
+        if self.is_memory(range) { self.backing.at(range.start.since(self.origin), range.len()) } else { None }
+    }
+
     /// Returns the host memory in use.
     ///
     /// # Errors
@@ -128,10 +133,7 @@ impl SimMemory {
 // bytes of one reservation, and the room of the descriptors is another one.
 unsafe impl PhysMemory for SimMemory {
     fn direct_map(&self, range: PhysRange) -> Option<NonNull<u8>> {
-        if range.end > self.direct_map_end || !self.is_memory(range) {
-            return None;
-        }
-        self.backing.at(range.start.since(self.origin), range.len())
+        if range.end > self.direct_map_end { None } else { self.host(range) }
     }
 
     #[inline]

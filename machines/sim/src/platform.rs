@@ -5,19 +5,22 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use boot_memory::memblock::{Region, RegionMemory};
+use boot_memory::page_tables::{PageTables, TableMemory};
 use collections::BootSlice;
-use platform::{PhysMemory, Platform};
+use platform::{AnyFormat, KernelTables, PhysMemory, Platform, TableFormat};
 use rustix::thread::{MembarrierCommand, membarrier};
 use sync::{Cpu, IrqControl};
-use units::{CpuId, Pfn, PhysRange};
+use units::{CpuId, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 use crate::cpus::{CpuGuard, Cpus};
 use crate::interrupts::{self, Handler, InterruptRate, Registration};
 use crate::memory::{MemoryLayout, SimMemory};
+use crate::tlb::{Access, Lookup, Space, Tlbs, VirtFault};
 use crate::{CpuUnavailable, MachineError};
 
 /// Memory and CPUs of one hosted machine. A handle: clones are the same machine, which ends with the last of them.
@@ -30,6 +33,8 @@ pub struct SimPlatform {
 struct Parts {
     memory: SimMemory,
     cpus: Cpus,
+    tables: OnceLock<KernelTables<AnyFormat>>,
+    tlbs: Tlbs,
     interrupts: Option<Registration>,
 }
 
@@ -43,7 +48,16 @@ impl SimPlatform {
         let memory = SimMemory::new(layout)?;
         let cpus = Cpus::new(nr_cpus, if rate.is_some() { interrupts::CONTROL } else { IrqControl::NONE })?;
         let interrupts = rate.map(|rate| Registration::new(cpus.machine(), nr_cpus, rate));
-        Ok(Self { parts: Arc::new(Parts { memory, cpus, interrupts }) })
+        let tables = OnceLock::new();
+        let tlbs = Tlbs::new(nr_cpus);
+        Ok(Self { parts: Arc::new(Parts { memory, cpus, tables, tlbs, interrupts }) })
+    }
+
+    /// Gives the machine the kernel page tables that hang under `root`, a zeroed page of its memory that holds nothing else.
+    ///
+    /// A machine has one set of them: the first stays, and `false` is returned for another one. Without, it translates nothing.
+    pub fn set_kernel_tables(&self, tables: KernelTables<AnyFormat>) -> bool {
+        self.parts.tables.set(tables).is_ok()
     }
 
     /// Returns the machine's memory.
@@ -113,6 +127,96 @@ impl SimPlatform {
     }
 }
 
+/// The machine's memory as a CPU's page walk sees it.
+struct WalkedMemory<'a>(&'a SimMemory);
+
+impl TableMemory for WalkedMemory<'_> {
+    fn alloc_table(&mut self) -> Option<PhysAddr> {
+        None
+    }
+
+    fn read_entry(&self, table: PhysAddr, index: usize) -> u64 {
+        let at = PhysRange::with_len(table.saturating_add(index as u64 * 8), 8);
+        let Some(entry) = self.0.host(at).filter(|_| at.start.raw().is_multiple_of(8)) else { return 0 };
+        // SAFETY: mapped, aligned, and written by the kernel as an atomic of the same size while it is an entry of a table.
+        let entry = unsafe { AtomicU64::from_ptr(entry.cast().as_ptr()) };
+        // Relaxed: as a processor's page walk is ordered with nothing.
+        entry.load(Ordering::Relaxed)
+    }
+
+    fn write_entry(&mut self, _table: PhysAddr, _index: usize, _entry: u64) {}
+}
+
+impl SimPlatform {
+    /// Translates a kernel address as `cpu` does: from what it remembers, else by a walk of the page tables in memory.
+    ///
+    /// # Errors
+    /// [`VirtFault`]; [`VirtFault::Stale`] if the CPU used what a flush should have removed.
+    pub fn translate_kernel(&self, cpu: &Cpu, virt: VirtAddr, access: Access) -> Result<PhysAddr, VirtFault> {
+        let tables = PageTables::of(*self.parts.tables.get().ok_or(VirtFault::NoTables)?);
+        let memory = WalkedMemory(&self.parts.memory);
+        let lookup = Lookup { cpu: cpu.id(), space: Space::Kernel, tables, memory: &memory };
+        self.parts.tlbs.translate(&lookup, virt, access)
+    }
+
+    /// Copies bytes at kernel addresses from `virt` up to `out`, on `cpu`.
+    ///
+    /// # Errors
+    /// [`VirtFault`] for the first page that cannot be read; what comes before it is copied.
+    ///
+    /// # Safety
+    /// Nobody writes to the bytes during the call.
+    pub unsafe fn read_virt(&self, cpu: &Cpu, virt: VirtAddr, out: &mut [u8]) -> Result<(), VirtFault> {
+        self.each_page(cpu, virt, out.len(), Access::Read, |at, host, len| {
+            let Some(part) = out.get_mut(at..at + len) else { return };
+            // SAFETY: `host` is valid for `len` bytes; the caller promises that they do not change meanwhile.
+            unsafe { host.copy_to_nonoverlapping(NonNull::from(part).cast(), len) };
+        })
+    }
+
+    /// Copies `bytes` to kernel addresses from `virt` up, on `cpu`.
+    ///
+    /// # Errors
+    /// [`VirtFault`] for the first page that cannot be written; what comes before it is copied.
+    ///
+    /// # Safety
+    /// Nobody else uses the bytes during the call, and what is mapped there is the caller's to write.
+    pub unsafe fn write_virt(&self, cpu: &Cpu, virt: VirtAddr, bytes: &[u8]) -> Result<(), VirtFault> {
+        self.each_page(cpu, virt, bytes.len(), Access::Write, |at, host, len| {
+            let Some(part) = bytes.get(at..at + len) else { return };
+            // SAFETY: `host` is valid for `len` bytes, which the caller promises to be its own.
+            unsafe { host.copy_from_nonoverlapping(NonNull::from(part).cast(), len) };
+        })
+    }
+
+    /// Calls `copy` with each part of `len` bytes from `virt` up that lies in one page: its offset, host address and length.
+    fn each_page(
+        &self,
+        cpu: &Cpu,
+        virt: VirtAddr,
+        len: usize,
+        access: Access,
+        mut copy: impl FnMut(usize, NonNull<u8>, usize),
+    ) -> Result<(), VirtFault> {
+        let page = 1 << self.parts.tables.get().ok_or(VirtFault::NoTables)?.format.page_shift();
+        let mut at = 0;
+        while at < len {
+            let here = virt.saturating_add(at as u64);
+            let part = (len - at).min((page - here.raw() % page) as usize);
+            let phys = self.translate_kernel(cpu, here, access)?;
+            let host = self.parts.memory.host(PhysRange::with_len(phys, part as u64));
+            copy(at, host.ok_or(VirtFault::NoMemory(phys))?, part);
+            at += part;
+        }
+        Ok(())
+    }
+
+    /// Returns how often ranges of addresses were flushed on all CPUs.
+    pub fn tlb_flushes(&self) -> u64 {
+        self.parts.tlbs.flushes()
+    }
+}
+
 // SAFETY: every method hands on to `SimMemory`, which lives as long as any handle and keeps the contract.
 unsafe impl PhysMemory for SimPlatform {
     #[inline]
@@ -141,6 +245,18 @@ impl RegionMemory for SimPlatform {
 }
 
 impl Platform for SimPlatform {
+    type Format = AnyFormat;
+
+    fn kernel_tables(&self) -> Option<KernelTables<AnyFormat>> {
+        self.parts.tables.get().copied()
+    }
+
+    fn flush_kernel_range(&self, range: VirtRange) {
+        if let Some(tables) = self.parts.tables.get() {
+            self.parts.tlbs.flush(tables.format, Space::Kernel, range);
+        }
+    }
+
     fn fence_other_cpus(&self) {
         // After registration the call fails only while the host is out of memory, which passes.
         while membarrier(MembarrierCommand::PrivateExpedited).is_err() {
@@ -161,10 +277,8 @@ fn register_membarrier() -> Result<(), MachineError> {
 
 #[cfg(test)]
 mod tests {
-    use sync::OwnerCell;
-    use units::PhysAddr;
-
     use super::*;
+    use sync::OwnerCell;
 
     fn machine(nr_cpus: usize) -> SimPlatform {
         let ram = vec![PhysRange::with_len(PhysAddr::ZERO, 1 << 20)];

@@ -11,7 +11,7 @@ use sync::{Cpu, IrqControl};
 use units::{CpuId, VirtAddr};
 
 use crate::exit::die;
-use crate::fence::FenceRequests;
+use crate::fence::Requests;
 use crate::gdt::{Gdt, INTERRUPT_STACKS, TaskState};
 use crate::instructions::{interrupts_enable, interrupts_save, write_msr};
 use crate::stress::InterruptWork;
@@ -76,7 +76,9 @@ pub(crate) struct CpuArea {
     apic_id: AtomicU32,
     online: AtomicBool,
     /// Barriers that other CPUs asked of this one.
-    pub(crate) fence: FenceRequests,
+    pub(crate) fence: Requests,
+    /// Flushes of its TLB that other CPUs asked of this one.
+    pub(crate) flush: Requests,
     /// Number of the last job that `smp::run_on_all` gave this CPU and that is done.
     pub(crate) finished_jobs: AtomicU64,
     /// Timer interrupts handled.
@@ -114,7 +116,8 @@ impl CpuArea {
             task_state: UnsafeCell::new(TaskState::new()),
             apic_id: AtomicU32::new(0),
             online: AtomicBool::new(false),
-            fence: FenceRequests::new(),
+            fence: Requests::new(),
+            flush: Requests::new(),
             finished_jobs: AtomicU64::new(0),
             timer_interrupts: AtomicU64::new(0),
             interrupt_work: InterruptWork::new(),

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use boot_memory::early_page_tables::MapError;
 use boot_memory::firmware::{FirmwareError, MapFull};
 use boot_memory::memblock::MemblockError;
+use boot_memory::page_tables::MapError;
 
 use crate::pit::NoTimer;
 use crate::ram::BadRanges;

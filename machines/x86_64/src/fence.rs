@@ -1,4 +1,4 @@
-//! A memory barrier on every other CPU, by NMI.
+//! What one CPU asks of every other, by NMI: memory barriers here, flushes in `tlb`.
 //!
 //! An NMI, because a CPU that waits with interrupts off for a lock which the caller holds must still answer. Each CPU
 //! counts barriers asked of it and barriers done; NMIs that merge into one answer all requests that came before it.
@@ -9,32 +9,36 @@ use crate::apic::{self, Message};
 use crate::cpu_area::{self, CpuArea};
 use crate::instructions::memory_fence;
 
-/// Barriers that other CPUs asked of one CPU.
+/// What other CPUs asked of one CPU, of one kind: barriers, or flushes of its TLB.
 ///
 /// # Invariants
-/// `done` <= `requested`; a CPU executed a barrier after request number `done` was counted.
-pub(crate) struct FenceRequests {
+/// `done` <= `requested`; a CPU did what was asked after request number `done` was counted.
+pub(crate) struct Requests {
     requested: AtomicU64,
     done: AtomicU64,
 }
 
-impl FenceRequests {
+impl Requests {
     pub(crate) const fn new() -> Self {
         Self { requested: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
-    /// Answers all requests so far, on the CPU that they are asked of.
-    pub(crate) fn answer(&self) {
-        // SeqCst: the request must be seen to have happened before the barrier that answers it.
+    /// Answers all requests so far by one `act`, on the CPU that they are asked of; none if nothing is asked.
+    pub(crate) fn answer(&self, act: impl FnOnce()) {
+        // SeqCst: the request must be seen to have happened before the act that answers it.
         let requested = self.requested.load(Ordering::SeqCst);
-        memory_fence();
+        // Relaxed: written by this CPU only.
+        if requested == self.done.load(Ordering::Relaxed) {
+            return;
+        }
+        act();
         // Release: pairs with the Acquire load in `is_done`; only this CPU writes `done`, so it never goes back.
         self.done.store(requested, Ordering::Release);
     }
 
     /// Counts a request; returns its number.
     fn ask(&self) -> u64 {
-        // SeqCst: the caller's earlier stores come before the barrier on the other CPU.
+        // SeqCst: the caller's earlier stores come before what the other CPU does.
         self.requested.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -53,22 +57,24 @@ impl FenceRequests {
 /// Makes every other CPU that runs execute a full memory barrier before this returns.
 pub(crate) fn fence_other_cpus() {
     memory_fence();
+    ask_other_cpus(|area| &area.fence);
+}
+
+/// Asks something of every other CPU that runs, by NMI, and waits until all have done it.
+pub(crate) fn ask_other_cpus(kind: impl Fn(&'static CpuArea) -> &'static Requests) {
     let myself = cpu_area::this_area();
     let mut tickets = [None; cpu_area::MAX_CPUS];
     for (area, ticket) in cpu_area::online().zip(&mut tickets) {
         if !core::ptr::eq(area, myself) {
-            *ticket = Some((area, area.fence.ask()));
+            let requests = kind(area);
+            *ticket = Some((requests, requests.ask()));
             apic::send(area.apic_id(), Message::Nmi);
         }
     }
-    for (area, number) in tickets.iter().flatten() {
-        wait(area, *number);
-    }
-}
-
-fn wait(area: &CpuArea, number: u64) {
-    while !area.fence.is_done(number) {
-        core::hint::spin_loop();
+    for (requests, number) in tickets.iter().flatten() {
+        while !requests.is_done(*number) {
+            core::hint::spin_loop();
+        }
     }
 }
 
@@ -81,14 +87,14 @@ mod tests {
         extern crate std;
         use core::sync::atomic::AtomicBool;
 
-        static REQUESTS: FenceRequests = FenceRequests::new();
+        static REQUESTS: Requests = Requests::new();
         static DATA: AtomicU64 = AtomicU64::new(0);
         static STOP: AtomicBool = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut seen = 0;
                 while !STOP.load(Ordering::Relaxed) {
-                    REQUESTS.answer();
+                    REQUESTS.answer(memory_fence);
                     // Request n is made after n was stored.
                     let (answered, data) = (REQUESTS.answered(), DATA.load(Ordering::Relaxed));
                     assert!(answered >= seen && data >= answered, "{seen} {answered} {data}");
@@ -110,12 +116,14 @@ mod tests {
 
     #[test]
     fn one_answer_serves_every_earlier_request_and_no_later_one() {
-        let requests = FenceRequests::new();
+        let requests = Requests::new();
+        let mut acts = 0;
         let (first, second) = (requests.ask(), requests.ask());
-        requests.answer();
+        requests.answer(|| acts += 1);
+        requests.answer(|| acts += 1);
         let third = requests.ask();
         assert!(requests.is_done(first) && requests.is_done(second));
         assert!(!requests.is_done(third));
-        assert_eq!(requests.answered(), 2);
+        assert_eq!((requests.answered(), acts), (2, 1));
     }
 }

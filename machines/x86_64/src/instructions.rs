@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use units::PhysAddr;
+use units::{PhysAddr, VirtAddr};
 
 /// Writes a byte to an I/O port.
 ///
@@ -103,6 +103,18 @@ pub(crate) fn memory_fence() {
 pub(crate) unsafe fn load_page_table(root: PhysAddr) {
     // SAFETY: the caller's contract.
     unsafe { asm!("mov cr3, {}", in(reg) root.raw(), options(nostack, preserves_flags)) };
+}
+
+/// Makes this CPU forget what it knows of the page at `virt`, and of all tables above leaves.
+pub(crate) fn invalidate_page(virt: VirtAddr) {
+    // SAFETY: drops only what can be read again from the tables.
+    unsafe { asm!("invlpg [{}]", in(reg) virt.raw(), options(nostack, preserves_flags)) };
+}
+
+/// Makes this CPU forget all translations but those of global pages, which need CR4.PGE.
+pub(crate) fn reload_page_table() {
+    // SAFETY: loads CR3 with what it holds.
+    unsafe { asm!("mov {root}, cr3", "mov cr3, {root}", root = out(reg) _, options(nostack, preserves_flags)) };
 }
 
 /// Returns true if the processor has pages of 1 GiB.

@@ -36,6 +36,7 @@ mod start;
 mod stress;
 pub mod strings;
 mod timer;
+mod tlb;
 mod trampoline;
 mod traps;
 

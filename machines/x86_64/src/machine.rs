@@ -6,22 +6,23 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use platform::{Attributes, PhysMemory, Platform};
+use platform::{Attributes, KernelTables, PhysMemory, Platform, X86_64};
 use sync::{SpinLock, rank};
-use units::{Pfn, PhysAddr, PhysRange};
+use units::{Pfn, PhysAddr, PhysRange, VirtRange};
 
 use crate::cpu_area::this_cpu;
-use crate::fence;
-use crate::paging::{self, KernelTables, TABLE_SIZE};
+use crate::paging::{self, BootTables, TABLE_SIZE};
 use crate::ram::RamRanges;
+use crate::{fence, tlb};
 
 /// The machine.
 ///
 /// # Invariants
-/// The direct map shows all of `ram` on every CPU, and nothing is ever unmapped.
+/// The direct map shows all of `ram` on every CPU, and nothing that boot mapped is ever unmapped. `root` is the root of `tables`.
 pub(crate) struct Machine {
     ram: RamRanges,
-    tables: SpinLock<{ rank::LEAF }, KernelTables>,
+    root: PhysAddr,
+    tables: SpinLock<{ rank::LEAF }, BootTables>,
     has_memmap: AtomicBool,
 }
 
@@ -30,9 +31,9 @@ impl Machine {
     ///
     /// # Safety
     /// `tables` are the active page tables of every CPU that runs from here on; their direct map shows all of `ram`.
-    pub(crate) unsafe fn new(ram: RamRanges, tables: KernelTables) -> Self {
-        // INVARIANT: the caller's contract; tables only ever grow.
-        Self { ram, tables: SpinLock::new(tables), has_memmap: AtomicBool::new(false) }
+    pub(crate) unsafe fn new(ram: RamRanges, tables: BootTables) -> Self {
+        // INVARIANT: the caller's contract; what boot mapped stays.
+        Self { ram, root: tables.root(), tables: SpinLock::new(tables), has_memmap: AtomicBool::new(false) }
     }
 
     /// Zeroes `backing` and maps it at `offset` of the room for descriptors.
@@ -75,6 +76,16 @@ unsafe impl PhysMemory for Machine {
 }
 
 impl Platform for Machine {
+    type Format = paging::Format;
+
+    fn kernel_tables(&self) -> Option<KernelTables<paging::Format>> {
+        Some(KernelTables { root: self.root, format: X86_64 })
+    }
+
+    fn flush_kernel_range(&self, range: VirtRange) {
+        tlb::flush_kernel_range(range);
+    }
+
     fn fence_other_cpus(&self) {
         fence::fence_other_cpus();
     }

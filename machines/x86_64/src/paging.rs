@@ -7,7 +7,7 @@ use core::fmt;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use boot_memory::early_page_tables::{DirectMap, EarlyTableMemory, MapError, PageTables};
+use boot_memory::page_tables::{DirectMap, MapError, PageTables, TableMemory};
 use platform::{Attributes, Level, MemoryType, PageTableFormat, X86_64};
 use units::{PhysAddr, PhysRange, VirtAddr};
 
@@ -16,7 +16,7 @@ use crate::instructions::{has_gigabyte_pages, load_page_table};
 use crate::start::Image;
 
 /// The format of the page tables.
-type Format = X86_64<4>;
+pub(crate) type Format = X86_64<4>;
 
 /// Bytes of a table, and of the smallest page.
 pub(crate) const TABLE_SIZE: u64 = 1 << Format::PAGE_SHIFT;
@@ -84,7 +84,7 @@ impl TablePool {
     }
 }
 
-impl EarlyTableMemory for TablePool {
+impl TableMemory for TablePool {
     fn alloc_table(&mut self) -> Option<PhysAddr> {
         if self.free.len() < TABLE_SIZE {
             return None;
@@ -109,13 +109,18 @@ impl EarlyTableMemory for TablePool {
     }
 }
 
-/// The kernel's page tables with the memory that they grow in.
-pub(crate) struct KernelTables {
+/// The kernel's page tables with the memory that they grow in while it boots.
+pub(crate) struct BootTables {
     tables: PageTables<Format>,
     pool: TablePool,
 }
 
-impl KernelTables {
+impl BootTables {
+    /// Returns the root table, under which vmalloc hangs tables of its own later.
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.tables.root()
+    }
+
     /// Maps `range` at `virt` with pages of 2 MiB where they fit.
     pub(crate) fn map(&mut self, virt: VirtAddr, range: PhysRange, attributes: Attributes) -> Result<(), MapError> {
         self.tables.map(&mut self.pool, virt, range, attributes, Level::PMD)
@@ -135,10 +140,10 @@ pub(crate) fn build<G: Iterator<Item = VirtAddr>>(
     image: &Image,
     memory: impl Iterator<Item = PhysRange>,
     guards: impl Fn() -> G,
-) -> Result<KernelTables, MapError> {
+) -> Result<BootTables, MapError> {
     let mut pool = pool;
     let tables = PageTables::alloc(&mut pool)?;
-    let mut tables = KernelTables { tables, pool };
+    let mut tables = BootTables { tables, pool };
     map_image(&mut tables, PhysRange::new(image.start, image.text_end), Attributes::KERNEL_CODE)?;
     map_image(&mut tables, PhysRange::new(image.text_end, image.rodata_end), Attributes::KERNEL_READ_ONLY)?;
     for part in between(PhysRange::new(image.rodata_end, image.end), guards) {
@@ -152,7 +157,7 @@ pub(crate) fn build<G: Iterator<Item = VirtAddr>>(
     Ok(tables)
 }
 
-fn map_image(tables: &mut KernelTables, part: PhysRange, attributes: Attributes) -> Result<(), MapError> {
+fn map_image(tables: &mut BootTables, part: PhysRange, attributes: Attributes) -> Result<(), MapError> {
     tables.map(IMAGE_BASE.saturating_add(part.start.raw()), part, attributes)
 }
 
@@ -178,7 +183,7 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Safety
 /// The tables map what this CPU reaches, as the current ones do, and live until the end.
-pub(crate) unsafe fn activate(tables: &KernelTables) {
+pub(crate) unsafe fn activate(tables: &BootTables) {
     // Release: pairs with the Acquire load in `activate_again`; the entries are visible to the CPU that walks them.
     ROOT.store(tables.tables.root().raw(), Ordering::Release);
     // SAFETY: the caller's contract.

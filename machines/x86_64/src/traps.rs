@@ -4,8 +4,8 @@
 
 use crate::cpu_area::this_area;
 use crate::idt::{SPURIOUS_VECTOR, TIMER_VECTOR, TrapFrame, WAKE_UP_VECTOR};
-use crate::instructions::read_cr2;
-use crate::{apic, exit, timer};
+use crate::instructions::{memory_fence, read_cr2};
+use crate::{apic, exit, timer, tlb};
 
 const NMI: u8 = 2;
 const PAGE_FAULT: u64 = 14;
@@ -14,7 +14,10 @@ const PAGE_FAULT: u64 = 14;
 pub(crate) extern "C" fn dispatch(frame: &TrapFrame) {
     match u8::try_from(frame.vector) {
         Ok(TIMER_VECTOR) => timer::interrupt(),
-        Ok(NMI) => this_area().fence.answer(),
+        Ok(NMI) => {
+            this_area().fence.answer(memory_fence);
+            tlb::answer();
+        }
         // The interrupted wait looks for a job by itself.
         Ok(WAKE_UP_VECTOR) => apic::end_of_interrupt(),
         Ok(SPURIOUS_VECTOR) => (),

@@ -10,9 +10,9 @@ use frame_table::{BootArena, MemoryModel};
 use kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
 use page_allocator::layout::{MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
-use platform::{PhysMemory, Platform};
+use platform::{KernelTables, PhysMemory, Platform, X86_64};
 use sim::{MemoryLayout, SimPlatform};
-use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange};
+use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 
 const MIB: u64 = 1 << 20;
 
@@ -61,9 +61,17 @@ impl RegionMemory for Refusing {
 }
 
 impl Platform for Refusing {
+    type Format = X86_64<4>;
+
     fn fence_other_cpus(&self) {
         self.machine.fence_other_cpus();
     }
+
+    fn kernel_tables(&self) -> Option<KernelTables<X86_64<4>>> {
+        None
+    }
+
+    fn flush_kernel_range(&self, _range: VirtRange) {}
 }
 
 /// Two nodes, with so many holes that the arrays of memblock grow, and room for tables behind them.

@@ -4,12 +4,12 @@
 //! pages. Physical addresses have 48 bits, or 52 with 64 KiB pages (LPA); LPA2 is not encoded.
 //! Indexes of memory types are Linux's: arch/arm64/include/asm/memory.h (MT_NORMAL 0, MT_NORMAL_NC 2, MT_DEVICE_nGnRnE 3, nGnRE 4).
 
-use units::{PhysAddr, VirtAddr};
+use units::{PhysAddr, VirtAddr, VirtRange};
 
 use super::{Attributes, Entry, Level, MemoryType, PageTableFormat, Prot};
 
 /// Page tables of arm64 with pages of `1 << PAGE_SHIFT` bytes (12, 14 or 16) and `VIRT_BITS` bits of address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Arm64<const PAGE_SHIFT: u32, const VIRT_BITS: u32>;
 
 const VALID: u64 = 1 << 0;
@@ -31,6 +31,11 @@ const NO_USER_EXECUTE: u64 = 1 << 54;
 /// A bit that the hardware leaves to software (Linux: PTE_DIRTY).
 const DIRTY: u64 = 1 << 55;
 
+/// Bytes of address space for modules (Linux: MODULES_VSIZE).
+const MODULES_BYTES: u64 = 2 << 30;
+/// Base-2 logarithm of the bytes of a frame descriptor in Linux (STRUCT_PAGE_MAX_SHIFT).
+const MEMMAP_ENTRY_SHIFT: u32 = 6;
+
 const NORMAL: u64 = 0;
 const NORMAL_NOT_CACHED: u64 = 2;
 const DEVICE_NGNRNE: u64 = 3;
@@ -39,6 +44,9 @@ const DEVICE_NGNRE: u64 = 4;
 impl<const PAGE_SHIFT: u32, const VIRT_BITS: u32> Arm64<PAGE_SHIFT, VIRT_BITS> {
     /// Bits of an entry that hold the address as it is: from the page shift to bit 47.
     const ADDRESS: u64 = (1 << 48) - (1 << PAGE_SHIFT);
+
+    /// Bits of address that the kernel lays itself out in, so that it also runs where the processor has no more than 48 of them.
+    const VIRT_BITS_MIN: u32 = if VIRT_BITS > 48 { 48 } else { VIRT_BITS };
 
     /// Puts address bits 48 to 51 into bits 12 to 15, which 64 KiB pages leave free.
     fn spread(phys: u64) -> u64 {
@@ -71,6 +79,15 @@ impl<const PAGE_SHIFT: u32, const VIRT_BITS: u32> PageTableFormat for Arm64<PAGE
     const DIRECT_MAP_BYTES: u64 = 1 << (VIRT_BITS - 1);
     /// 1 GiB, so that the largest blocks fit; 512 MiB, a block and a section, with 64 KiB pages (Linux: ARM64_MEMSTART_ALIGN).
     const DIRECT_MAP_ALIGN: u64 = if PAGE_SHIFT == 16 { 1 << 29 } else { 1 << 30 };
+    /// From the end of the modules, 2 GiB above the direct map, to 8 MiB below the frame descriptors, which take 64 bytes a page of
+    /// the direct map and end 1 GiB below the top.
+    const VMALLOC: VirtRange = {
+        let page_end = (!0u64) << (Self::VIRT_BITS_MIN - 1);
+        let memmap_bytes = page_end.wrapping_sub(!0 << VIRT_BITS) >> (PAGE_SHIFT - MEMMAP_ENTRY_SHIFT);
+        let memmap_end = (1u64 << 30).wrapping_neg();
+        let start = page_end + MODULES_BYTES;
+        VirtRange::new(VirtAddr::new(start), VirtAddr::new(memmap_end - memmap_bytes - (8 << 20)))
+    };
 
     fn encode_leaf(level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
         let Attributes { prot, memory_type } = attributes;

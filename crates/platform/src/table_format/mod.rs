@@ -1,20 +1,24 @@
 //! How page tables are encoded: entry bits, levels and address split of x86-64 and arm64.
 //!
 //! Pure functions between an entry's 64 bits and what it means; reading and writing tables is done by their users
-//! (`boot-memory`'s early page tables), in the machine's memory. No locking, no state.
+//! (`boot-memory`'s page tables), in the machine's memory. No locking, no state.
 //! Linux 6.12: arch/x86/include/asm/pgtable_types.h, arch/arm64/include/asm/pgtable-hwdef.h, pgtable-prot.h.
 
 mod arm64;
 mod attributes;
+mod value;
 mod x86_64;
+mod x86_pae;
 
 use core::fmt;
 
-use units::{PhysAddr, VirtAddr};
+use units::{PhysAddr, VirtAddr, VirtRange};
 
 pub use arm64::Arm64;
 pub use attributes::{Attributes, MemoryType, Prot};
+pub use value::{AnyFormat, TableFormat};
 pub use x86_64::X86_64;
+pub use x86_pae::X86Pae;
 
 /// Level of a page table, counted from the one that maps single pages; Linux's names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,7 +90,7 @@ pub enum Entry {
 /// assert_eq!(Format::decode(Level::PMD, entry), Entry::Leaf(PhysAddr::new(0x20_0000), Attributes::KERNEL_DATA));
 /// assert_eq!(Format::leaf_bytes(Level::PMD), 2 << 20);
 /// ```
-pub trait PageTableFormat: Copy + fmt::Debug {
+pub trait PageTableFormat: Copy + fmt::Debug + Default + Send + Sync + 'static {
     /// Base-2 logarithm of the page size.
     const PAGE_SHIFT: u32;
     /// Number of bits of a virtual address that the tables translate.
@@ -101,6 +105,9 @@ pub trait PageTableFormat: Copy + fmt::Debug {
     const DIRECT_MAP_BYTES: u64;
     /// What the physical address at the start of the direct map is a multiple of; 0 if it is always address 0.
     const DIRECT_MAP_ALIGN: u64;
+    /// Addresses for areas that are contiguous in virtual memory only (Linux: VMALLOC_START to VMALLOC_END, of which x86 counts the
+    /// last byte out).
+    const VMALLOC: VirtRange;
 
     /// Bits of a virtual address that select an entry of one table.
     const INDEX_BITS: u32 = Self::PAGE_SHIFT - 3;

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use units::{PhysAddr, VirtAddr, VirtRange};
+
+use super::{Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, X86_64, X86Pae};
 
 fn any_attributes() -> impl Strategy<Value = Attributes> {
     let types = [MemoryType::Normal, MemoryType::WriteCombining, MemoryType::Device, MemoryType::StrictDevice];
@@ -45,6 +47,7 @@ macro_rules! for_every_format {
     ($check:ident($($argument:expr),*)) => {
         $check::<X86_64<4>>($($argument),*);
         $check::<X86_64<5>>($($argument),*);
+        $check::<X86Pae>($($argument),*);
         $check::<Arm64<12, 39>>($($argument),*);
         $check::<Arm64<12, 48>>($($argument),*);
         $check::<Arm64<14, 47>>($($argument),*);
@@ -97,6 +100,34 @@ fn the_direct_map_lies_where_linux_has_it() {
 fn direct_map_is_kernel_space<F: PageTableFormat>() {
     assert!(F::is_kernel_address(F::DIRECT_MAP_BASE));
     assert!(F::is_kernel_address(F::DIRECT_MAP_BASE.saturating_add(F::DIRECT_MAP_BYTES - 1)));
+}
+
+#[test]
+fn the_vmalloc_area_lies_where_linux_has_it() {
+    fn kib<F: PageTableFormat>() -> u64 {
+        F::VMALLOC.len() >> 10
+    }
+    // VmallocTotal of recorded machines.
+    assert_eq!((kib::<X86_64<4>>(), kib::<X86Pae>()), (34_359_738_367, 122_880));
+    assert_eq!(kib::<X86_64<5>>(), (12_800 << 30) - 1);
+    assert_eq!(Arm64::<12, 48>::VMALLOC.start.raw(), 0xffff_8000_8000_0000);
+    assert_eq!(Arm64::<12, 48>::VMALLOC.end.raw(), 0xffff_fdff_bf80_0000);
+    for_every_format!(vmalloc_area_is_kernel_space_apart_from_the_direct_map());
+}
+
+fn vmalloc_area_is_kernel_space_apart_from_the_direct_map<F: PageTableFormat>() {
+    let (area, direct) = (F::VMALLOC, VirtRange::with_len(F::DIRECT_MAP_BASE, F::DIRECT_MAP_BYTES));
+    assert!(F::is_kernel_address(area.start) && F::is_kernel_address(area.end), "{area:?}");
+    assert!(!area.is_empty() && !area.overlaps(direct), "{area:?} {direct:?}");
+    assert_eq!(area.start.raw() % (1 << F::PAGE_SHIFT), 0);
+}
+
+#[test]
+fn a_root_entry_of_pae_sets_no_reserved_bit() {
+    assert_eq!(X86Pae::ROOT, Level::PUD);
+    assert_eq!(X86Pae::entries(X86Pae::ROOT), 4);
+    assert_eq!(X86Pae::encode_table(Level::PUD, PhysAddr::new(0x4020_0000)), 0x4020_0001);
+    assert_eq!(X86Pae::decode(Level::PUD, 0x4020_0081), Entry::Table(PhysAddr::new(0x4020_0000)));
 }
 
 #[test]

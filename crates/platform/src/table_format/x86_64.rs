@@ -2,12 +2,12 @@
 //!
 //! Intel SDM volume 3, section 5.5; the memory types are those that Linux programs into the PAT (WB, WC, UC-, UC).
 
-use units::{PhysAddr, VirtAddr};
+use units::{PhysAddr, VirtAddr, VirtRange};
 
 use super::{Attributes, Entry, Level, MemoryType, PageTableFormat, Prot};
 
 /// Page tables of x86-64 with `LEVELS` levels: 4, or 5 with LA57.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct X86_64<const LEVELS: u32>;
 
 const PRESENT: u64 = 1 << 0;
@@ -48,6 +48,12 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         VirtAddr::new(if LEVELS == 4 { 0xffff_8880_0000_0000 } else { 0xff11_0000_0000_0000 });
     const DIRECT_MAP_BYTES: u64 = if LEVELS == 4 { 64 << 40 } else { 32 << 50 };
     const DIRECT_MAP_ALIGN: u64 = 0;
+    /// 32 TiB, or 12,800 TiB with five levels.
+    const VMALLOC: VirtRange = if LEVELS == 4 {
+        VirtRange::new(VirtAddr::new(0xffff_c900_0000_0000), VirtAddr::new(0xffff_e8ff_ffff_ffff))
+    } else {
+        VirtRange::new(VirtAddr::new(0xffa0_0000_0000_0000), VirtAddr::new(0xffd1_ffff_ffff_ffff))
+    };
 
     fn encode_leaf(level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
         let address = phys.raw() & ADDRESS & !(Self::leaf_bytes(level) - 1);

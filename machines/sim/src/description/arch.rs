@@ -2,6 +2,7 @@
 //!
 //! Linux 6.12: arch/x86/include/asm/sparsemem.h, page_types.h; arch/arm64/include/asm/sparsemem.h, Kconfig (ARCH_FORCE_MAX_ORDER).
 
+use platform::AnyFormat;
 use serde::Deserialize;
 use units::{Order, Pfn};
 
@@ -81,6 +82,18 @@ impl Arch {
     /// Returns the frame after the last that the architecture can address (Linux: max_arch_pfn).
     pub const fn end_pfn(self) -> Pfn {
         Pfn::new(1 << (self.physical_bits() - self.page_shift()))
+    }
+
+    /// Returns how the kernel's page tables are encoded.
+    pub const fn table_format(self) -> AnyFormat {
+        match self {
+            Self::X86_64 => AnyFormat::X86_64,
+            Self::X86_64La57 => AnyFormat::X86_64La57,
+            Self::I386 => AnyFormat::X86Pae,
+            Self::Arm64(Granule::Size4K) => AnyFormat::Arm64Size4K,
+            Self::Arm64(Granule::Size16K) => AnyFormat::Arm64Size16K,
+            Self::Arm64(Granule::Size64K) => AnyFormat::Arm64Size64K,
+        }
     }
 
     /// Returns true for the architectures whose first megabyte holds firmware data and a hole for legacy devices.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use fixture::{Fixture, Shape, ZoneShape};
 use page_allocator::{DebugOptions, Geometry, PcpLimits};
-use platform::{PhysMemory, Platform};
+use platform::{KernelTables, PhysMemory, Platform, X86_64};
 use sync::{Cpu, IrqControl};
-use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysRange, ZoneType};
+use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysRange, VirtRange, ZoneType};
 
 pub(crate) const SPAN: PfnRange = PfnRange::new(Pfn::new(8), Pfn::new(16));
 const GEOMETRY: Geometry =
@@ -64,9 +64,17 @@ unsafe impl PhysMemory for Room {
 }
 
 impl Platform for Room {
+    type Format = X86_64<4>;
+
     fn fence_other_cpus(&self) {
         // `OwnerCell` pays for its fences itself when loom models it.
     }
+
+    fn kernel_tables(&self) -> Option<KernelTables<X86_64<4>>> {
+        None
+    }
+
+    fn flush_kernel_range(&self, _range: VirtRange) {}
 }
 
 /// An allocator with all frames free, and the number of its machine.

@@ -5,10 +5,10 @@
 
 use core::fmt;
 
-use platform::{Attributes, Level, PageTableFormat};
+use platform::{Attributes, Level, TableFormat};
 use units::VirtAddr;
 
-use super::{EarlyTableMemory, PageTables};
+use super::{PageTables, TableMemory};
 
 /// Neighbouring leaves of one level with equal attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,12 +45,12 @@ fn in_largest_unit(bytes: u64) -> (u64, char) {
     (size, unit)
 }
 
-impl<F: PageTableFormat> PageTables<F> {
+impl<F: TableFormat> PageTables<F> {
     /// Calls `visit` for every run of neighbouring leaves of one level with equal attributes, ascending.
-    pub fn for_each_run(&self, memory: &impl EarlyTableMemory, mut visit: impl FnMut(LeafRun)) {
+    pub fn for_each_run(&self, memory: &impl TableMemory, mut visit: impl FnMut(LeafRun)) {
         let mut held: Option<LeafRun> = None;
         self.for_each_leaf(memory, |start, leaf| {
-            let bytes = F::leaf_bytes(leaf.level);
+            let bytes = self.format.leaf_bytes(leaf.level);
             match &mut held {
                 Some(run) if run.continues_at(start, leaf.level, leaf.attributes) => run.bytes += bytes,
                 _ => {
@@ -66,7 +66,7 @@ impl<F: PageTableFormat> PageTables<F> {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn dump(&self, memory: &impl EarlyTableMemory, out: &mut impl fmt::Write) -> fmt::Result {
+    pub fn dump(&self, memory: &impl TableMemory, out: &mut impl fmt::Write) -> fmt::Result {
         let mut result = Ok(());
         self.for_each_run(memory, |run| result = result.and_then(|()| writeln!(out, "{run}")));
         result

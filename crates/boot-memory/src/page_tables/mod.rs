@@ -1,18 +1,19 @@
-//! Page tables before there is a page allocator: the direct map of all memory, walks through it, and a dump of it.
+//! The kernel's page tables: mapping, unmapping, walks, the direct map of all memory, and a dump of it.
 //!
-//! Tables come from memblock through [`EarlyTableMemory`], which the machine implements over its own memory, and have the bits of a
-//! [`PageTableFormat`]. Used by the machines at boot, by one CPU; no locking.
-//! Linux 6.12: arch/x86/mm/init.c (init_memory_mapping), arch/arm64/mm/mmu.c (paging_init, early_pgtable_alloc), mm/ptdump.c.
+//! Tables come through [`TableMemory`]: from memblock at boot, from the page allocator after it. Entries have the bits of a
+//! [`platform::TableFormat`]. Used by the machines at boot, by one CPU, and by vmalloc, under its lock; no locking here.
+//! Linux 6.12: arch/x86/mm/init.c (init_memory_mapping), arch/arm64/mm/mmu.c (paging_init, early_pgtable_alloc), mm/ptdump.c,
+//! mm/vmalloc.c (vmap_pages_range_noflush, vunmap_range_noflush).
 //!
 //! ```
-//! use mmkit_boot_memory::early_page_tables::{DirectMap, EarlyTableMemory, PageTables};
+//! use mmkit_boot_memory::page_tables::{DirectMap, TableMemory, PageTables};
 //! use platform::{Attributes, Level, X86_64};
 //! use units::{PhysAddr, PhysRange};
 //!
 //! /// Tables in a vector; a table's address is its index in pages.
 //! struct Tables(Vec<[u64; 512]>);
 //!
-//! impl EarlyTableMemory for Tables {
+//! impl TableMemory for Tables {
 //!     fn alloc_table(&mut self) -> Option<PhysAddr> {
 //!         self.0.push([0; 512]);
 //!         Some(PhysAddr::new((self.0.len() as u64 - 1) << 12))
@@ -43,21 +44,21 @@
 mod direct_map;
 mod dump;
 mod map;
+mod unmap;
 mod walk;
 
 use core::fmt;
-use core::marker::PhantomData;
 
-use platform::PageTableFormat;
+use platform::{Entry, KernelTables, Level, TableFormat};
 use units::{PhysAddr, VirtAddr};
 
 pub use direct_map::DirectMap;
 pub use dump::LeafRun;
 pub use walk::Translation;
 
-/// Memory for page tables, as the machine has it before there is a direct map.
-pub trait EarlyTableMemory {
-    /// Takes a page for a table, every entry 0, aligned to its size; `None` if memory is out (Linux: early_pgtable_alloc).
+/// Where tables come from, and how their entries are reached.
+pub trait TableMemory {
+    /// Takes a page for a table, every entry 0, aligned to its size; `None` if none is at hand (Linux: early_pgtable_alloc).
     fn alloc_table(&mut self) -> Option<PhysAddr>;
 
     /// Returns entry `index` of the table at `table`; 0 if no table is there.
@@ -99,33 +100,49 @@ impl core::error::Error for MapError {}
 /// The kernel's page tables, by the address of their root.
 ///
 /// # Invariants
-/// `root` is a table of [`PageTableFormat::ROOT`] level, and whatever it points to are tables of the levels below.
+/// `root` is a table of the format's root level, and whatever it points to are tables of the levels below.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageTables<F: PageTableFormat> {
+pub struct PageTables<F: TableFormat> {
     root: PhysAddr,
-    format: PhantomData<F>,
+    format: F,
 }
 
-impl<F: PageTableFormat> PageTables<F> {
-    /// Takes an empty root table.
+impl<F: TableFormat + Default> PageTables<F> {
+    /// Takes an empty root table of a format that the compiler knows.
     ///
     /// # Errors
     /// [`MapError::OutOfMemory`].
-    pub fn alloc(memory: &mut impl EarlyTableMemory) -> Result<Self, MapError> {
+    pub fn alloc(memory: &mut impl TableMemory) -> Result<Self, MapError> {
         let root = memory.alloc_table().ok_or(MapError::OutOfMemory)?;
-        Ok(Self { root, format: PhantomData })
+        Ok(Self::at(root))
     }
 
     /// Takes the tables that hang under the root table at `root`, such as those that a boot loader left.
     ///
     /// What is not a tree of tables gives wrong translations, but neither endless walks nor panics.
     pub fn at(root: PhysAddr) -> Self {
-        Self { root, format: PhantomData }
+        Self { root, format: F::default() }
+    }
+}
+
+impl<F: TableFormat> PageTables<F> {
+    /// Takes the tables that a machine runs on.
+    pub const fn of(tables: KernelTables<F>) -> Self {
+        Self { root: tables.root, format: tables.format }
     }
 
     /// Returns the address of the root table, for the processor's register (CR3, TTBR1).
-    pub fn root(&self) -> PhysAddr {
+    pub const fn root(&self) -> PhysAddr {
         self.root
+    }
+
+    /// Returns how entries are encoded.
+    pub const fn format(&self) -> F {
+        self.format
+    }
+
+    fn entry(&self, memory: &impl TableMemory, table: PhysAddr, level: Level, index: usize) -> Entry {
+        self.format.decode(level, memory.read_entry(table, index))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::string::String;
 use std::vec::Vec;
 
-use platform::{Arm64, Attributes, Level, X86_64};
+use platform::{Arm64, Attributes, Level, PageTableFormat, X86_64};
 use proptest::prelude::*;
 use units::PhysRange;
 
@@ -13,22 +13,22 @@ use super::*;
 
 /// Tables by address, taken downwards from the end of memory as memblock does.
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     entries: BTreeMap<(u64, usize), u64>,
-    taken: u64,
-    limit: u64,
+    pub(super) taken: u64,
+    pub(super) limit: u64,
     page: u64,
 }
 
 const TOP: u64 = 1 << 45;
 
 impl Tables {
-    fn new<F: PageTableFormat>(limit: u64) -> Self {
+    pub(super) fn new<F: PageTableFormat>(limit: u64) -> Self {
         Self { limit, page: 1 << F::PAGE_SHIFT, ..Self::default() }
     }
 }
 
-impl EarlyTableMemory for Tables {
+impl TableMemory for Tables {
     fn alloc_table(&mut self) -> Option<PhysAddr> {
         self.taken += 1;
         (self.taken <= self.limit).then(|| PhysAddr::new(TOP - self.taken * self.page))
@@ -261,7 +261,7 @@ fn running_out_of_memory_at_any_table_is_an_error_and_keeps_what_is_mapped() {
 #[test]
 fn tables_of_random_words_are_walked_without_end_or_panic() {
     struct Noise;
-    impl EarlyTableMemory for Noise {
+    impl TableMemory for Noise {
         fn alloc_table(&mut self) -> Option<PhysAddr> {
             None
         }

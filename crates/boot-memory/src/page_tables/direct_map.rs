@@ -25,6 +25,11 @@ impl DirectMap {
         Self { virt_base: F::DIRECT_MAP_BASE, phys_base, bytes: F::DIRECT_MAP_BYTES }
     }
 
+    /// Returns the first address of the direct map.
+    pub const fn start(&self) -> VirtAddr {
+        self.virt_base
+    }
+
     /// Returns where the direct map shows `phys`; `None` if it lies outside. Says nothing about whether memory is there.
     pub fn phys_to_virt(&self, phys: PhysAddr) -> Option<VirtAddr> {
         let offset = phys.raw().checked_sub(self.phys_base.raw()).filter(|&offset| offset < self.bytes)?;
