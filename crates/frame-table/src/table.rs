@@ -81,6 +81,12 @@ impl FrameTable {
         self.frames.get(pfn.raw().wrapping_sub(self.span.start.raw()) as usize)
     }
 
+    /// Returns the descriptor of the frame `index` frames after the span's first.
+    #[inline]
+    pub fn get_index(&self, index: usize) -> Option<&Frame> {
+        self.frames.get(index)
+    }
+
     /// Returns the descriptor of a valid frame (Linux: pfn_to_online_page).
     pub fn get_valid(&self, pfn: Pfn) -> Option<&Frame> {
         if self.sections.is_valid(pfn) { self.get(pfn) } else { None }

@@ -9,10 +9,12 @@ use units::{Pfn, PhysAddr};
 /// The direct map of one machine.
 ///
 /// # Invariants
-/// `base` is what [`PhysMemory::direct_map_base`] returned, so memory at physical address `a` is at `base + a`.
+/// `base` is what [`PhysMemory::direct_map_base`] returned, so memory at physical address `a` is at `base + a`; `first` is where the first
+/// frame of the frame table would be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DirectMap {
     base: *mut u8,
+    first: usize,
     page_shift: u32,
 }
 
@@ -23,9 +25,16 @@ unsafe impl Send for DirectMap {}
 unsafe impl Sync for DirectMap {}
 
 impl DirectMap {
-    pub(crate) fn new(memory: &impl PhysMemory, page_shift: u32) -> Self {
+    pub(crate) fn new(memory: &impl PhysMemory, first: Pfn, page_shift: u32) -> Self {
+        let base = memory.direct_map_base();
         // INVARIANT: taken from the machine.
-        Self { base: memory.direct_map_base(), page_shift }
+        Self { base, first: base.addr().wrapping_add(first.phys(page_shift).raw() as usize), page_shift }
+    }
+
+    /// Returns how many frames after the table's first one an address lies; any number for addresses outside the map.
+    #[inline(always)]
+    pub(crate) fn frame_index(&self, address: *const u8) -> usize {
+        address.addr().wrapping_sub(self.first) >> self.page_shift
     }
 
     pub(crate) const fn page_size(&self) -> usize {

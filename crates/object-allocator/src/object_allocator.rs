@@ -18,6 +18,7 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pages: PageAllocator<P, H>,
     map: DirectMap,
     nr_nodes: u32,
+    nr_cpus: usize,
     pub(crate) caches: CacheTable,
     pub(crate) internal: InternalCaches,
     pub(crate) kmalloc: KmallocCaches,
@@ -36,8 +37,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Takes the page allocator over. No object can be allocated before [`ObjectAllocator::start`].
     pub fn new(pages: PageAllocator<P, H>) -> Self {
         Self {
-            map: DirectMap::new(pages.platform(), pages.map().geometry.page_shift),
+            map: DirectMap::new(pages.platform(), pages.map().frames.span().start, pages.map().geometry.page_shift),
             nr_nodes: pages.nodes().len(),
+            nr_cpus: pages.nr_cpus(),
             caches: CacheTable::new(),
             internal: InternalCaches { root: CacheSlot::empty(), bits: CacheSlot::empty(), fronts: CacheSlot::empty() },
             kmalloc: KmallocCaches::new(),
@@ -83,6 +85,11 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     #[inline(always)]
     pub(crate) const fn nr_nodes(&self) -> u32 {
         self.nr_nodes
+    }
+
+    #[inline(always)]
+    pub(crate) const fn nr_cpus(&self) -> usize {
+        self.nr_cpus
     }
 
     /// Returns one more than the highest number of a node with memory.

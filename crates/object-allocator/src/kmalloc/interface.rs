@@ -22,6 +22,16 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// [`ObjectError::OutOfMemory`], [`ObjectError::NotStarted`], or [`ObjectError::Impossible`] above the largest block.
     #[inline(always)]
     pub fn kmalloc(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
+        match self.kmalloc_cache(size, gfp) {
+            Some(cache) => self.alloc_object(cpu, cache, gfp),
+            None => self.kmalloc_without_class(cpu, size, gfp),
+        }
+    }
+
+    /// Serves sizes that no class is for.
+    #[cold]
+    #[inline(never)]
+    fn kmalloc_without_class(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         if size > self.kmalloc_max_cached() {
             return self.kmalloc_large(cpu, size, gfp);
         }
@@ -35,8 +45,6 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Allocates a block of pages as one object (Linux: ___kmalloc_large_node).
-    #[cold]
-    #[inline(never)]
     fn kmalloc_large(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         let nr_pages = size.div_ceil(self.map().page_size()) as u64;
         let order = Order::covering(nr_pages).ok_or(ObjectError::Impossible)?;
@@ -69,7 +77,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Returns the cache whose slab the address lies in (Linux: virt_to_cache).
     #[inline(always)]
     pub(crate) fn cache_of(&self, object: NonNull<u8>) -> Option<CachePtr> {
-        let frame = self.frames().get(self.map().pfn(object.as_ptr()))?;
+        let frame = self.frames().get_index(self.map().frame_index(object.as_ptr()))?;
         let (number, _) = frame.slab()?;
         self.caches.get(number)
     }

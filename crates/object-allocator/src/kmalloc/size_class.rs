@@ -50,11 +50,15 @@ const fn small() -> [u8; SMALL_MAX / 8] {
     table
 }
 
-/// Returns the class of a size from 1 byte to 128 KiB.
+/// Returns the class of a size from 1 byte to 128 KiB; for others a number that is no class.
 #[inline(always)]
 pub(crate) const fn class_of(size: usize) -> usize {
     let slot = size.wrapping_sub(1) / 8;
-    if slot < SMALL.len() { SMALL[slot] as usize } else { (usize::BITS - (size - 1).leading_zeros()) as usize }
+    if slot < SMALL.len() {
+        SMALL[slot] as usize
+    } else {
+        (usize::BITS - size.wrapping_sub(1).leading_zeros()) as usize
+    }
 }
 
 /// Kinds of memory (Linux: enum kmalloc_cache_type, without those of memory cgroups and of randomisation).
@@ -97,6 +101,9 @@ mod tests {
             let class = class_of(size);
             assert!(SIZES[class] >= size, "{size} in {}", SIZES[class]);
             assert!(SIZES.iter().all(|&other| other < size || other >= SIZES[class]), "{size}");
+        }
+        for size in [0, (128 << 10) + 1, usize::MAX] {
+            assert!(class_of(size) >= CLASSES);
         }
     }
 }

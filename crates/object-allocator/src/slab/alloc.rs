@@ -11,22 +11,27 @@ use sync::Cpu;
 use units::{Gfp, NodeId};
 
 use super::cache::{Cache, CachePtr};
-use super::front::{Front, SLOTS};
+use super::front::{CpuFront, Front, SLOTS};
 use super::slab_pages::FreshSlab;
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
 
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
+    /// Returns this CPU's front.
+    #[inline(always)]
+    pub(crate) fn front(&self, cpu: &Cpu, cache: CachePtr) -> Option<&CpuFront> {
+        cache.front(cpu.id(), self.nr_cpus())
+    }
+
     /// Allocates an object of `cache`.
     #[inline(always)]
     pub(crate) fn alloc_object(&self, cpu: &Cpu, cache: CachePtr, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
-        let cache = cache.get();
-        let object = match cache.pop(cpu) {
+        let object = match self.front(cpu, cache).and_then(|front| front.pop(cpu)) {
             Some(object) => object,
             None => self.alloc_slow(cpu, cache, gfp)?,
         };
         if gfp.contains(Gfp::ZERO) {
-            zero(object, cache.layout.object_size);
+            zero(object, cache.get().layout.object_size);
         }
         Ok(object)
     }
@@ -58,7 +63,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, cpu: &Cpu, cache: &Cache, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
+    fn alloc_slow(&self, cpu: &Cpu, cache: CachePtr, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
+        let cache = cache.get();
         let node = self.pages().node_of_cpu(cpu.id());
         if let Some(object) = self.alloc_from_slabs(cpu, cache, node) {
             return Ok(object);
@@ -173,7 +179,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         objects: &mut [*mut u8],
     ) -> Result<(), ObjectError> {
         let node = self.pages().node_of_cpu(cpu.id());
-        let front = cache.get().fronts.get(cpu.id().index());
+        let front = self.front(cpu, cache);
         let popped = front.and_then(|front| front.0.try_with(cpu, |front| front.pop_many(objects)));
         let mut filled = popped.unwrap_or(0);
         if let Some(rest) = objects.get_mut(filled..).filter(|rest| !rest.is_empty() && front.is_some()) {

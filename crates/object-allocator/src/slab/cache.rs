@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use collections::BootSlice;
 use frame_table::SlabList;
-use sync::{Cpu, SpinLock, rank};
-use units::{Gfp, NodeId};
+use sync::{SpinLock, rank};
+use units::{CpuId, Gfp, NodeId};
 
 use super::front::{CpuFront, SLOTS};
 use super::layout::SlabLayout;
@@ -59,14 +59,18 @@ impl CacheNode {
     }
 }
 
-/// Address of a cache of the allocator that hands the value out.
+/// Address of a cache of the allocator that hands the value out, and of its fronts, to save the common paths a load.
 ///
 /// # Invariants
-/// The cache is in the allocator's table, or is about to be, and stays there while anything uses the value.
+/// The cache is in the allocator's table, or is about to be, and stays there while anything uses the value. `fronts` is null or the
+/// first of the cache's fronts, one for each CPU of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct CachePtr(NonNull<Cache>);
+pub(crate) struct CachePtr {
+    cache: NonNull<Cache>,
+    fronts: *const CpuFront,
+}
 
-// SAFETY: a `Cache` is reached through `&` only, and is `Sync`.
+// SAFETY: a `Cache` and its fronts are reached through `&` only, and are `Sync`.
 unsafe impl Send for CachePtr {}
 
 // SAFETY: as for `Send`.
@@ -74,38 +78,42 @@ unsafe impl Sync for CachePtr {}
 
 impl CachePtr {
     /// # Safety
-    /// `cache` points to an initialised cache that is destroyed only when nothing uses the result.
+    /// `cache` points to an initialised cache that is destroyed only when nothing uses the result; `fronts` is null or its fronts.
     #[inline(always)]
-    pub(crate) const unsafe fn new(cache: NonNull<Cache>) -> Self {
+    pub(crate) const unsafe fn new(cache: NonNull<Cache>, fronts: *const CpuFront) -> Self {
         // INVARIANT: the caller's contract.
-        Self(cache)
+        Self { cache, fronts }
     }
 
     pub(crate) const fn as_ptr(self) -> *mut Cache {
-        self.0.as_ptr()
+        self.cache.as_ptr()
+    }
+
+    pub(crate) const fn fronts(self) -> *const CpuFront {
+        self.fronts
     }
 
     /// Returns the cache.
     #[inline(always)]
     pub(crate) fn get<'a>(self) -> &'a Cache {
         // SAFETY: by the type invariant the cache lives as long as anything uses this value.
-        unsafe { self.0.as_ref() }
+        unsafe { self.cache.as_ref() }
+    }
+
+    /// Returns the front of a CPU of a machine with `nr_cpus` CPUs.
+    #[inline(always)]
+    pub(crate) fn front<'a>(self, cpu: CpuId, nr_cpus: usize) -> Option<&'a CpuFront> {
+        if self.fronts.is_null() || cpu.index() >= nr_cpus {
+            return None;
+        }
+        // SAFETY: by the type invariant there is a front for each CPU.
+        let front = unsafe { self.fronts.add(cpu.index()) };
+        // SAFETY: the fronts live as long as the cache.
+        Some(unsafe { &*front })
     }
 }
 
 impl Cache {
-    /// Takes an object from this CPU's front.
-    #[inline(always)]
-    pub(crate) fn pop(&self, cpu: &Cpu) -> Option<NonNull<u8>> {
-        self.fronts.get(cpu.id().index())?.pop(cpu)
-    }
-
-    /// Adds an object to this CPU's front, if there is room.
-    #[inline(always)]
-    pub(crate) fn push(&self, cpu: &Cpu, object: NonNull<u8>) -> bool {
-        self.fronts.get(cpu.id().index()).is_some_and(|front| front.push(cpu, object))
-    }
-
     /// Returns the slabs of a node, or of node 0 for nodes that the machine does not have.
     #[inline]
     pub(crate) fn node(&self, node: NodeId) -> &CacheNode {

@@ -4,7 +4,7 @@
 //! objects of `slab_bits`. These three have no fronts.
 //! Linux 6.12: mm/slab_common.c (`kmem_cache_create`, `find_mergeable`), mm/slub.c (`kmem_cache_init`, `bootstrap`).
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use collections::BootSlice;
@@ -22,6 +22,9 @@ use super::table::CacheSlot;
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
 
+/// Room for the table of caches: 1,024 of them, several times what a large Linux system has.
+const TABLE_BYTES: usize = 1024 * size_of::<CacheSlot>();
+
 /// A cache's fixed properties, derived from what was asked.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -35,11 +38,12 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Makes the caches that everything else needs, as far as they are missing (Linux: kmem_cache_init).
     pub(crate) fn start_slab(&self, cpu: &Cpu) -> Result<(), ObjectError> {
         if self.caches.all().is_empty() {
-            let page = self.pages().alloc(cpu, Gfp::KERNEL | Gfp::ZERO, Order::ZERO)?;
-            let room = self.pages().address(&page).ok_or(ObjectError::Impossible)?;
-            page.into_raw(self.frames());
-            // SAFETY: the page is zeroed, larger than its slots, and never freed.
-            unsafe { self.caches.set_slots(room, self.map().page_size() / size_of::<CacheSlot>()) };
+            let order = Order::covering((TABLE_BYTES / self.map().page_size()) as u64).unwrap_or_default();
+            let block = self.pages().alloc(cpu, Gfp::KERNEL | Gfp::ZERO, order)?;
+            let room = self.pages().address(&block).ok_or(ObjectError::Impossible)?;
+            block.into_raw(self.frames());
+            // SAFETY: the block is zeroed, as large as its slots, and never freed.
+            unsafe { self.caches.set_slots(room, TABLE_BYTES.max(self.map().page_size()) / size_of::<CacheSlot>()) };
         }
         if self.internal.root.get().is_none() {
             self.internal.root.set(self.make_root(cpu)?);
@@ -127,10 +131,11 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             name: CacheName::new(params.name),
             handles: AtomicU32::new(1),
         };
+        let fronts = value.fronts.first().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the room is the caller's and large enough.
         unsafe { cache.write(value) };
-        // SAFETY: just initialised; whoever destroys it knows that nothing uses it.
-        unsafe { CachePtr::new(cache) }
+        // SAFETY: just initialised; whoever destroys it knows that nothing uses it. A cache has no fronts or one for each CPU.
+        unsafe { CachePtr::new(cache, fronts) }
     }
 
     /// Makes a cache with the given fronts and enters it into the table.

@@ -21,8 +21,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Frees an object of `cache` that the caller owns.
     #[inline(always)]
     pub(crate) fn free_object(&self, cpu: &Cpu, cache: CachePtr, object: NonNull<u8>) {
-        let cache = cache.get();
-        if self.nr_nodes() > 1 && self.is_remote(cpu, object) || !cache.push(cpu, object) {
+        let is_remote = self.nr_nodes() > 1 && self.is_remote(cpu, object);
+        if is_remote || !self.front(cpu, cache).is_some_and(|front| front.push(cpu, object)) {
             self.free_slow(cpu, cache, object);
         }
     }
@@ -37,7 +37,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     #[cold]
     #[inline(never)]
-    fn free_slow(&self, cpu: &Cpu, cache: &Cache, object: NonNull<u8>) {
+    fn free_slow(&self, cpu: &Cpu, cache: CachePtr, object: NonNull<u8>) {
+        let cache = cache.get();
         let is_local = self.nr_nodes() == 1 || !self.is_remote(cpu, object);
         let front = cache.fronts.get(cpu.id().index()).filter(|_| is_local);
         let pushed = front.and_then(|front| {
@@ -59,8 +60,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             });
             return;
         }
+        let front = self.front(cpu, cache);
         let cache = cache.get();
-        let front = cache.fronts.get(cpu.id().index());
         let pushed = front.and_then(|front| {
             front.0.try_with(cpu, |front| {
                 let pushed = front.push_many(objects);

@@ -9,40 +9,48 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use sync::{Cpu, SpinGuard, SpinLock, rank};
 
 use super::cache::{Cache, CachePtr};
+use super::front::CpuFront;
 use crate::error::ObjectError;
 
 /// A place for one cache, empty at first.
 #[derive(Debug)]
-pub(crate) struct CacheSlot(AtomicPtr<Cache>);
+pub(crate) struct CacheSlot {
+    cache: AtomicPtr<Cache>,
+    fronts: AtomicPtr<CpuFront>,
+}
 
 impl CacheSlot {
     pub(crate) const fn empty() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
+        Self { cache: AtomicPtr::new(ptr::null_mut()), fronts: AtomicPtr::new(ptr::null_mut()) }
     }
 
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<CachePtr> {
         // Acquire: pairs with the Release in `set`, so the cache is seen initialised.
-        let cache = NonNull::new(self.0.load(Ordering::Acquire))?;
-        // SAFETY: `set` was given a cache that stays until the slot is cleared, when nobody uses it.
-        Some(unsafe { CachePtr::new(cache) })
+        let cache = NonNull::new(self.cache.load(Ordering::Acquire))?;
+        // Relaxed: stored before `cache`.
+        let fronts = self.fronts.load(Ordering::Relaxed);
+        // SAFETY: `set` was given both by a cache that stays until the slot is cleared, when nobody uses it.
+        Some(unsafe { CachePtr::new(cache, fronts) })
     }
 
     pub(crate) fn set(&self, cache: CachePtr) {
+        // Relaxed: `cache` publishes it.
+        self.fronts.store(cache.fronts().cast_mut(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `get`.
-        self.0.store(cache.as_ptr(), Ordering::Release);
+        self.cache.store(cache.as_ptr(), Ordering::Release);
     }
 
     fn clear(&self) {
         // Relaxed: whoever could have used the cache is gone.
-        self.0.store(ptr::null_mut(), Ordering::Relaxed);
+        self.cache.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
 /// All caches of a machine.
 ///
 /// # Invariants
-/// `slots` is null, or the address of `len` slots that live as long as the machine.
+/// `slots` is the address of `len` slots that live as long as the machine; while `len` is 0 it dangles.
 #[derive(Debug)]
 pub(crate) struct CacheTable {
     slots: AtomicPtr<CacheSlot>,
@@ -59,7 +67,7 @@ pub(crate) struct LockedTable<'a> {
 impl CacheTable {
     pub(crate) fn new() -> Self {
         // INVARIANT: no slots.
-        Self { slots: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0), lock: SpinLock::new(()) }
+        Self { slots: AtomicPtr::new(ptr::dangling_mut()), len: AtomicUsize::new(0), lock: SpinLock::new(()) }
     }
 
     /// Gives the table its slots.
@@ -67,22 +75,22 @@ impl CacheTable {
     /// # Safety
     /// `room` is zeroed, aligned room for `len` slots that nobody else uses while the machine lives.
     pub(crate) unsafe fn set_slots(&self, room: NonNull<u8>, len: usize) {
-        // Relaxed: `slots` publishes it.
-        self.len.store(len, Ordering::Relaxed);
+        // Relaxed: `len` publishes it.
+        self.slots.store(room.cast().as_ptr(), Ordering::Relaxed);
         // INVARIANT: the caller's contract; zeroes are empty slots.
         // Release: pairs with the Acquire in `all`.
-        self.slots.store(room.cast().as_ptr(), Ordering::Release);
+        self.len.store(len, Ordering::Release);
     }
 
     /// Returns all slots; none before the table has room.
     #[inline(always)]
     pub(crate) fn all(&self) -> &[CacheSlot] {
         // Acquire: pairs with the Release in `set_slots`.
-        let Some(slots) = NonNull::new(self.slots.load(Ordering::Acquire)) else { return &[] };
-        // Relaxed: written before `slots`.
-        let len = self.len.load(Ordering::Relaxed);
+        let len = self.len.load(Ordering::Acquire);
+        // Relaxed: stored before `len`.
+        let slots = self.slots.load(Ordering::Relaxed);
         // SAFETY: by the type invariant `len` slots are there as long as the machine.
-        unsafe { core::slice::from_raw_parts(slots.as_ptr(), len) }
+        unsafe { core::slice::from_raw_parts(slots, len) }
     }
 
     /// Returns the cache with a number.
