@@ -6,6 +6,7 @@
 mod clock;
 mod memblock;
 mod pages;
+mod vma;
 
 use clap::{Parser, Subcommand};
 
@@ -22,11 +23,14 @@ enum Bench {
     Memblock(memblock::Options),
     /// Page frames: alloc and free of blocks, one and two threads.
     Pages(pages::Options),
+    /// Address-space bookkeeping: stores of up to 65,000 areas.
+    Vma(vma::Options),
 }
 
 fn main() {
     match Arguments::parse().bench {
         Bench::Memblock(options) => memblock::run(&options),
         Bench::Pages(options) => pages::run(&options),
+        Bench::Vma(options) => vma::run(&options),
     }
 }
