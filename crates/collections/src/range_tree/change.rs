@@ -7,6 +7,7 @@ use core::ptr;
 
 use units::{VirtAddr, VirtRange};
 
+use super::path::Path;
 use super::remove::move_boundary;
 use super::sequence::{Writing, settle};
 use super::source::{Linked, NodeList};
@@ -17,7 +18,12 @@ impl<V: Word> RangeTree<V> {
     /// Gives the range that begins at `start` another value and returns the one it had; `None` if there is no such range.
     pub fn replace(&self, start: VirtAddr, value: V) -> Option<V> {
         settle(|| {
-            let Some(path) = self.path_to_start(start.raw())? else { return Ok(None) };
+            let snapshot = self.snapshot()?;
+            let Some(root) = snapshot.root else { return Ok(None) };
+            let mut path = Path::at_root(snapshot, root);
+            if !path.descend_to_start(start.raw())? {
+                return Ok(None);
+            }
             let _writing = self.sequence.claim(path.snapshot.count)?;
             let old = path.leaf().word(path.leaf_index());
             path.leaf().set_word(path.leaf_index(), value.to_word());
@@ -34,7 +40,12 @@ impl<V: Word> RangeTree<V> {
             return Err(TreeError::Empty);
         }
         settle(|| {
-            let Some(path) = self.path_to_start(start.raw())? else { return Ok(Err(TreeError::NotFound)) };
+            let snapshot = self.snapshot()?;
+            let Some(root) = snapshot.root else { return Ok(Err(TreeError::NotFound)) };
+            let mut path = Path::at_root(snapshot, root);
+            if !path.descend_to_start(start.raw())? {
+                return Ok(Err(TreeError::NotFound));
+            }
             let (leaf, index) = (path.leaf(), path.leaf_index());
             let is_last = index + 1 == leaf.count();
             let next = if is_last { path.next_leaf()? } else { None };

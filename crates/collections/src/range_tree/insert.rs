@@ -71,7 +71,8 @@ impl<V: Word> RangeTree<V> {
             nodes.release(source);
             return Ok(planted?);
         };
-        let path = Path::to(snapshot, root, slot.middle)?;
+        let mut path = Path::at_root(snapshot, root);
+        path.descend(slot.middle)?;
         let (leaf, index) = (path.leaf(), path.leaf_index());
         // An unused slot starts at the highest address, so this needs no count.
         if leaf.middle(index) < slot.key {
@@ -87,7 +88,8 @@ impl<V: Word> RangeTree<V> {
     fn try_split<S: NodeSource>(&self, at: u64, word: *mut (), source: &mut S) -> Result<(), Setback> {
         let snapshot = self.snapshot()?;
         let root = snapshot.root.ok_or(TreeError::NotFound)?;
-        let path = Path::to(snapshot, root, at)?;
+        let mut path = Path::at_root(snapshot, root);
+        path.descend(at)?;
         let (leaf, index) = (path.leaf(), path.leaf_index());
         let whole = leaf.slot(index);
         if whole.middle >= at {
@@ -102,12 +104,12 @@ impl<V: Word> RangeTree<V> {
 
     /// Takes the nodes that one more slot in the path's leaf needs.
     fn reserve_for<S: NodeSource>(&self, path: &Path<'_>, source: &mut S) -> Result<NodeList, Setback> {
+        if path.leaf().count() < SLOTS {
+            return Ok(NodeList::EMPTY);
+        }
         let levels = path.leaf_level() + 1;
         let full = (0..levels).rev().take_while(|&level| path.node(level).count() >= SLOTS).count();
         path.snapshot.validate()?;
-        if full == 0 {
-            return Ok(NodeList::EMPTY);
-        }
         let root_splits = full == levels;
         if root_splits && levels == MAX_HEIGHT {
             return Err(TreeError::NoMemory.into());
@@ -130,7 +132,8 @@ impl<V: Word> RangeTree<V> {
     fn add(&self, path: &Path<'_>, index: usize, slot: Slot, nodes: &mut NodeList) -> Result<(), Raced> {
         let leaf = path.leaf();
         let is_append = index == leaf.count();
-        let hole = leaf.middle(index).wrapping_sub(path.end_before());
+        let end_before = path.end_before();
+        let is_largest_hole = path.noted_gap().is_some_and(|gap| gap <= leaf.middle(index).wrapping_sub(end_before));
         let _writing = self.sequence.claim(path.snapshot.count)?;
         if is_append {
             self.top.store(slot.key, Relaxed);
@@ -141,10 +144,10 @@ impl<V: Word> RangeTree<V> {
             return Ok(());
         }
         leaf.insert(index, slot);
-        let level = path.leaf_level();
-        // Only the largest hole of a leaf is noted above it.
-        if level > 0 && (is_append || path.node(level - 1).middle(path.index(level - 1)) <= hole) {
-            path.correct_gaps(level);
+        if is_append {
+            path.raise_gaps(slot.middle.wrapping_sub(end_before));
+        } else if is_largest_hole {
+            path.correct_gaps(path.leaf_level());
         }
         Ok(())
     }

@@ -40,11 +40,11 @@ impl<'t> Snapshot<'t> {
     /// Returns the child at `index` of `node`, an inner node of the tree.
     #[inline(always)]
     pub(super) fn child(&self, node: &Node, index: usize) -> Result<&'t Node, Raced> {
-        let word = node.word(index).cast::<Node>();
+        let child = node.child(index).ok_or(Raced)?;
         self.sequence.validate(self.count)?;
-        // SAFETY: the count is valid after the load, so by the tree's type invariant this is null (for an index outside the node) or a node of
-        // a source, whose memory stays a `Node` during the call.
-        unsafe { word.as_ref() }.ok_or(Raced)
+        // SAFETY: the count is valid after the load, so by the tree's type invariant this points to a node of a source, whose memory stays a
+        // `Node` during the call.
+        Ok(unsafe { &*child })
     }
 
     /// Returns a node that was in the tree when its sequence count was `count`; `None` if the count has changed.
@@ -63,37 +63,55 @@ impl<'t> Snapshot<'t> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Step<'t> {
-    node: &'t Node,
-    index: usize,
-}
-
 /// A slot of a leaf with all nodes above it.
+///
+/// Made where it is used: it is too large to be handed around by value.
 #[derive(Clone)]
 pub(super) struct Path<'t> {
     pub(super) snapshot: Snapshot<'t>,
-    /// From the root down; what lies at or below `height` is a copy of the root.
-    steps: [Step<'t>; MAX_HEIGHT],
+    /// From the root down; what lies below the leaf is not part of the path.
+    nodes: [&'t Node; MAX_HEIGHT],
+    indexes: [u8; MAX_HEIGHT],
     height: usize,
+    leaf: &'t Node,
+    leaf_index: usize,
 }
 
 impl<'t> Path<'t> {
-    /// Descends to the first slot that ends above `addr`, or to the place after the last slot of the last leaf.
-    pub(super) fn to(snapshot: Snapshot<'t>, root: &'t Node, addr: u64) -> Result<Self, Raced> {
+    /// Makes a path that has not left the root.
+    #[inline(always)]
+    pub(super) fn at_root(snapshot: Snapshot<'t>, root: &'t Node) -> Self {
         let height = snapshot.height.min(MAX_HEIGHT);
-        let mut path = Self { snapshot, steps: [Step { node: root, index: 0 }; MAX_HEIGHT], height };
-        let mut node = root;
-        for level in 0..height {
-            let index = node.rank(addr.min(u64::MAX - 1));
-            if let Some(step) = path.steps.get_mut(level) {
-                *step = Step { node, index };
-            }
-            if level + 1 < height {
-                node = snapshot.child(node, index)?;
-            }
+        Self { snapshot, nodes: [root; MAX_HEIGHT], indexes: [0; MAX_HEIGHT], height, leaf: root, leaf_index: 0 }
+    }
+
+    /// Descends to the first slot that ends above `addr`, or to the place after the last slot of the last leaf.
+    #[inline(always)]
+    pub(super) fn descend(&mut self, addr: u64) -> Result<(), Raced> {
+        let addr = addr.min(u64::MAX - 1);
+        for level in 0..self.leaf_level() {
+            let index = self.leaf.rank(addr);
+            self.set_step(level, self.leaf, index);
+            self.leaf = self.snapshot.child(self.leaf, index)?;
         }
-        if path.leaf_index() > path.leaf().count() { Err(Raced) } else { Ok(path) }
+        self.leaf_index = self.leaf.rank(addr);
+        self.set_step(self.leaf_level(), self.leaf, self.leaf_index);
+        if self.leaf_index > self.leaf.count() { Err(Raced) } else { Ok(()) }
+    }
+
+    /// Descends to the range that begins at `start`; returns false if there is none.
+    #[inline(always)]
+    pub(super) fn descend_to_start(&mut self, start: u64) -> Result<bool, Raced> {
+        self.descend(start)?;
+        let is_found = self.leaf_index < self.leaf.count() && self.leaf.middle(self.leaf_index) == start;
+        self.snapshot.validate()?;
+        Ok(is_found)
+    }
+
+    #[inline(always)]
+    fn set_step(&mut self, level: usize, node: &'t Node, index: usize) {
+        self.nodes[level % MAX_HEIGHT] = node;
+        self.indexes[level % MAX_HEIGHT] = index as u8;
     }
 
     /// Returns the level of the leaf; the root's is 0.
@@ -101,21 +119,31 @@ impl<'t> Path<'t> {
         self.height.saturating_sub(1)
     }
 
+    #[inline(always)]
     pub(super) fn leaf(&self) -> &'t Node {
-        self.node(self.leaf_level())
+        self.leaf
     }
 
     /// Returns the index of the slot in its leaf.
+    #[inline(always)]
     pub(super) fn leaf_index(&self) -> usize {
-        self.index(self.leaf_level())
+        self.leaf_index
     }
 
+    #[inline(always)]
     pub(super) fn node(&self, level: usize) -> &'t Node {
-        self.steps[level % MAX_HEIGHT].node
+        self.nodes[level % MAX_HEIGHT]
     }
 
+    #[inline(always)]
     pub(super) fn index(&self, level: usize) -> usize {
-        self.steps[level % MAX_HEIGHT].index
+        usize::from(self.indexes[level % MAX_HEIGHT])
+    }
+
+    /// Returns the largest gap of the leaf as it is noted above it; `None` if the leaf is the root.
+    pub(super) fn noted_gap(&self) -> Option<u64> {
+        let above = self.leaf_level().checked_sub(1)?;
+        Some(self.node(above).middle(self.index(above)))
     }
 
     pub(super) fn kind(&self, level: usize) -> Kind {
@@ -150,12 +178,24 @@ impl<'t> Path<'t> {
     pub(super) fn next_leaf(&self) -> Result<Option<(Self, usize)>, Raced> {
         let Some(turn) = self.turn_right() else { return Ok(None) };
         let mut next = self.clone();
-        next.steps[turn % MAX_HEIGHT].index += 1;
+        next.set_step(turn, self.node(turn), self.index(turn) + 1);
         for level in turn + 1..self.height {
-            let node = self.snapshot.child(next.node(level - 1), next.index(level - 1))?;
-            next.steps[level % MAX_HEIGHT] = Step { node, index: 0 };
+            next.leaf = self.snapshot.child(next.node(level - 1), next.index(level - 1))?;
+            next.set_step(level, next.leaf, 0);
         }
+        next.leaf_index = 0;
         Ok(Some((next, turn)))
+    }
+
+    /// Notes that there is a gap of `gap` in the leaf, above it and further up as far as it is the largest.
+    pub(super) fn raise_gaps(&self, gap: u64) {
+        for level in (0..self.leaf_level()).rev() {
+            let (node, index) = (self.node(level), self.index(level));
+            if node.middle(index) >= gap {
+                return;
+            }
+            node.set_middle(index, gap);
+        }
     }
 
     /// Corrects the gaps above the node at `level`, from there up, until one is right.

@@ -21,9 +21,14 @@ impl<V: Word> RangeTree<V> {
     pub fn remove<S: NodeSource>(&self, start: VirtAddr, source: &mut S) -> Option<Entry<V>> {
         let mut freed = NodeList::EMPTY;
         let removed = settle(|| {
-            let Some(path) = self.path_to_start(start.raw())? else { return Ok(None) };
+            let snapshot = self.snapshot()?;
+            let Some(root) = snapshot.root else { return Ok(None) };
+            let mut path = Path::at_root(snapshot, root);
+            if !path.descend_to_start(start.raw())? {
+                return Ok(None);
+            }
             let slot = path.leaf().slot(path.leaf_index());
-            self.take_out(&path, &mut freed)?;
+            self.take_out(&path, slot, &mut freed)?;
             Ok(Some(entry_of(slot.middle, slot.key, slot.word)))
         });
         freed.release(source);
@@ -36,26 +41,24 @@ impl<V: Word> RangeTree<V> {
     pub fn merge_next<S: NodeSource>(&self, start: VirtAddr, source: &mut S) -> Option<V> {
         let mut freed = NodeList::EMPTY;
         let upper = settle(|| {
-            let Some(path) = self.path_to_start(start.raw())? else { return Ok(None) };
+            let snapshot = self.snapshot()?;
+            let Some(root) = snapshot.root else { return Ok(None) };
+            let mut path = Path::at_root(snapshot, root);
+            if !path.descend_to_start(start.raw())? {
+                return Ok(None);
+            }
             self.join(&path, &mut freed)
         });
         freed.release(source);
         upper.map(V::from_word)
     }
 
-    /// Returns the path to the range that begins at `start`.
-    pub(super) fn path_to_start(&self, start: u64) -> Result<Option<Path<'_>>, Raced> {
-        let snapshot = self.snapshot()?;
-        let Some(root) = snapshot.root else { return Ok(None) };
-        let path = Path::to(snapshot, root, start)?;
-        let is_found = path.leaf_index() < path.leaf().count() && path.leaf().middle(path.leaf_index()) == start;
-        snapshot.validate()?;
-        Ok(is_found.then_some(path))
-    }
-
-    fn take_out(&self, path: &Path<'_>, freed: &mut NodeList) -> Result<(), Raced> {
+    /// Takes out the slot that the path leads to.
+    fn take_out(&self, path: &Path<'_>, slot: Slot, freed: &mut NodeList) -> Result<(), Raced> {
         let (leaf, index) = (path.leaf(), path.leaf_index());
         let end_before = path.end_before();
+        let hole = slot.middle.wrapping_sub(end_before);
+        let joined_hole = leaf.middle(index + 1).wrapping_sub(end_before);
         let is_last = index + 1 == leaf.count();
         let next = if is_last { path.next_leaf()? } else { None };
         let writing = self.sequence.claim(path.snapshot.count)?;
@@ -65,9 +68,11 @@ impl<V: Word> RangeTree<V> {
             // The gap moves to the next leaf.
             Some(next) => move_boundary(&next, end_before),
             None if is_last => self.top.store(end_before, Relaxed),
-            None => {}
+            None => path.raise_gaps(joined_hole),
         }
-        path.correct_gaps(path.leaf_level());
+        if is_last && path.noted_gap() == Some(hole) {
+            path.correct_gaps(path.leaf_level());
+        }
         self.refill(path, &writing, freed);
         Ok(())
     }
