@@ -48,7 +48,7 @@ impl BlockWord {
 
     #[inline]
     const fn order(self) -> Order {
-        Order::new_truncate((self.0.get() >> 1 & 0xf) as u8)
+        Order::from_low_bits((self.0.get() >> 1) as u8)
     }
 
     #[inline]
@@ -192,18 +192,14 @@ impl OwnedBlock {
     /// when it is handed out again or merges ([`FreeBlock::clear_flags`]).
     #[inline]
     pub fn into_free(self, frames: &FrameTable) -> FreeBlock {
-        if self.0.is_compound() {
-            self.dissolve_compound(frames);
-        }
+        self.dissolve(frames);
         frames.at(self.pfn()).set_state(PageType::Detached, self.order());
         FreeBlock::new(self.pfn(), self.order())
     }
 
     /// Splits the block into its order-0 pages, each owned by itself (Linux: split_page). A compound page becomes plain pages.
     pub fn split_pages(self, frames: &FrameTable) -> impl Iterator<Item = Self> {
-        if self.0.is_compound() {
-            self.dissolve_compound(frames);
-        }
+        self.dissolve(frames);
         for pfn in self.frames().iter() {
             frames.at(pfn).set_state(PageType::Owned, Order::ZERO);
         }
@@ -212,9 +208,7 @@ impl OwnedBlock {
 
     /// Splits off the upper half; an order-0 block has none.
     pub fn split_half(self, frames: &FrameTable) -> (Self, Option<Self>) {
-        if self.0.is_compound() {
-            self.dissolve_compound(frames);
-        }
+        self.dissolve(frames);
         let Some(order) = self.order().down() else { return (self, None) };
         let upper = Self::new(self.pfn().add(order.nr_pages()), order);
         frames.at(upper.pfn()).set_state(PageType::Owned, order);
@@ -240,6 +234,15 @@ impl OwnedBlock {
         }
     }
 
+    /// Makes plain pages of a compound page.
+    #[inline(always)]
+    pub(crate) fn dissolve(&self, frames: &FrameTable) {
+        if self.0.is_compound() {
+            self.dissolve_compound(frames);
+        }
+    }
+
+    #[cold]
     fn dissolve_compound(&self, frames: &FrameTable) {
         frames.at(self.pfn()).clear_flags(PageFlags::HEAD);
         for tail in self.frames().iter().skip(1) {

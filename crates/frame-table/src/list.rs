@@ -7,7 +7,7 @@
 use units::{Order, Pfn};
 
 use crate::frame::NIL;
-use crate::{FrameTable, FreeBlock, PageType};
+use crate::{Frame, FrameTable, FreeBlock, OwnedBlock, PageType};
 
 /// List of free blocks.
 ///
@@ -54,17 +54,29 @@ impl FrameList {
     /// Adds a block at the head, marked as `kind`.
     #[inline]
     pub fn push_front(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
-        let index = frames.index(block.pfn());
+        self.link_front(frames, block.pfn(), block.order(), kind);
+    }
+
+    #[inline(always)]
+    fn link_front(&mut self, frames: &FrameTable, pfn: Pfn, order: Order, kind: PageType) {
+        let index = frames.index(pfn);
         let frame = frames.at_index(index);
-        frame.set_state(kind, block.order());
+        frame.set_state(kind, order);
         frame.set_next(self.head);
-        if self.head == NIL {
-            self.tail = index;
-        } else {
-            frames.at_index(self.head).set_prev(index);
+        match frames.linked(self.head) {
+            Some(head) => head.set_prev(index),
+            None => self.tail = index,
         }
         self.head = index;
         self.len += 1;
+    }
+
+    /// Takes an owner's block back to the head, marked as `kind`: [`OwnedBlock::into_free`] and [`FrameList::push_front`] in one visit
+    /// to the descriptor.
+    #[inline(always)]
+    pub fn push_front_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) {
+        block.dissolve(frames);
+        self.link_front(frames, block.pfn(), block.order(), kind);
     }
 
     /// Adds a block at the tail, marked as `kind`.
@@ -87,22 +99,35 @@ impl FrameList {
     /// Takes the first block if it is marked as `kind` with `order`.
     #[inline]
     pub fn pop_front(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<FreeBlock> {
-        if self.head == NIL {
-            return None;
-        }
+        let (index, frame) = self.unlink_front(frames, kind, order)?;
+        frame.set_state(PageType::Detached, order);
+        Some(FreeBlock::new(frames.pfn(index), order))
+    }
+
+    /// Hands the first block to an owner if it is marked as `kind` with `order`: [`FrameList::pop_front`] and [`FreeBlock::into_owned`] in
+    /// one visit to the descriptor.
+    #[inline(always)]
+    pub fn pop_front_owned(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<OwnedBlock> {
+        let (index, frame) = self.unlink_front(frames, kind, order)?;
+        frame.reset_flags();
+        frame.set_state(PageType::Owned, order);
+        Some(OwnedBlock::new(frames.pfn(index), order))
+    }
+
+    #[inline(always)]
+    fn unlink_front<'a>(&mut self, frames: &'a FrameTable, kind: PageType, order: Order) -> Option<(u32, &'a Frame)> {
         let index = self.head;
-        let frame = frames.at_index(index);
+        let frame = frames.linked(index)?;
         if !frame.is(kind, order) {
             debug_assert!(false, "the head of a list carries the list's mark");
             return None;
         }
-        frame.set_state(PageType::Detached, order);
         self.head = frame.next();
         if self.head == NIL {
             self.tail = NIL;
         }
         self.len -= 1;
-        Some(FreeBlock::new(frames.pfn(index), order))
+        Some((index, frame))
     }
 
     /// Takes the last block if it is marked as `kind` with `order`.

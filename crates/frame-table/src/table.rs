@@ -106,6 +106,12 @@ impl FrameTable {
         &self.frames[index as usize]
     }
 
+    /// Returns the descriptor of a link; `None` at the end of a list.
+    #[inline(always)]
+    pub(crate) fn linked(&self, index: u32) -> Option<&Frame> {
+        self.frames.get(index as usize)
+    }
+
     #[inline]
     pub(crate) fn index(&self, pfn: Pfn) -> u32 {
         pfn.raw().wrapping_sub(self.span.start.raw()) as u32

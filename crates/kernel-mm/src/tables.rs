@@ -9,7 +9,7 @@ use page_allocator::layout::{
     MemoryRange, MovableStarts, NodeLayout, NodeOrders, NodeZonelists, PageSizes, Topology, ZoneRef, ZonelistWriter,
     boot_log, first_deferred, for_each_unavailable, memblock_ranges, nodes_with_memory,
 };
-use page_allocator::{DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, PcpSet, Zone};
+use page_allocator::{CpuPlace, DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, PcpSet, Zone};
 use platform::PhysMemory;
 use sync::{Cpu, OwnerCell};
 use units::{CpuId, MAX_NODES, NodeId, NodeMask, PfnRange};
@@ -122,13 +122,13 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
             let id = CpuId::try_new((at % nr_cpus) as u64).unwrap_or_default();
             OwnerCell::new(Cpu::tag_of(machine_number, id), PcpSet::boot())
         })?;
-        let cpu_nodes = self.table("setup_per_cpu_areas", nr_cpus, |id| config.cpu_nodes[id])?;
+        let cpus = self.table("setup_per_cpu_areas", nr_cpus, |id| CpuPlace::on(config.cpu_nodes[id]))?;
         let (zonelists, node_lists) = self.zonelists(nodes, &zones)?;
         let owners = if config.page_owner { map.frames.span().nr_pages() as usize } else { 0 };
         let owners = self.table("page_ext_init", owners, |_| AtomicU64::new(0))?;
         let debug = DebugOptions::with_checks(config.checks).with_owners(OwnerTable::new(owners));
         let configured = config.limits.configured();
-        Ok(Parts { map, zones, zonelists, node_lists, pcps, cpu_nodes, configured, deferred: None, debug })
+        Ok(Parts { map, zones, zonelists, node_lists, pcps, cpus, configured, deferred: None, debug })
     }
 
     /// Builds the zonelists and logs the fallback orders.

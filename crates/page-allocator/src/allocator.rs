@@ -8,7 +8,7 @@ use collections::BootSlice;
 use frame_table::FramePlace;
 use platform::Platform;
 use sync::{Cpu, OwnerCell};
-use units::{CpuId, MAX_NODES, NodeId, NodeMask, Pfn, ZoneType};
+use units::{CpuId, NodeId, NodeMask, Pfn, ZoneType};
 
 use crate::buddy::LockedZone;
 use crate::debug::DebugOptions;
@@ -17,6 +17,7 @@ use crate::fallback::FallbackPolicy;
 use crate::frame_map::FrameMap;
 use crate::layout::{NodeZonelists, ZoneRef, ZoneSet, Zonelist};
 use crate::pcp::PcpLists;
+use crate::pcp_index::PcpIndex;
 use crate::pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 use crate::pressure::{Hooks, NoPressure};
 use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneFlags, ZoneSettings};
@@ -35,14 +36,36 @@ pub struct Parts {
     pub node_lists: BootSlice<NodeZonelists>,
     /// One set per populated zone and CPU; a zone's sets start at its `first_pcp`.
     pub pcps: BootSlice<OwnerCell<PcpSet>>,
-    /// Node of each CPU.
-    pub cpu_nodes: BootSlice<NodeId>,
+    /// Where each CPU is.
+    pub cpus: BootSlice<CpuPlace>,
     /// Kinds of zones that the architecture has.
     pub configured: ZoneSet,
     /// Memory whose descriptors are initialised later.
     pub deferred: Option<Deferred>,
     /// Checks to run.
     pub debug: DebugOptions,
+}
+
+/// Where a CPU is, and where its allocations start.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+pub struct CpuPlace {
+    node: NodeId,
+    /// First zone of the node's fallback list that is not above a kind.
+    first_zone: [u16; ZoneType::COUNT],
+}
+
+impl CpuPlace {
+    /// Puts a CPU on a node.
+    pub const fn on(node: NodeId) -> Self {
+        Self { node, first_zone: [NO_ZONE; ZoneType::COUNT] }
+    }
+
+    /// Returns the number of the zone that an allocation up to `highest` prefers.
+    #[inline(always)]
+    pub(crate) const fn first_zone(&self, highest: ZoneType) -> u16 {
+        self.first_zone[highest.index()]
+    }
 }
 
 /// One CPU's lists for one zone.
@@ -66,12 +89,11 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) map: FrameMap,
     zones: BootSlice<Zone>,
     zone_of_slot: [u16; FramePlace::SLOTS],
-    /// First zone of each node's fallback list that is not above a kind, by node and kind.
-    preferred: [[u16; ZoneType::COUNT]; MAX_NODES],
     zonelists: BootSlice<ZoneRef>,
     node_lists: BootSlice<NodeZonelists>,
     pcps: BootSlice<OwnerCell<PcpSet>>,
-    cpu_nodes: BootSlice<NodeId>,
+    cpus: BootSlice<CpuPlace>,
+    pub(crate) pcp_index: PcpIndex,
     pub(crate) zone_table: ZoneTable,
     pub(crate) nodes: NodeMask,
     has_dma32: bool,
@@ -80,25 +102,26 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) deferred: Option<Deferred>,
     /// Something is to be done with every block that is handed out or taken back.
     pub(crate) instrumented: bool,
+    /// Grouping is on, and nothing is to be done with every block.
+    pub(crate) short_way: AtomicBool,
     pub(crate) debug: DebugOptions,
 }
 
-fn preferred_zones(parts: &Parts) -> [[u16; ZoneType::COUNT]; MAX_NODES] {
-    let mut preferred = [[NO_ZONE; ZoneType::COUNT]; MAX_NODES];
-    for (row, lists) in preferred.iter_mut().zip(parts.node_lists.iter()) {
-        for (first, kind) in row.iter_mut().zip(ZoneType::ALL) {
+fn note_first_zones(parts: &mut Parts) {
+    for place in parts.cpus.iter_mut() {
+        let lists = parts.node_lists.get(place.node.index()).copied().unwrap_or_default();
+        for (first, kind) in place.first_zone.iter_mut().zip(ZoneType::ALL) {
             let zones = lists.fallback(&parts.zonelists);
             *first = zones.walk(kind, NodeMask::ALL).next().map_or(NO_ZONE, |entry| entry.zone);
         }
     }
-    preferred
 }
 
 const NO_ZONE: u16 = u16::MAX;
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Puts the allocator together. No zone has a free page yet.
-    pub fn new(platform: P, hooks: H, parts: Parts) -> Self {
+    pub fn new(platform: P, hooks: H, mut parts: Parts) -> Self {
         let mut zone_of_slot = [NO_ZONE; FramePlace::SLOTS];
         let mut nodes = NodeMask::EMPTY;
         for (number, zone) in parts.zones.iter().enumerate() {
@@ -106,23 +129,24 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             nodes = nodes.with(zone.node());
             parts.map.pageblocks.note_zone(zone.span(), number as u16);
         }
-        let preferred = preferred_zones(&parts);
+        note_first_zones(&mut parts);
         Self {
             platform,
             hooks,
-            preferred,
             instrumented: parts.debug.is_active(),
-            map: parts.map,
             zones: parts.zones,
             zone_of_slot,
             zonelists: parts.zonelists,
             node_lists: parts.node_lists,
             pcps: parts.pcps,
-            cpu_nodes: parts.cpu_nodes,
+            cpus: parts.cpus,
+            pcp_index: PcpIndex::new(&parts.map.geometry),
+            map: parts.map,
             zone_table: ZoneTable::new(parts.configured),
             nodes,
             has_dma32: parts.configured.contains(ZoneType::Dma32),
             group_by_mobility: AtomicBool::new(true),
+            short_way: AtomicBool::new(!parts.debug.is_active()),
             watermark_boost_factor: AtomicU64::new(0),
             deferred: parts.deferred,
             debug: parts.debug,
@@ -161,7 +185,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns the number of CPUs.
     pub fn nr_cpus(&self) -> usize {
-        self.cpu_nodes.len()
+        self.cpus.len()
     }
 
     /// Returns the zone that a frame belongs to.
@@ -177,10 +201,9 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.zones.get(usize::from(*self.zone_of_slot.get(slot)?))
     }
 
-    /// Returns the zone that an allocation from a CPU of `node` prefers.
     #[inline(always)]
-    pub(crate) fn preferred_zone(&self, node: NodeId, highest: ZoneType) -> Option<&Zone> {
-        self.zone_number(self.preferred[node.index() % MAX_NODES][highest.index()])
+    pub(crate) fn cpu_place(&self, cpu: CpuId) -> Option<&CpuPlace> {
+        self.cpus.get(cpu.index())
     }
 
     #[inline]
@@ -201,7 +224,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Returns the node of a CPU.
     #[inline]
     pub fn node_of_cpu(&self, cpu: CpuId) -> NodeId {
-        self.cpu_nodes.get(cpu.index()).copied().unwrap_or_default()
+        self.cpu_place(cpu).map_or_else(NodeId::default, |place| place.node)
     }
 
     #[inline]
@@ -221,8 +244,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Switches grouping by migratetype; off on machines with few pageblocks.
     pub fn set_group_by_mobility(&self, grouping: crate::layout::MobilityGrouping) {
+        let on = grouping == crate::layout::MobilityGrouping::On;
         // Relaxed: set at boot.
-        self.group_by_mobility.store(grouping == crate::layout::MobilityGrouping::On, Ordering::Relaxed);
+        self.group_by_mobility.store(on, Ordering::Relaxed);
+        self.short_way.store(on && !self.instrumented, Ordering::Relaxed);
     }
 
     /// Sets vm.watermark_boost_factor.
@@ -254,8 +279,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for id in 0..self.nr_cpus() {
             let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
             self.with_pcp(cpu, cell, |pcp| {
-                pcp.counters.set_limits(settings.pcp);
-                pcp.counters.batch_scale_max = batch_scale_max;
+                pcp.counters.set_limits(settings.pcp, batch_scale_max);
             });
         }
     }
@@ -285,9 +309,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Sums the event counts of a zone over all CPUs.
     pub fn zone_events(&self, cpu: &Cpu, zone: &Zone) -> ZoneEvents {
         let mut sum = *self.lock(zone, cpu).events();
-        for id in 0..self.nr_cpus() {
+        for (id, place) in self.cpus.iter().enumerate() {
             let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
-            if let Some(events) = self.with_pcp(cpu, cell, |pcp| pcp.events) {
+            let local = place.node == zone.node();
+            if let Some(events) = self.with_pcp(cpu, cell, |pcp| pcp.events(&self.map.geometry, local)) {
                 sum.add(&events);
             }
         }

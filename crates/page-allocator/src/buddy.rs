@@ -177,7 +177,7 @@ impl<'a> LockedZone<'a> {
         mut take: impl FnMut(FreeBlock),
     ) -> u32 {
         let mut taken = 0;
-        let refill = crate::pcp::list_index(&self.map.geometry, order, migratetype).is_some();
+        let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
         let trace = self.trace;
         while taken < count {
             let Some(current) = self.smallest_order(order, migratetype) else { break };
@@ -203,7 +203,7 @@ impl<'a> LockedZone<'a> {
         let block = self.remove_first(current, migratetype)?;
         let block = self.expand(block, order, migratetype);
         self.zone.account_free(migratetype, -(order.nr_pages() as i64));
-        let refill = crate::pcp::list_index(&self.map.geometry, order, migratetype).is_some();
+        let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
         self.trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
         Some(block)
     }

@@ -12,7 +12,6 @@ use units::{Gfp, Order};
 use crate::alloc_context::{AllocContext, AllocRequest};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{PageAllocator, PcpSet};
-use crate::pcp::list_index;
 use crate::pressure::Hooks;
 use crate::zone::Zone;
 
@@ -80,7 +79,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         flags: AllocFlags,
         part: &mut [Option<FreeBlock>],
     ) -> usize {
-        let Some(index) = list_index(&self.map.geometry, Order::ZERO, context.migratetype) else { return 0 };
+        let Some(index) = self.pcp_index.get(Order::ZERO, context.migratetype) else { return 0 };
         let Some(preferred) = self.zone_number(context.preferred) else { return 0 };
         let events = self.events_of(cpu, zone, preferred, Order::ZERO);
         let found = self.pcp(zone, cpu.id()).and_then(|cell| {

@@ -10,63 +10,11 @@ use units::{Gfp, MigrateType, NodeId, Order};
 use crate::alloc_context::{AllocContext, AllocError, AllocRequest};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{ListScope, PageAllocator, PcpSet, pressure_on};
-use crate::pcp::{PcpLists, list_index};
+use crate::pcp::PcpLists;
 use crate::pressure::{Hooks, NodeReclaim};
 use crate::zone::{Watermark, Zone, ZoneEvents, ZoneFlags};
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
-    /// Allocates a block of `order` from the CPU's own node or the nearest that has memory.
-    ///
-    /// # Errors
-    /// [`AllocError`]; with `Gfp::NOFAIL` only if nothing on this machine could ever free memory.
-    #[inline]
-    pub fn alloc(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        match self.alloc_hot(cpu, gfp, order) {
-            Some(block) => Ok(block),
-            None => self.alloc_general(cpu, gfp, order),
-        }
-    }
-
-    /// Kept apart so that its registers are not saved on the short way.
-    #[cold]
-    #[inline(never)]
-    fn alloc_general(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        self.alloc_request(cpu, &AllocRequest::new(gfp, order))
-    }
-
-    /// Takes a block that lies ready on this CPU's list, if nothing at all speaks against it; else does nothing.
-    ///
-    /// Everything that it asks the general path asks too. It exists for speed: a request that ends here prepares no
-    /// walk over the zones.
-    #[inline(always)]
-    fn alloc_hot(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Option<OwnedBlock> {
-        const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::COMP).union(Gfp::WRITE).union(Gfp::THISNODE);
-        if gfp.intersects(UNUSUAL) || self.instrumented || self.debug.faults.is_armed() || !self.groups_by_mobility() {
-            return None;
-        }
-        let index = list_index(&self.map.geometry, order, gfp.migrate_type())?;
-        let highest = self.zone_table.highest_zone(gfp);
-        let node = self.node_of_cpu(cpu.id());
-        let zone = self.preferred_zone(node, highest)?;
-        if !zone.has_plenty(highest) || order > Order::ZERO && !zone.watermark_ok_above_high(order, highest) {
-            return None;
-        }
-        let local = zone.node() == node;
-        let block = self.pcp(zone, cpu.id())?.try_with(cpu, |PcpSet(pcp)| {
-            let block = pcp.pop(&self.map.frames, index, order)?;
-            pcp.counters.note_alloc();
-            pcp.events.allocated += order.nr_pages();
-            pcp.events.numa_hit += 1;
-            if local {
-                pcp.events.numa_local += 1
-            } else {
-                pcp.events.numa_other += 1
-            }
-            Some(block)
-        });
-        Some(block.flatten()?.into_owned(&self.map.frames))
-    }
-
     /// Allocates a block of `order`, starting from `node` (Linux: alloc_pages_node).
     ///
     /// # Errors
@@ -225,7 +173,9 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     ) -> Option<FreeBlock> {
         let order = context.request.order;
         let events = self.events_of(cpu, zone, preferred, order);
-        let block = list_index(&self.map.geometry, order, context.migratetype)
+        let block = self
+            .pcp_index
+            .get(order, context.migratetype)
             .and_then(|index| self.take_from_pcp(cpu, context, zone, index, flags, &events))
             .or_else(|| self.take_from_buddy(cpu, context, zone, flags, &events))?;
         if zone.node() != preferred.node() {

@@ -10,68 +10,52 @@ use units::{MigrateType, Order, Pfn};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{PageAllocator, PcpSet, pressure_on};
 use crate::buddy::Placement;
-use crate::pcp::{PcpLists, list_index};
+use crate::pcp::PcpLists;
+use crate::pcp_rules::FreeHigh;
 use crate::pressure::Hooks;
 use crate::zone::{Watermark, Zone, ZoneFlags};
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
-    /// Frees a block.
-    #[inline]
-    pub fn free(&self, cpu: &Cpu, block: OwnedBlock) {
+    /// Frees a block whatever speaks against the short way: checks are on, it has no per-CPU list, or the set is busy.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn free_general(&self, cpu: &Cpu, block: OwnedBlock) {
         let block = if self.instrumented {
             let Some(block) = self.check_freed_block(block) else { return };
             block
         } else {
             block
         };
-        let pfn = block.pfn();
-        let Some((zone, pcp_type)) = self.zone_and_pcp_type(pfn) else {
+        let Some(zone) = self.zone_of(block.pfn()) else {
             debug_assert!(false, "an owned block lies in a zone");
             return;
         };
-        self.free_in_zone(cpu, zone, pcp_type, block.into_free(&self.map.frames));
-    }
-
-    /// Finds where a frame goes to, in the table of pageblocks or else in the frame's descriptor.
-    #[inline(always)]
-    fn zone_and_pcp_type(&self, pfn: Pfn) -> Option<(&Zone, Option<MigrateType>)> {
-        match self.map.pageblocks.zone_and_pcp_type(pfn) {
-            Some((number, pcp_type)) => Some((self.zone_number(number)?, pcp_type)),
-            None => Some((self.zone_of(pfn)?, self.map.pageblocks.get(pfn).pcp_type())),
-        }
-    }
-
-    #[inline]
-    fn free_in_zone(&self, cpu: &Cpu, zone: &Zone, pcp_type: Option<MigrateType>, block: FreeBlock) {
-        let target = pcp_type
-            .and_then(|pcp_type| list_index(&self.map.geometry, block.order(), pcp_type))
-            .and_then(|index| Some((index, self.pcp(zone, cpu.id())?)));
-        let Some((index, cell)) = target else { return self.free_to_buddy(cpu, zone, block) };
+        let list = self.pcp_index.get(block.order(), self.map.pageblocks.get(block.pfn()));
+        let block = block.into_free(&self.map.frames);
         let mut block = Some(block);
-        cell.try_with(cpu, |PcpSet(pcp)| {
-            if let Some(block) = block.take() {
-                self.free_to_pcp(cpu, zone, pcp, index, block);
-            }
-        });
-        // The set was busy: an interrupt inside it, or a remote CPU drains it.
+        if let Some((list, cell)) = list.zip(self.pcp(zone, cpu.id())) {
+            cell.try_with(cpu, |PcpSet(pcp)| {
+                let Some(block) = block.take() else { return };
+                let order = block.order();
+                pcp.push(&self.map.frames, list, block);
+                let free_high = pcp.note_free(order);
+                self.free_surplus(cpu, zone, pcp, free_high, list);
+            });
+        }
+        // It has no list, or an interrupt or a remote CPU is inside the set.
         if let Some(block) = block {
             self.free_to_buddy(cpu, zone, block);
         }
     }
 
-    #[inline]
-    fn free_to_pcp(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists, index: usize, block: FreeBlock) {
-        let order = block.order();
-        pcp.events.freed += order.nr_pages();
-        pcp.push(&self.map.frames, index, block);
-        let surplus = pcp.counters.note_free(order, pressure_on(zone));
-        if surplus > 0 {
-            self.drain_surplus(cpu, zone, pcp, surplus, index);
-        }
-    }
-
+    /// Gives back to the zone what the set holds too much, starting with list `first`.
     #[cold]
-    fn drain_surplus(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists, nr_pages: u32, first: usize) {
+    #[inline(never)]
+    pub(crate) fn free_surplus(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists, free_high: FreeHigh, first: usize) {
+        let nr_pages = pcp.counters.surplus(free_high, pressure_on(zone));
+        if nr_pages == 0 {
+            return;
+        }
         pcp.drain(&mut self.lock(zone, cpu), nr_pages, first);
         let high = zone.watermark(Watermark::High);
         if zone.flags().contains(ZoneFlags::BELOW_HIGH)

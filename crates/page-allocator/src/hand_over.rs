@@ -10,7 +10,7 @@ use units::{CpuId, MigrateType, Order, Pfn, PfnRange};
 
 use crate::allocator::PageAllocator;
 use crate::buddy::{ListEnd, Placement};
-use crate::pcp::list_index;
+use crate::pcp_index::is_kept_per_cpu;
 use crate::pressure::Hooks;
 use crate::zone::Zone;
 
@@ -73,7 +73,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         migratetype: MigrateType,
     ) -> Result<(), BadFree> {
         let refused = BadFree { pfn, order, found: None };
-        let index = list_index(&self.map.geometry, order, migratetype).ok_or(refused)?;
+        let index = self.pcp_index.get(order, migratetype);
+        let index = index.filter(|_| is_kept_per_cpu(&self.map.geometry, order, migratetype)).ok_or(refused)?;
         let (block, zone) = self.load(pfn, order)?;
         let cell = self.pcp(zone, of).ok_or(refused)?;
         self.with_pcp(cpu, cell, |pcp| pcp.push_back(&self.map.frames, index, block)).ok_or(refused)

@@ -11,8 +11,8 @@ use units::{MigrateType, Order, Pfn, PfnRange};
 
 /// Type and zone of every pageblock of a machine.
 ///
-/// An entry holds the type in its low byte, and above it the zone's number plus 1: 0 until the zone is known, `0xffff` if the block
-/// lies in several.
+/// An entry holds the type in its low byte, the zone's number in its high half, and [`ZONE_KNOWN`]. The number is `0xffff` if the block
+/// lies in several zones.
 #[derive(Debug)]
 pub struct PageblockTypes {
     types: BootSlice<AtomicU32>,
@@ -21,8 +21,28 @@ pub struct PageblockTypes {
 }
 
 const TYPE_MASK: u32 = 0xff;
-const ZONE_SHIFT: u32 = 8;
+const ZONE_KNOWN: u32 = 1 << 8;
+const ZONE_SHIFT: u32 = 16;
 const SHARED: u32 = 0xffff;
+
+/// Zone and type of a pageblock, read without a lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageblockHint(u32);
+
+impl PageblockHint {
+    /// Returns the number of the only zone that the pageblock lies in; no zone's number if it lies in several: then the frame's descriptor
+    /// knows.
+    #[inline(always)]
+    pub(crate) const fn zone(self) -> u16 {
+        (self.0 >> ZONE_SHIFT) as u16
+    }
+
+    /// Returns the type's number; meant for [`crate::pcp_index::PcpIndex::get_raw`].
+    #[inline(always)]
+    pub(crate) const fn raw_type(self) -> u32 {
+        self.0
+    }
+}
 
 impl PageblockTypes {
     /// Returns how many entries [`PageblockTypes::new`] needs for `span`.
@@ -49,31 +69,18 @@ impl PageblockTypes {
             if let Some(entry) = self.entry(pfn) {
                 // Relaxed: boot is single-threaded here.
                 let word = entry.load(Ordering::Relaxed);
-                let zone = if word >> ZONE_SHIFT == 0 { u32::from(number) + 1 } else { SHARED };
-                entry.store(word & TYPE_MASK | zone << ZONE_SHIFT, Ordering::Relaxed);
+                let zone = if word & ZONE_KNOWN == 0 { u32::from(number) } else { SHARED };
+                entry.store(word & TYPE_MASK | ZONE_KNOWN | zone << ZONE_SHIFT, Ordering::Relaxed);
             }
             pfn = pfn.add(pages);
         }
     }
 
-    /// Returns the number of the only zone that the pageblock lies in, and its per-CPU list type (`None` for isolated ones).
-    ///
-    /// `None` if the block lies in several zones or in none: then the frame's descriptor knows.
-    #[inline]
-    pub(crate) fn zone_and_pcp_type(&self, pfn: Pfn) -> Option<(u16, Option<MigrateType>)> {
-        const TYPES: [Option<MigrateType>; 8] = {
-            let mut types = [None; 8];
-            let mut raw = 0;
-            while raw < MigrateType::COUNT {
-                types[raw] = MigrateType::ALL[raw].pcp_type();
-                raw += 1;
-            }
-            types
-        };
+    /// Returns what freeing a page of the pageblock needs to know.
+    #[inline(always)]
+    pub(crate) fn hint(&self, pfn: Pfn) -> PageblockHint {
         // Relaxed: the zone never changes after boot; for the type see `get`.
-        let word = self.entry(pfn)?.load(Ordering::Relaxed);
-        let zone = (word >> ZONE_SHIFT).wrapping_sub(1);
-        (zone < SHARED - 1).then_some((zone as u16, TYPES[(word & 7) as usize]))
+        PageblockHint(self.entry(pfn).map_or(SHARED << ZONE_SHIFT, |entry| entry.load(Ordering::Relaxed)))
     }
 
     /// Returns the type of the pageblock that `pfn` lies in; Unmovable outside the machine.

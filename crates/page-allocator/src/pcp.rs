@@ -2,43 +2,25 @@
 //!
 //! One set per CPU and populated zone. Lists by migratetype for orders up to the costly order, and two for pageblock-sized blocks
 //! (movable and not). Locking: the set is inside an `OwnerCell`; refills and drains take the zone lock inside that section.
-//! Linux 6.12: `struct per_cpu_pages`, `rmqueue_bulk`, `free_pcppages_bulk`, `order_to_pindex`.
+//! Linux 6.12: `struct per_cpu_pages`, `rmqueue_bulk`, `free_pcppages_bulk`.
 
-use frame_table::{FrameList, FrameTable, FreeBlock, PageType};
+use frame_table::{FrameList, FrameTable, FreeBlock, OwnedBlock, PageType};
 use units::{MigrateType, Order};
 
 use crate::alloc_flags::AllocFlags;
 use crate::buddy::{LockedZone, Placement};
 use crate::fallback::FallbackPolicy;
 use crate::geometry::Geometry;
-use crate::pcp_rules::PcpCounters;
+use crate::pcp_index::{LISTS, list_order};
+use crate::pcp_rules::{FreeHigh, PcpCounters};
 use crate::zone::ZoneEvents;
 
-const LOW_ORDER_LISTS: usize = MigrateType::PCP_COUNT * (Order::COSTLY.index() + 1);
-/// Lists of a set: three types by four orders, and two of the pageblock order.
-pub(crate) const LISTS: usize = LOW_ORDER_LISTS + 2;
-
-/// Returns the list of a block, or `None` if such blocks are not kept per CPU.
-#[inline]
-pub(crate) fn list_index(geometry: &Geometry, order: Order, migratetype: MigrateType) -> Option<usize> {
-    if migratetype.index() >= MigrateType::PCP_COUNT {
-        None
-    } else if order <= Order::COSTLY {
-        Some(MigrateType::PCP_COUNT * order.index() + migratetype.index())
-    } else if order == geometry.pageblock_order {
-        Some(LOW_ORDER_LISTS + usize::from(migratetype == MigrateType::Movable))
-    } else {
-        None
-    }
-}
-
-/// Returns the order of a list's blocks.
-const fn list_order(geometry: &Geometry, index: usize) -> Order {
-    if index < LOW_ORDER_LISTS {
-        Order::new_truncate((index / MigrateType::PCP_COUNT) as u8)
-    } else {
-        geometry.pageblock_order
-    }
+/// One list of a set.
+#[derive(Debug)]
+pub(crate) struct PcpList {
+    blocks: FrameList,
+    /// Blocks taken on the short way, each a hit of the wanted node.
+    taken: u64,
 }
 
 /// One CPU's set for one zone.
@@ -46,8 +28,13 @@ const fn list_order(geometry: &Geometry, index: usize) -> Order {
 #[repr(align(64))]
 pub(crate) struct PcpLists {
     pub(crate) counters: PcpCounters,
+    /// Counts of the general path; `freed` follows from the others.
     pub(crate) events: ZoneEvents,
-    lists: [FrameList; LISTS],
+    /// Pages that came from the zone.
+    filled: u64,
+    /// Pages that went back to the zone.
+    drained: u64,
+    lists: [PcpList; LISTS],
 }
 
 impl PcpLists {
@@ -63,28 +50,72 @@ impl PcpLists {
                 numa_local: 0,
                 numa_other: 0,
             },
-            lists: [FrameList::new(); LISTS],
+            filled: 0,
+            drained: 0,
+            lists: [const { PcpList { blocks: FrameList::new(), taken: 0 } }; LISTS],
         }
+    }
+
+    /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {
+        let list = self.lists.get_mut(index)?;
+        let block = list.blocks.pop_front_owned(frames, PageType::Pcp, order)?;
+        list.taken += 1;
+        self.counters.count -= order.nr_pages() as u32;
+        self.counters.note_alloc();
+        Some(block)
+    }
+
+    /// Puts an owner's block at the head of a list, on the short way; gives it back if there is no such list. The caller counts it
+    /// through [`PcpLists::note_free`].
+    #[inline(always)]
+    pub(crate) fn put(&mut self, frames: &FrameTable, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
+        let Some(list) = self.lists.get_mut(index) else { return Some(block) };
+        list.blocks.push_front_owned(frames, block, PageType::Pcp);
+        None
+    }
+
+    /// Counts a freed block that was put on a list; returns whether frees of high orders empty the set.
+    #[inline(always)]
+    pub(crate) fn note_free(&mut self, order: Order) -> FreeHigh {
+        self.counters.note_free(order)
+    }
+
+    /// Returns all event counts; `local` says whether the CPU is on the zone's node.
+    pub(crate) fn events(&self, geometry: &Geometry, local: bool) -> ZoneEvents {
+        let mut events = self.events;
+        // What lies here came from the zone or was freed here, and what is gone was allocated or went back.
+        let gone = |events: &ZoneEvents| events.allocated + self.drained + u64::from(self.counters.count);
+        for (index, list) in self.lists.iter().enumerate() {
+            events.allocated += list.taken << list_order(geometry, index).raw();
+            events.numa_hit += list.taken;
+            let by_distance = if local { &mut events.numa_local } else { &mut events.numa_other };
+            *by_distance += list.taken;
+        }
+        events.freed = gone(&events) - self.filled;
+        events
     }
 
     /// Takes the first block of a list.
     #[inline]
     pub(crate) fn pop(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<FreeBlock> {
-        let block = self.lists[index].pop_front(frames, PageType::Pcp, order)?;
+        let block = self.lists[index].blocks.pop_front(frames, PageType::Pcp, order)?;
         self.counters.count -= order.nr_pages() as u32;
         Some(block)
     }
 
-    /// Puts a block at the head of a list; the caller counts it through `PcpCounters::note_free`.
+    /// Puts a block at the head of a list; the caller counts it through [`PcpLists::note_free`].
     #[inline]
     pub(crate) fn push(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
-        self.lists[index].push_front(frames, block, PageType::Pcp);
+        self.lists[index].blocks.push_front(frames, block, PageType::Pcp);
     }
 
     /// Puts a block at the tail of a list and counts it.
     pub(crate) fn push_back(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
+        self.filled += block.order().nr_pages();
         self.counters.count += block.order().nr_pages() as u32;
-        self.lists[index].push_back(frames, block, PageType::Pcp);
+        self.lists[index].blocks.push_back(frames, block, PageType::Pcp);
     }
 
     /// Takes up to `blocks` blocks from the zone to the tail of a list, in the order in which the zone gives them.
@@ -126,8 +157,11 @@ impl PcpLists {
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
             while left > 0 {
-                let Some(block) = self.lists[index].pop_back(&zone.map.frames, PageType::Pcp, order) else { break };
+                let Some(block) = self.lists[index].blocks.pop_back(&zone.map.frames, PageType::Pcp, order) else {
+                    break;
+                };
                 self.counters.count -= size;
+                self.drained += u64::from(size);
                 left = left.saturating_sub(size);
                 block.clear_flags(&zone.map.frames);
                 let (pfn, migratetype) = (block.pfn(), zone.map.pageblocks.get(block.pfn()));
@@ -145,8 +179,8 @@ impl PcpLists {
         let mut count = 0;
         for (index, list) in self.lists.iter().enumerate() {
             let order = list_order(geometry, index);
-            list.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)?;
-            count += u64::from(list.len()) * order.nr_pages();
+            list.blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)?;
+            count += u64::from(list.blocks.len()) * order.nr_pages();
         }
         if count == u64::from(self.counters.count) { Ok(()) } else { Err("a set's count is the sum of its lists") }
     }

@@ -30,6 +30,15 @@ pub enum FreeHighRule {
     BatchAndHalfOfHighMin,
 }
 
+/// Whether a run of frees of high orders empties the set (Linux: the `free_high` of free_frozen_page_commit).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreeHigh {
+    /// It does not.
+    No,
+    /// It does.
+    Yes,
+}
+
 /// Counters of one CPU's set for one zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PcpCounters {
@@ -50,7 +59,9 @@ pub struct PcpCounters {
     /// When frees of high orders empty the set.
     pub free_high_rule: FreeHighRule,
     /// log2 of how far a batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
-    pub batch_scale_max: u32,
+    batch_scale_max: u32,
+    /// Pages to which a run of frees is counted: the batch scaled up.
+    longest_run: u32,
 }
 
 impl PcpCounters {
@@ -66,20 +77,19 @@ impl PcpCounters {
             free_high_batch: true,
             free_high_rule: FreeHighRule::Batch,
             batch_scale_max,
+            longest_run: limits.batch << batch_scale_max,
         }
     }
 
-    /// Sets the limits; `high` starts at the low one, and keeps within them from then on.
-    pub fn set_limits(&mut self, limits: PcpLimits) {
+    /// Sets the limits and how far a batch may grow; `high` starts at the low one, and keeps within them from then on.
+    pub fn set_limits(&mut self, limits: PcpLimits, batch_scale_max: u32) {
         if self.limits == PcpLimits::BOOT {
             self.high = limits.high_min;
         }
         self.limits = limits;
+        self.batch_scale_max = batch_scale_max;
+        self.longest_run = limits.batch << batch_scale_max;
         self.clamp_high();
-    }
-
-    const fn scaled_batch(&self) -> u32 {
-        self.limits.batch << self.batch_scale_max
     }
 
     const fn is_auto_tuned(&self) -> bool {
@@ -120,54 +130,66 @@ impl PcpCounters {
         if batch > 1 { (batch >> order.raw()).max(2) } else { batch }
     }
 
-    /// Notes that a block of `order` was put on a list; returns how many pages to give back to the zone.
+    /// Notes that a block of `order` was put on a list; returns whether the frees of high orders now empty the set.
     #[inline(always)]
-    pub fn note_free(&mut self, order: Order, pressure: ZonePressure) -> u32 {
+    pub fn note_free(&mut self, order: Order) -> FreeHigh {
+        if order > Order::ZERO {
+            return self.note_high_order_free(order);
+        }
+        self.alloc_factor >>= 1;
+        self.count += 1;
+        self.prev_free_high_order = false;
+        self.free_count += u32::from(self.free_count < self.longest_run);
+        FreeHigh::No
+    }
+
+    fn note_high_order_free(&mut self, order: Order) -> FreeHigh {
         self.alloc_factor >>= 1;
         let nr_pages = order.nr_pages() as u32;
         self.count += nr_pages;
-        let batch = self.limits.batch;
-        let mut free_high = false;
-        if order > Order::ZERO && order <= Order::COSTLY {
-            // High orders kept by a CPU that only frees would fragment memory for the others.
-            let long_run = match self.free_high_rule {
-                FreeHighRule::Batch => batch,
-                FreeHighRule::BatchAndHalfOfHighMin => batch + self.limits.high_min / 2,
-            };
-            free_high = self.free_count >= long_run
-                && self.prev_free_high_order
-                && (!self.free_high_batch || self.count >= batch);
-            self.prev_free_high_order = true;
-        } else {
-            self.prev_free_high_order = false;
+        let free_high = if order <= Order::COSTLY { self.after_high_order() } else { FreeHigh::No };
+        self.prev_free_high_order = order <= Order::COSTLY;
+        if self.free_count < self.longest_run {
+            self.free_count = (self.free_count + nr_pages).min(self.longest_run);
         }
-        let longest = self.scaled_batch();
-        if self.free_count < longest {
-            self.free_count = (self.free_count + nr_pages).min(longest);
-        }
-        // `high` keeps within its limits while they stay, so below it nothing changes and nothing goes.
-        if self.count < self.high && !free_high && pressure == ZonePressure::None {
-            return 0;
-        }
-        self.surplus(free_high, pressure)
+        free_high
     }
 
-    #[cold]
-    #[inline(never)]
-    fn surplus(&mut self, free_high: bool, pressure: ZonePressure) -> u32 {
+    /// High orders kept by a CPU that only frees would fragment memory for the others.
+    #[inline]
+    fn after_high_order(&self) -> FreeHigh {
+        let batch = self.limits.batch;
+        let long_run = match self.free_high_rule {
+            FreeHighRule::Batch => batch,
+            FreeHighRule::BatchAndHalfOfHighMin => batch + self.limits.high_min / 2,
+        };
+        let empties =
+            self.free_count >= long_run && self.prev_free_high_order && (!self.free_high_batch || self.count >= batch);
+        if empties { FreeHigh::Yes } else { FreeHigh::No }
+    }
+
+    /// Returns true if there may be a surplus in a zone without pressure. `high` keeps within its limits while they stay, so below it
+    /// nothing changes and nothing goes.
+    #[inline(always)]
+    pub fn is_over(&self, free_high: FreeHigh) -> bool {
+        self.count >= self.high || free_high == FreeHigh::Yes
+    }
+
+    /// Returns how many pages to give back to the zone after a free, adjusting `high`.
+    pub fn surplus(&mut self, free_high: FreeHigh, pressure: ZonePressure) -> u32 {
         let high = self.high_for_free(free_high, pressure);
         if self.count >= high { self.drain_pages(high, free_high) } else { 0 }
     }
 
     /// Returns the mark at which pages go back, adjusting `high` (Linux: nr_pcp_high).
-    fn high_for_free(&mut self, free_high: bool, pressure: ZonePressure) -> u32 {
+    fn high_for_free(&mut self, free_high: FreeHigh, pressure: ZonePressure) -> u32 {
         let high = self.clamp_high();
         if high == 0 {
             return 0;
         }
         let PcpLimits { high_min, high_max, batch } = self.limits;
-        if free_high {
-            self.high = high.saturating_sub(self.scaled_batch()).max(high_min);
+        if matches!(free_high, FreeHigh::Yes) {
+            self.high = high.saturating_sub(self.longest_run).max(high_min);
             return 0;
         }
         let freed = self.free_count.max(batch);
@@ -194,10 +216,10 @@ impl PcpCounters {
     }
 
     /// Returns how many pages go back at once: as many as were freed in a row, leaving a batch (Linux: nr_pcp_free).
-    const fn drain_pages(&self, high: u32, free_high: bool) -> u32 {
+    const fn drain_pages(&self, high: u32, free_high: FreeHigh) -> u32 {
         let batch = self.limits.batch;
-        if free_high {
-            let scaled = self.scaled_batch();
+        if matches!(free_high, FreeHigh::Yes) {
+            let scaled = self.longest_run;
             return if self.count < scaled { self.count } else { scaled };
         }
         if high < batch {
@@ -211,7 +233,7 @@ impl PcpCounters {
     /// Lowers `high` at a vmstat interval; returns the pages above it, which go back (Linux: decay_pcp_high).
     pub fn decay(&mut self) -> u32 {
         if self.high > self.limits.high_min {
-            let by_count = self.count.saturating_sub(self.scaled_batch());
+            let by_count = self.count.saturating_sub(self.longest_run);
             let by_time = self.high - (self.high >> 3);
             self.high = by_count.max(by_time).max(self.limits.high_min);
         }

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Frees a block; returns the pages that go back.
+fn freed(pcp: &mut PcpCounters, order: Order, pressure: ZonePressure) -> u32 {
+    let free_high = pcp.note_free(order);
+    if pcp.is_over(free_high) || pressure != ZonePressure::None { pcp.surplus(free_high, pressure) } else { 0 }
+}
+
 const LIMITS: PcpLimits = PcpLimits { high_min: 1000, high_max: 20_000, batch: 63 };
 
 fn set() -> PcpCounters {
@@ -22,7 +28,7 @@ fn order_0_refills_double_up_to_32_batches() {
 #[test]
 fn a_free_halves_the_refill_factor() {
     let mut pcp = PcpCounters { high: 20_000, alloc_factor: 4, ..set() };
-    pcp.note_free(Order::ZERO, ZonePressure::None);
+    freed(&mut pcp, Order::ZERO, ZonePressure::None);
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 63 << 2);
 }
 
@@ -66,7 +72,7 @@ fn a_fixed_high_stays_where_it_is() {
     let mut pcp = PcpCounters::new(limits, 5);
     pcp.refill_blocks(Order::ZERO, ZonePressure::None);
     pcp.count = 600;
-    pcp.note_free(Order::ZERO, ZonePressure::BelowHigh);
+    freed(&mut pcp, Order::ZERO, ZonePressure::BelowHigh);
     assert_eq!(pcp.high, 500);
 }
 
@@ -74,36 +80,36 @@ fn a_fixed_high_stays_where_it_is() {
 fn a_boot_set_moves_single_pages() {
     let mut pcp = PcpCounters::new(PcpLimits::BOOT, 5);
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 1);
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::None), 1);
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 1);
 }
 
 #[test]
 fn nothing_goes_back_below_high() {
     let mut pcp = PcpCounters { count: 900, ..set() };
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::None), 0);
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 0);
 }
 
 #[test]
 fn at_high_as_many_pages_go_back_as_were_freed_in_a_row() {
     let mut pcp = PcpCounters { count: 999, free_count: 200, ..set() };
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::None), 201);
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 201);
     let mut pcp = PcpCounters { count: 999, free_count: 3, ..set() };
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::None), 63, "a batch at least");
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 63, "a batch at least");
     let mut pcp = PcpCounters { count: 999, free_count: 1999, ..set() };
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::None), 1000 - 63, "a batch stays");
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 1000 - 63, "a batch stays");
 }
 
 #[test]
 fn a_long_run_of_frees_raises_high_to_hold_it() {
     let mut pcp = PcpCounters { count: 999, free_count: 1500, ..set() };
-    pcp.note_free(Order::ZERO, ZonePressure::None);
+    freed(&mut pcp, Order::ZERO, ZonePressure::None);
     assert_eq!(pcp.high, 1501 + 63);
 }
 
 #[test]
 fn the_run_of_frees_is_capped_and_halved_by_allocations() {
     let mut pcp = PcpCounters { high: 20_000, free_count: 2015, ..set() };
-    pcp.note_free(order(2), ZonePressure::None);
+    freed(&mut pcp, order(2), ZonePressure::None);
     assert_eq!(pcp.free_count, 2016);
     pcp.note_alloc();
     assert_eq!(pcp.free_count, 1008);
@@ -112,14 +118,14 @@ fn the_run_of_frees_is_capped_and_halved_by_allocations() {
 #[test]
 fn below_the_high_watermark_frees_lower_high_and_go_back() {
     let mut pcp = PcpCounters { count: 5000, high: 8000, free_count: 200, ..set() };
-    assert_eq!(pcp.note_free(Order::ZERO, ZonePressure::BelowHigh), 201);
+    assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::BelowHigh), 201);
     assert_eq!(pcp.high, 8000 - 201);
 }
 
 #[test]
 fn while_reclaim_works_four_batches_stay() {
     let mut pcp = PcpCounters { count: 300, high: 8000, ..set() };
-    let pages = pcp.note_free(Order::ZERO, ZonePressure::ReclaimActive);
+    let pages = freed(&mut pcp, Order::ZERO, ZonePressure::ReclaimActive);
     assert_eq!(pcp.high, 8000 - 63);
     assert_eq!(pages, 63, "at 252 pages kept, a batch goes");
 }
@@ -127,12 +133,12 @@ fn while_reclaim_works_four_batches_stay() {
 #[test]
 fn heavy_freeing_of_high_orders_empties_the_lists() {
     let mut pcp = PcpCounters { count: 700, high: 3100, free_count: 100, prev_free_high_order: true, ..set() };
-    assert_eq!(pcp.note_free(order(2), ZonePressure::None), 704);
+    assert_eq!(freed(&mut pcp, order(2), ZonePressure::None), 704);
     assert_eq!(pcp.high, 3100 - (63 << 5));
     let mut pcp = PcpCounters { count: 700, high: 3100, free_count: 100, ..set() };
-    assert_eq!(pcp.note_free(order(2), ZonePressure::None), 0, "the free before was of order 0");
+    assert_eq!(freed(&mut pcp, order(2), ZonePressure::None), 0, "the free before was of order 0");
     assert!(pcp.prev_free_high_order);
-    pcp.note_free(Order::ZERO, ZonePressure::None);
+    freed(&mut pcp, Order::ZERO, ZonePressure::None);
     assert!(!pcp.prev_free_high_order);
 }
 
@@ -147,10 +153,10 @@ fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
         free_high_rule: rule,
         ..set()
     };
-    assert_eq!({ short }.note_free(order(2), ZonePressure::None), 0);
-    assert_eq!(PcpCounters { free_count: 63 + 500, ..short }.note_free(order(2), ZonePressure::None), 704);
+    assert_eq!(freed(&mut { short }, order(2), ZonePressure::None), 0);
+    assert_eq!(freed(&mut PcpCounters { free_count: 63 + 500, ..short }, order(2), ZonePressure::None), 704);
     assert_eq!(
-        PcpCounters { free_high_rule: FreeHighRule::Batch, ..short }.note_free(order(2), ZonePressure::None),
+        freed(&mut PcpCounters { free_high_rule: FreeHighRule::Batch, ..short }, order(2), ZonePressure::None),
         704
     );
 }
@@ -158,9 +164,9 @@ fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
 #[test]
 fn a_large_cache_lets_high_orders_wait_for_a_batch() {
     let few = PcpCounters { count: 10, high: 3100, free_count: 100, prev_free_high_order: true, ..set() };
-    assert_eq!({ few }.note_free(order(1), ZonePressure::None), 0);
+    assert_eq!(freed(&mut { few }, order(1), ZonePressure::None), 0);
     let small_cache = PcpCounters { free_high_batch: false, ..few };
-    assert_eq!({ small_cache }.note_free(order(1), ZonePressure::None), 12);
+    assert_eq!(freed(&mut { small_cache }, order(1), ZonePressure::None), 12);
 }
 
 #[test]

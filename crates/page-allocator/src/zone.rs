@@ -126,9 +126,11 @@ pub struct Zone {
     pub(crate) pcp_limits: [AtomicU32; 3],
     pub(crate) first_pcp: usize,
     flags: AtomicU8,
-    /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check.
-    plenty: [AtomicU64; ZoneType::COUNT],
-    free_pages: AtomicI64,
+    /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check. The
+    /// largest number while the zone has `BOOSTED`.
+    plenty: [AtomicI64; ZoneType::COUNT],
+    /// Free pages of the types that every request may use.
+    free_plain: AtomicI64,
     free_cma: AtomicI64,
     free_highatomic: AtomicI64,
     pub(crate) reserved_highatomic: AtomicU64,
@@ -152,8 +154,8 @@ impl Zone {
             pcp_limits: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(1)],
             first_pcp,
             flags: AtomicU8::new(0),
-            plenty: [const { AtomicU64::new(u64::MAX) }; ZoneType::COUNT],
-            free_pages: AtomicI64::new(0),
+            plenty: [const { AtomicI64::new(i64::MAX) }; ZoneType::COUNT],
+            free_plain: AtomicI64::new(0),
             free_cma: AtomicI64::new(0),
             free_highatomic: AtomicI64::new(0),
             reserved_highatomic: AtomicU64::new(0),
@@ -208,7 +210,7 @@ impl Zone {
     #[inline]
     pub fn free_pages(&self) -> u64 {
         // Relaxed: an estimate outside the zone lock.
-        self.free_pages.load(Ordering::Relaxed).max(0) as u64
+        self.free_plain.load(Ordering::Relaxed).max(0) as u64 + self.free_cma() + self.free_highatomic()
     }
 
     /// Returns the free pages in CMA pageblocks (Linux: NR_FREE_CMA_PAGES).
@@ -234,16 +236,13 @@ impl Zone {
     /// Counts `delta` free pages of a type. The caller holds the zone lock, which makes load and store one step.
     #[inline]
     pub(crate) fn account_free(&self, migratetype: MigrateType, delta: i64) {
-        let add = |counter: &AtomicI64| {
-            counter.store(counter.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
-        };
-        match migratetype {
+        let counter = match migratetype {
             MigrateType::Isolate => return,
-            MigrateType::Cma => add(&self.free_cma),
-            MigrateType::HighAtomic => add(&self.free_highatomic),
-            MigrateType::Unmovable | MigrateType::Movable | MigrateType::Reclaimable => {}
-        }
-        add(&self.free_pages);
+            MigrateType::Cma => &self.free_cma,
+            MigrateType::HighAtomic => &self.free_highatomic,
+            MigrateType::Unmovable | MigrateType::Movable | MigrateType::Reclaimable => &self.free_plain,
+        };
+        counter.store(counter.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
     }
 
     /// Returns the orders that have a free block of this type, as bits.
@@ -290,23 +289,23 @@ impl Zone {
         self.note_plenty();
     }
 
-    /// Recomputes what follows from watermark, boost and reserves.
+    /// Recomputes what follows from watermark, boost, reserves and flags.
     fn note_plenty(&self) {
         let high = self.watermark(Watermark::High);
+        let boosted = self.flags().contains(ZoneFlags::BOOSTED);
         for (plenty, reserve) in self.plenty.iter().zip(&self.lowmem_reserve) {
             // Relaxed: see `watermark`.
-            plenty.store(high.saturating_add(reserve.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let mark = i64::try_from(high.saturating_add(reserve.load(Ordering::Relaxed))).unwrap_or(i64::MAX);
+            plenty.store(if boosted { i64::MAX } else { mark }, Ordering::Relaxed);
         }
     }
 
-    /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags. A false says nothing.
+    /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags, and nothing is to be done for
+    /// the zone on the way. A false says nothing.
     #[inline(always)]
     pub(crate) fn has_plenty(&self, highest: ZoneType) -> bool {
-        // Relaxed: estimates and hints, as where they are read one by one.
-        let held_back = self.free_cma.load(Ordering::Relaxed) + self.free_highatomic.load(Ordering::Relaxed);
-        let usable = self.free_pages.load(Ordering::Relaxed) - held_back;
-        let mark = self.plenty[highest.index()].load(Ordering::Relaxed);
-        usable > 0 && usable as u64 > mark && self.flags.load(Ordering::Relaxed) == 0
+        // Relaxed: estimates, as where they are read one by one.
+        self.free_plain.load(Ordering::Relaxed) > self.plenty[highest.index()].load(Ordering::Relaxed)
     }
 
     /// Returns the hints.
@@ -316,16 +315,25 @@ impl Zone {
         ZoneFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
+    /// Returns true if there is any hint.
+    #[inline(always)]
+    pub(crate) fn has_flags(&self) -> bool {
+        // Relaxed: see `flags`.
+        self.flags.load(Ordering::Relaxed) != 0
+    }
+
     /// Sets hints.
     pub(crate) fn set_flags(&self, flags: ZoneFlags) {
         // Relaxed: see `flags`.
         self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
+        self.note_plenty();
     }
 
     /// Clears hints.
     pub(crate) fn clear_flags(&self, flags: ZoneFlags) {
         // Relaxed: see `flags`.
         self.flags.fetch_and(!flags.bits(), Ordering::Relaxed);
+        self.note_plenty();
     }
 
     /// Returns the pages kept from allocations that accept zones up to `highest`.

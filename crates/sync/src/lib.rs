@@ -10,5 +10,5 @@ mod owner_cell;
 mod spin_lock;
 
 pub use cpu::{Cpu, IrqControl};
-pub use owner_cell::OwnerCell;
+pub use owner_cell::{OwnerCell, OwnerGuard};
 pub use spin_lock::{SpinGuard, SpinLock, rank};

@@ -1,23 +1,29 @@
 //! A value that one CPU uses all the time without atomic read-modify-writes, and others reach rarely.
 //!
-//! Protocol (Dekker's, made asymmetric): the owner stores `busy`, then loads `claimed`; a remote CPU stores `claimed`, makes
-//! every other CPU execute a barrier, then waits for `busy` to clear. The barrier stands in for the store-load fence that the
+//! Protocol (Dekker's, made asymmetric): the owner marks `owner`, then loads `claimed`; a remote CPU stores `claimed`, makes
+//! every other CPU execute a barrier, then waits for the mark to go. The barrier stands in for the store-load fence that the
 //! owner leaves out, so at least one of the two sees the other. The owner never waits: if the cell is claimed, or if it is an
 //! interrupt handler that arrived inside the section, it gets `None` and takes another way.
 //! Linux: `pcp_spin_trylock` and `zone_pcp_disable` have the same outcomes at the price of an atomic operation each time.
 
+use core::ops::{Deref, DerefMut};
+
 use crate::Cpu;
-use crate::atomic::{AtomicBool, Ordering, RawCell, light_fence, relax};
+use crate::atomic::{AtomicBool, AtomicU64, Ordering, RawCell, light_fence, relax};
+
+/// Set in `owner` while the owner is inside; tags have 48 bits.
+const INSIDE: u64 = 1 << 63;
 
 /// Value owned by one CPU.
 ///
 /// # Invariants
-/// The value is reached only by the owning CPU between its store of `busy` and its clearing, when it saw `claimed` false in
-/// between; or by the CPU that set `claimed`, after the barrier and after it saw `busy` false.
+/// The value is reached only by the owning CPU between marking `owner` and clearing the mark, when it saw `claimed` false
+/// in between; or by the CPU that set `claimed`, after the barrier and after it saw no mark.
 #[derive(Debug)]
 pub struct OwnerCell<T> {
     tag: u64,
-    busy: AtomicBool,
+    /// The tag, with [`INSIDE`] while the owner is in the section: one comparison answers "is this the owner, and is it outside".
+    owner: AtomicU64,
     claimed: AtomicBool,
     value: RawCell<T>,
 }
@@ -28,32 +34,36 @@ unsafe impl<T: Send> Sync for OwnerCell<T> {}
 impl<T> OwnerCell<T> {
     /// Makes the cell of the CPU that [`Cpu::tag_of`] names `tag`.
     pub fn new(tag: u64, value: T) -> Self {
-        Self { tag, busy: AtomicBool::new(false), claimed: AtomicBool::new(false), value: RawCell::new(value) }
+        Self { tag, owner: AtomicU64::new(tag), claimed: AtomicBool::new(false), value: RawCell::new(value) }
     }
 
-    /// Runs `f` on the value if `cpu` owns the cell and nobody else is inside.
+    fn is_busy(&self, ordering: Ordering) -> bool {
+        self.owner.load(ordering) != self.tag
+    }
+
+    /// Enters the section if `cpu` owns the cell and nobody else is inside; the guard's end leaves it.
     ///
     /// Returns `None` on another CPU, in an interrupt that arrived inside the section, and while a remote CPU is inside.
     #[inline(always)]
-    pub fn try_with<R>(&self, cpu: &Cpu, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    pub fn enter<'a>(&'a self, cpu: &'a Cpu) -> Option<OwnerGuard<'a, T>> {
         // Relaxed: written by this CPU only; an interrupt handler sees its own CPU's store.
-        if self.tag != cpu.tag() || self.busy.load(Ordering::Relaxed) {
+        if self.owner.load(Ordering::Relaxed) != cpu.tag() {
             return None;
         }
         // Relaxed: made visible to a remote CPU by its barrier on this one.
-        self.busy.store(true, Ordering::Relaxed);
+        self.owner.store(cpu.tag() | INSIDE, Ordering::Relaxed);
         light_fence();
         cpu.interrupt_window();
+        // Leaves the section on the way out if the cell is claimed.
+        let guard = OwnerGuard { cell: self, cpu };
         // Acquire: pairs with the Release store that ends `with_remote`, so its writes are seen.
-        let result = if self.claimed.load(Ordering::Acquire) {
-            None
-        } else {
-            // SAFETY: this is the owning CPU, `busy` is set and `claimed` was seen false: the type invariant gives exclusion.
-            Some(self.value.with_mut(|value| f(unsafe { &mut *value })))
-        };
-        // Release: pairs with the Acquire load in `with_remote`.
-        self.busy.store(false, Ordering::Release);
-        result
+        if self.claimed.load(Ordering::Acquire) { None } else { Some(guard) }
+    }
+
+    /// Runs `f` on the value inside the section; see [`OwnerCell::enter`].
+    #[inline(always)]
+    pub fn try_with<R>(&self, cpu: &Cpu, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.enter(cpu).map(|mut value| f(&mut value))
     }
 
     /// Runs `f` on the value from any CPU, waiting for the owner and for other remote CPUs.
@@ -66,7 +76,7 @@ impl<T> OwnerCell<T> {
     pub fn with_remote<R>(&self, cpu: &Cpu, fence_other_cpus: impl FnOnce(), f: impl FnOnce(&mut T) -> R) -> Option<R> {
         let own = self.tag == cpu.tag();
         // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
-        if own && self.busy.load(Ordering::Relaxed) {
+        if own && self.is_busy(Ordering::Relaxed) {
             return None;
         }
         let irq_enabled = cpu.irq_save();
@@ -79,16 +89,53 @@ impl<T> OwnerCell<T> {
             fence_other_cpus();
             light_fence();
             // Acquire: pairs with the owner's Release store at the end of `try_with`.
-            while self.busy.load(Ordering::Acquire) {
+            while self.is_busy(Ordering::Acquire) {
                 relax();
             }
         }
-        // SAFETY: this CPU set `claimed`, and the owner is outside: it is this CPU, or `busy` was seen false after the barrier: the type invariant gives exclusion.
+        // SAFETY: this CPU set `claimed`, and the owner is outside: it is this CPU, or no mark was seen after the barrier: the type invariant gives exclusion.
         let result = self.value.with_mut(|value| f(unsafe { &mut *value }));
         // Release: pairs with the Acquire operations on `claimed` here and in `try_with`.
         self.claimed.store(false, Ordering::Release);
         cpu.irq_restore(irq_enabled);
         Some(result)
+    }
+}
+
+/// The owner, inside its section.
+///
+/// # Invariants
+/// This is the owning CPU, `owner` is marked and `claimed` was seen false; or the guard is dropped without having been used. It does not leave
+/// the CPU: the token is not `Sync`, so neither is a borrow of it `Send`.
+#[derive(Debug)]
+pub struct OwnerGuard<'a, T> {
+    cell: &'a OwnerCell<T>,
+    cpu: &'a Cpu,
+}
+
+impl<T> Deref for OwnerGuard<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: by the guard's invariant the cell's invariant gives exclusion.
+        self.cell.value.with_mut(|value| unsafe { &*value })
+    }
+}
+
+impl<T> DerefMut for OwnerGuard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and `&mut self` makes this the only reference made from the guard.
+        self.cell.value.with_mut(|value| unsafe { &mut *value })
+    }
+}
+
+impl<T> Drop for OwnerGuard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire load in `with_remote`.
+        self.cell.owner.store(self.cpu.tag(), Ordering::Release);
     }
 }
 

@@ -92,13 +92,9 @@ impl Gfp {
     /// MOVABLE and RECLAIMABLE together are a caller's mistake; MOVABLE wins here.
     #[inline]
     pub const fn migrate_type(self) -> MigrateType {
-        if self.contains(Self::MOVABLE) {
-            MigrateType::Movable
-        } else if self.contains(Self::RECLAIMABLE) {
-            MigrateType::Reclaimable
-        } else {
-            MigrateType::Unmovable
-        }
+        const BY_BITS: [MigrateType; 4] =
+            [MigrateType::Unmovable, MigrateType::Movable, MigrateType::Reclaimable, MigrateType::Movable];
+        BY_BITS[(self.bits() >> Self::MOVABLE.bits().trailing_zeros() & 3) as usize]
     }
 
     /// Returns true if the caller may sleep in reclaim (Linux: gfpflags_allow_blocking).

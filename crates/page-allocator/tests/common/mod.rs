@@ -6,7 +6,7 @@ use collections::BootSlice;
 use frame_table::{FrameTable, HeapMemory, MemoryModel, PageFlags, SectionMap};
 use mmkit_page_allocator::layout::{NodeZonelists, ZoneRef, ZoneSet, ZonelistWriter};
 use mmkit_page_allocator::{
-    DebugOptions, FrameMap, Geometry, Hooks, PageAllocator, PageblockTypes, Parts, PcpLimits, PcpSet, Zone,
+    CpuPlace, DebugOptions, FrameMap, Geometry, Hooks, PageAllocator, PageblockTypes, Parts, PcpLimits, PcpSet, Zone,
     ZoneSettings,
 };
 use sync::{Cpu, IrqControl, OwnerCell};
@@ -71,7 +71,7 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
     let (zonelists, node_lists) = zonelists(plans);
     let pcps = (0..zones.len() * cpus.len()).map(|at| OwnerCell::new(cpus[at % cpus.len()].tag(), PcpSet::boot()));
     let last_node = plans.iter().map(|plan| plan.node).max().unwrap_or(0);
-    let cpu_nodes = (0..nr_cpus).map(|id| NodeId::try_new(id % (last_node + 1)).unwrap()).collect();
+    let cpus_on = (0..nr_cpus).map(|id| CpuPlace::on(NodeId::try_new(id % (last_node + 1)).unwrap())).collect();
     let allocator = PageAllocator::new(
         memory,
         hooks,
@@ -81,7 +81,7 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
             zonelists,
             node_lists,
             pcps: leak(pcps.collect()),
-            cpu_nodes: leak(cpu_nodes),
+            cpus: leak(cpus_on),
             configured: ZoneSet::of(&ZONES),
             deferred: None,
             debug,
