@@ -11,8 +11,8 @@ use units::{MigrateType, Order, Pfn, PfnRange};
 
 /// Type and zone of every pageblock of a machine.
 ///
-/// An entry holds the type in its low byte, the zone's number in its high half, and [`ZONE_KNOWN`]. The number is `0xffff` if the block
-/// lies in several zones.
+/// An entry holds the type in its low byte, the zone's number in its high half, and a bit once that is known. The number is
+/// `0xffff` if the block lies in several zones.
 #[derive(Debug)]
 pub struct PageblockTypes {
     types: BootSlice<AtomicU32>,
