@@ -11,6 +11,7 @@ mod kmalloc;
 mod node_stats;
 mod object_allocator;
 pub mod percpu;
+mod report;
 mod slab;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -19,4 +20,7 @@ pub use error::ObjectError;
 pub use kmalloc::KmallocKind;
 pub use node_stats::NodeStats;
 pub use object_allocator::ObjectAllocator;
-pub use slab::{BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, RawCache, StillInUse};
+pub use report::{BadByte, ReportSink, SlabFault, SlabReport, Track};
+pub use slab::{
+    BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, Merging, RawCache, SlabOptions, StillInUse,
+};

@@ -10,7 +10,8 @@ use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use crate::kmalloc::KmallocCaches;
 use crate::node_stats::NodeStats;
-use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes};
+use crate::report::ReportLog;
+use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, SlabOptions};
 
 /// Everything that is allocated in other units than pages, on top of the page allocator that it owns.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) caches: CacheTable,
     pub(crate) internal: InternalCaches,
     pub(crate) kmalloc: KmallocCaches,
+    pub(crate) options: OptionCell,
+    pub(crate) reports: ReportLog,
     node_stats: [NodeStats; MAX_NODES],
 }
 
@@ -43,6 +46,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             caches: CacheTable::new(),
             internal: InternalCaches { root: CacheSlot::empty(), bits: CacheSlot::empty(), fronts: CacheSlot::empty() },
             kmalloc: KmallocCaches::new(),
+            options: OptionCell::default(),
+            reports: ReportLog::new(),
             node_stats: [const { NodeStats::new() }; MAX_NODES],
             pages,
         }
@@ -56,6 +61,15 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Errors
     /// [`ObjectError`].
     pub fn start(&self, cpu: &Cpu) -> Result<(), ObjectError> {
+        self.start_with(cpu, SlabOptions::default())
+    }
+
+    /// As [`ObjectAllocator::start`], with options for all caches.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn start_with(&self, cpu: &Cpu, options: SlabOptions) -> Result<(), ObjectError> {
+        self.options.set(options);
         self.start_slab(cpu)?;
         self.start_kmalloc(cpu)
     }

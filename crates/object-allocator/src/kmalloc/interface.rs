@@ -1,5 +1,6 @@
 //! The calls: kmalloc, kfree and their relatives.
 
+use core::panic::Location;
 use core::ptr::NonNull;
 
 use page_allocator::{AllocRequest, Hooks};
@@ -10,6 +11,7 @@ use units::{Gfp, Order};
 use super::size_class::{KmallocKind, class_of};
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
+use crate::report::SlabFault;
 use crate::slab::{CacheFlags, CachePtr};
 
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
@@ -21,6 +23,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Errors
     /// [`ObjectError::OutOfMemory`], [`ObjectError::NotStarted`], or [`ObjectError::Impossible`] above the largest block.
     #[inline(always)]
+    #[track_caller]
     pub fn kmalloc(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         match self.kmalloc_cache(size, gfp) {
             Some(cache) => self.alloc_object(cpu, cache, gfp),
@@ -31,6 +34,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Serves sizes that no class is for.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn kmalloc_without_class(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         if size > self.kmalloc_max_cached() {
             return self.kmalloc_large(cpu, size, gfp);
@@ -67,6 +71,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Safety
     /// `object` came from this allocator and nobody uses it any more.
     #[inline(always)]
+    #[track_caller]
     pub unsafe fn kfree(&self, cpu: &Cpu, object: NonNull<u8>) {
         match self.cache_of(object) {
             Some(cache) => self.free_object(cpu, cache, object),
@@ -84,6 +89,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn kfree_large(&self, cpu: &Cpu, object: NonNull<u8>) {
         let head = self.map().pfn(object.as_ptr());
         match self.frames().take_large_object(head) {
@@ -91,7 +97,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 self.count_large(head, -(block.order().nr_pages() as i64));
                 self.pages().free(cpu, block);
             }
-            Err(error) => debug_assert!(false, "kfree of {object:?}, which is no object: {error}"),
+            Err(_) => self.report(cpu, None, object.as_ptr(), SlabFault::NotSlab, Location::caller()),
         }
     }
 

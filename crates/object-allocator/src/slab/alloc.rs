@@ -3,6 +3,7 @@
 //! Fronts are left before pages are asked for: the page allocator may reclaim, and a CPU that waits for another's front must not
 //! wait for that. Linux 6.12: mm/slub.c (`slab_alloc_node`, `___slab_alloc`, `get_partial`, `kmem_cache_alloc_bulk`).
 
+use core::panic::Location;
 use core::ptr::NonNull;
 
 use page_allocator::Hooks;
@@ -25,6 +26,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     /// Allocates an object of `cache`.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn alloc_object(&self, cpu: &Cpu, cache: CachePtr, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         let object = match self.front(cpu, cache).and_then(|front| front.pop(cpu)) {
             Some(object) => object,
@@ -37,6 +39,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Allocates an object on `node`, or elsewhere without `Gfp::THISNODE` if the node has no memory.
+    #[track_caller]
     pub(crate) fn alloc_object_on(
         &self,
         cpu: &Cpu,
@@ -55,6 +58,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 self.take_from_fresh(cpu, cache, slab)?
             }
         };
+        if cache.is_checked() {
+            self.check_allocated(cpu, cache, object, Location::caller());
+        }
         if gfp.contains(Gfp::ZERO) {
             zero(object, cache.layout.object_size);
         }
@@ -63,8 +69,17 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn alloc_slow(&self, cpu: &Cpu, cache: CachePtr, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         let cache = cache.get();
+        let object = self.alloc_behind_front(cpu, cache, gfp)?;
+        if cache.is_checked() {
+            self.check_allocated(cpu, cache, object, Location::caller());
+        }
+        Ok(object)
+    }
+
+    fn alloc_behind_front(&self, cpu: &Cpu, cache: &Cache, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         let node = self.pages().node_of_cpu(cpu.id());
         if let Some(object) = self.alloc_from_slabs(cpu, cache, node) {
             return Ok(object);
@@ -103,7 +118,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             let Some(head) = slabs.partial.front(self.frames()) else { break };
             let Some((_, order)) = self.frame(head).slab() else { break };
             let room = (objects.len() - taken) as u32;
-            let left = self.free_bits(cache, head, order).take(room, &mut |index| {
+            let rotation = slabs.next_rotation();
+            let left = self.free_bits(cache, head, order).take(room, rotation, &mut |index| {
                 if let Some(slot) = objects.get_mut(taken) {
                     *slot = self.object_at(&cache.layout, head, index).as_ptr();
                     taken += 1;
@@ -146,16 +162,17 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Takes one object from a slab that is on no list, fills the front with as many as it holds, and lists the slab if some are left.
     fn take_from_fresh(&self, cpu: &Cpu, cache: &Cache, slab: FreshSlab) -> Result<NonNull<u8>, ObjectError> {
         let bits = self.free_bits(cache, slab.head, slab.order);
+        let node = self.frame(slab.head).place().node();
+        let rotation = if self.options.is_random() { cache.node(node).0.lock(cpu).next_rotation() } else { 0 };
         let mut object = Err(ObjectError::OutOfMemory);
         let mut take_one = |index| object = Ok(self.object_at(&cache.layout, slab.head, index));
-        let mut left = bits.take(1, &mut take_one);
-        let node = self.frame(slab.head).place().node();
+        let mut left = bits.take(1, rotation, &mut take_one);
         if node == self.pages().node_of_cpu(cpu.id())
             && let Some(front) = cache.fronts.get(cpu.id().index())
         {
             front.0.try_with(cpu, |front| {
                 let room = front.batch().saturating_sub(front.len());
-                left = bits.take(room, &mut |index| {
+                left = bits.take(room, rotation, &mut |index| {
                     front.push(self.object_at(&cache.layout, slab.head, index));
                 });
             });
@@ -171,6 +188,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Allocates as many objects as `objects` has room for, or none (Linux: kmem_cache_alloc_bulk).
+    #[track_caller]
     pub(crate) fn alloc_bulk_objects(
         &self,
         cpu: &Cpu,

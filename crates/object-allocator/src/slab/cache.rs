@@ -14,6 +14,7 @@ use units::{CpuId, Gfp, NodeId};
 
 use super::front::{CpuFront, SLOTS};
 use super::layout::SlabLayout;
+use super::object_shape::ObjectShape;
 use super::params::{CacheFlags, CacheName, Constructor};
 
 /// A cache.
@@ -24,6 +25,7 @@ pub(crate) struct Cache {
     /// Slabs by node number.
     pub(crate) nodes: BootSlice<CacheNode>,
     pub(crate) layout: SlabLayout,
+    pub(crate) shape: ObjectShape,
     pub(crate) number: u16,
     pub(crate) flags: CacheFlags,
     /// What every page of the cache is asked for with.
@@ -50,12 +52,25 @@ pub(crate) struct NodeSlabs {
     pub(crate) nr_slabs: u64,
     /// Objects of all slabs, free ones included.
     pub(crate) total_objects: u64,
+    /// Where in a slab the next objects are taken from; 0 for always the same end.
+    pub(crate) random: u64,
+}
+
+impl NodeSlabs {
+    /// Returns by how many places a slab's free bits are turned before some are taken.
+    pub(crate) fn next_rotation(&mut self) -> u32 {
+        // xorshift; 0 stays 0.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random as u32 % u64::BITS
+    }
 }
 
 impl CacheNode {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(random: u64) -> Self {
         // INVARIANT: no slab, no list.
-        Self(SpinLock::new(NodeSlabs::default()))
+        Self(SpinLock::new(NodeSlabs { random, ..NodeSlabs::default() }))
     }
 }
 
@@ -114,6 +129,12 @@ impl CachePtr {
 }
 
 impl Cache {
+    /// Returns true if each object is looked at when it is allocated and freed.
+    #[inline]
+    pub(crate) const fn is_checked(&self) -> bool {
+        self.flags.intersects(CacheFlags::DEBUG)
+    }
+
     /// Returns the slabs of a node, or of node 0 for nodes that the machine does not have.
     #[inline]
     pub(crate) fn node(&self, node: NodeId) -> &CacheNode {

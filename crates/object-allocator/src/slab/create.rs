@@ -17,6 +17,8 @@ use super::cache::{Cache, CacheNode, CachePtr, front_capacity, min_partial};
 use super::free_bits::{FreeBits, OutsideBits};
 use super::front::CpuFront;
 use super::layout::{SlabLayout, object_align};
+use super::object_shape::ObjectShape;
+use super::options::Merging;
 use super::params::{CacheFlags, CacheName, CacheParams};
 use super::table::CacheSlot;
 use crate::ObjectAllocator;
@@ -29,6 +31,7 @@ const TABLE_BYTES: usize = 1024 * size_of::<CacheSlot>();
 #[derive(Clone, Copy)]
 struct Plan {
     layout: SlabLayout,
+    shape: ObjectShape,
     align: usize,
     flags: CacheFlags,
     gfp: Gfp,
@@ -56,28 +59,35 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     fn start_internal(&self, cpu: &Cpu, slot: &CacheSlot, params: &CacheParams<'_>) -> Result<(), ObjectError> {
         if slot.get().is_none() {
-            slot.set(self.make_cache(cpu, params, &self.plan(params)?, BootSlice::empty())?);
+            slot.set(self.make_cache(cpu, params, &self.plan(params, CacheFlags::empty())?, BootSlice::empty())?);
         }
         Ok(())
     }
 
-    fn plan(&self, params: &CacheParams<'_>) -> Result<Plan, ObjectError> {
+    /// Derives from what was asked, and checks that every cache runs, what the cache will be.
+    fn plan(&self, params: &CacheParams<'_>, debug: CacheFlags) -> Result<Plan, ObjectError> {
         if !params.align.is_power_of_two() || params.align > self.map().page_size() {
             return Err(ObjectError::BadAlign(params.align));
         }
-        let align = object_align(params.size, params.align, params.flags);
-        let layout = SlabLayout::new(params.size, params.size, align, &self.sizes())?;
+        let mut flags = params.flags | debug;
+        // What the constructor wrote, or what a reader may still look at, must survive.
+        if params.ctor.is_some() || flags.contains(CacheFlags::TYPESAFE_BY_RCU) {
+            flags -= CacheFlags::POISON;
+        }
+        let align = object_align(params.size, params.align, flags);
+        let shape = ObjectShape::new(params.size, align, flags).ok_or(ObjectError::BadSize(params.size))?;
+        let layout = SlabLayout::new(params.size, &shape, align, &self.sizes())?;
         let mut gfp = Gfp::empty();
-        gfp.set(Gfp::DMA, params.flags.contains(CacheFlags::CACHE_DMA));
-        gfp.set(Gfp::RECLAIMABLE, params.flags.contains(CacheFlags::RECLAIM_ACCOUNT));
-        Ok(Plan { layout, align, flags: params.flags, gfp })
+        gfp.set(Gfp::DMA, flags.contains(CacheFlags::CACHE_DMA));
+        gfp.set(Gfp::RECLAIMABLE, flags.contains(CacheFlags::RECLAIM_ACCOUNT));
+        Ok(Plan { layout, shape, align, flags, gfp })
     }
 
     /// Makes the cache of caches inside its own first slab.
     fn make_root(&self, cpu: &Cpu) -> Result<CachePtr, ObjectError> {
         let bytes = size_of::<Cache>() + self.node_slots() * size_of::<CacheNode>();
         let params = CacheParams::new("kmem_cache", bytes).align(align_of::<Cache>().max(64));
-        let plan = self.plan(&params)?;
+        let plan = self.plan(&params, CacheFlags::empty())?;
         let order = plan.layout.min_order;
         let block = self.pages().alloc(cpu, Gfp::KERNEL, order)?;
         let head = block.into_slab(self.frames(), 0);
@@ -85,10 +95,10 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         // SAFETY: the slab is this function's alone and its layout's objects fit the head's word.
         let bits = unsafe { FreeBits::set_up(self.frame(head), objects, None, self.map()) };
         let mut first = 0;
-        let left = bits.take(1, &mut |index| first = index);
+        let left = bits.take(1, 0, &mut |index| first = index);
         let room = self.object_at(&plan.layout, head, first);
         // SAFETY: the object was just taken; it has the size of a cache of this machine.
-        let cache = unsafe { self.init_cache(room, &params, &plan, BootSlice::empty()) };
+        let cache = unsafe { self.init_cache(room, &params, &plan, BootSlice::empty(), 0) };
         let place = self.frame(head).place().node();
         let mut slabs = cache.get().node(place).0.lock(cpu);
         slabs.nr_slabs = 1;
@@ -103,7 +113,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         Ok(cache)
     }
 
-    /// Writes a cache with number 0 and one handle.
+    /// Writes a cache with one handle.
     ///
     /// # Safety
     /// `room` is an object of the cache of caches that belongs to the caller.
@@ -113,17 +123,19 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         params: &CacheParams<'_>,
         plan: &Plan,
         fronts: BootSlice<CpuFront>,
+        number: u16,
     ) -> CachePtr {
         let (cache, slots) = (room.cast::<Cache>(), self.node_slots());
         // SAFETY: the object has room for the nodes behind the cache, by the size that `make_root` chose.
         let nodes = unsafe { cache.add(1) }.cast::<CacheNode>();
         // SAFETY: the room is the caller's; a `Cache` has at least a node's alignment, and so has what follows it.
-        let nodes = unsafe { BootSlice::init_raw(nodes, slots, |_| CacheNode::new()) };
+        let nodes = unsafe { BootSlice::init_raw(nodes, slots, |_| CacheNode::new(self.options.seed_of(number))) };
         let value = Cache {
             fronts,
             nodes,
             layout: plan.layout,
-            number: 0,
+            shape: plan.shape,
+            number,
             flags: plan.flags,
             gfp: plan.gfp,
             min_partial: min_partial(plan.layout.stride as usize),
@@ -148,21 +160,15 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     ) -> Result<CachePtr, ObjectError> {
         let root = self.internal.root.get().ok_or(ObjectError::NotStarted)?;
         let room = self.alloc_object(cpu, root, Gfp::KERNEL)?;
-        // SAFETY: the object is of the cache of caches and was just allocated.
-        let cache = unsafe { self.init_cache(room, params, plan, fronts) };
         let table = self.caches.lock(cpu);
-        let number = table.free_number();
-        if let Ok(number) = number {
-            // SAFETY: the cache is not in the table yet, so nobody else reaches it.
-            unsafe { (*cache.as_ptr()).number = number };
+        let cache = table.free_number().map(|number| {
+            // SAFETY: the object is of the cache of caches and was just allocated.
+            let cache = unsafe { self.init_cache(room, params, plan, fronts, number) };
             table.insert(cache);
-        }
+            cache
+        });
         drop(table);
-        if let Err(error) = number {
-            self.free_object(cpu, root, room);
-            return Err(error);
-        }
-        Ok(cache)
+        cache.inspect_err(|_| self.free_object(cpu, root, room))
     }
 
     /// Makes a cache, or another handle of one that serves as well.
@@ -170,7 +176,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Errors
     /// [`ObjectError`]; nothing remains.
     pub(crate) fn make_or_merge(&self, cpu: &Cpu, params: &CacheParams<'_>) -> Result<CachePtr, ObjectError> {
-        let plan = self.plan(params)?;
+        let plan = self.plan(params, self.options.debug())?;
         if let Some(cache) = self.find_mergeable(cpu, params, &plan) {
             return Ok(cache);
         }
@@ -178,7 +184,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     fn make_with_fronts(&self, cpu: &Cpu, params: &CacheParams<'_>, plan: &Plan) -> Result<CachePtr, ObjectError> {
-        if params.flags.intersects(CacheFlags::DEBUG) {
+        if plan.flags.intersects(CacheFlags::DEBUG) {
             return self.make_cache(cpu, params, plan, BootSlice::empty());
         }
         let fronts_cache = self.internal.fronts.get().ok_or(ObjectError::NotStarted)?;
@@ -196,7 +202,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     /// Takes a handle of a cache whose objects serve as well: no constructor, the same kind of memory, and hardly larger.
     fn find_mergeable(&self, cpu: &Cpu, params: &CacheParams<'_>, plan: &Plan) -> Option<CachePtr> {
-        if params.ctor.is_some() || params.flags.intersects(CacheFlags::NEVER_MERGE) {
+        let never = params.ctor.is_some() || plan.flags.intersects(CacheFlags::NEVER_MERGE);
+        if never || self.options.merging() == Merging::Never {
             return None;
         }
         let table = self.caches.lock(cpu);

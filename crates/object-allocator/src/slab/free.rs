@@ -2,6 +2,7 @@
 //!
 //! Linux 6.12: mm/slub.c (`slab_free`, `__slab_free`, `kmem_cache_free_bulk`).
 
+use core::panic::Location;
 use core::ptr::NonNull;
 
 use frame_table::SlabList;
@@ -14,12 +15,14 @@ use super::cache::{Cache, CachePtr, NodeSlabs};
 use super::free_bits::Put;
 use super::slab_pages::Place;
 use crate::ObjectAllocator;
+use crate::report::SlabFault;
 
 type LockedSlabs<'a> = SpinGuard<'a, { rank::SLAB_NODE }, NodeSlabs>;
 
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Frees an object of `cache` that the caller owns.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn free_object(&self, cpu: &Cpu, cache: CachePtr, object: NonNull<u8>) {
         let is_remote = self.nr_nodes() > 1 && self.is_remote(cpu, object);
         if is_remote || !self.front(cpu, cache).is_some_and(|front| front.push(cpu, object)) {
@@ -37,8 +40,12 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn free_slow(&self, cpu: &Cpu, cache: CachePtr, object: NonNull<u8>) {
         let cache = cache.get();
+        if cache.is_checked() {
+            return self.free_checked(cpu, cache, object, Location::caller());
+        }
         let is_local = self.nr_nodes() == 1 || !self.is_remote(cpu, object);
         let front = cache.fronts.get(cpu.id().index()).filter(|_| is_local);
         let pushed = front.and_then(|front| {
@@ -53,8 +60,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Frees many objects at once (Linux: kmem_cache_free_bulk).
+    #[track_caller]
     pub(crate) fn free_bulk_objects(&self, cpu: &Cpu, cache: CachePtr, objects: &[*mut u8]) {
-        if self.nr_nodes() > 1 {
+        if self.nr_nodes() > 1 || cache.get().is_checked() {
             objects.iter().filter_map(|&object| NonNull::new(object)).for_each(|object| {
                 self.free_object(cpu, cache, object);
             });
@@ -83,7 +91,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         let mut locked: Option<(NodeId, LockedSlabs<'_>)> = None;
         for &object in objects {
             let Some(place) = self.locate(cache, object) else {
-                debug_assert!(false, "an object that is freed to a cache starts in one of its slabs");
+                drop(locked.take());
+                self.free_stray(cpu, cache, object);
                 continue;
             };
             let node = self.frame(place.head).place().node();
@@ -91,8 +100,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 drop(locked.take());
                 locked = Some((node, cache.node(node).0.lock(cpu)));
             }
-            if let Some((_, slabs)) = &mut locked {
-                self.put_one(cache, slabs, place, &mut doomed);
+            let put = locked.as_mut().map(|(_, slabs)| self.put_one(cache, slabs, place, &mut doomed));
+            if put == Some(Put::DoubleFree) {
+                self.report(cpu, Some(cache), object, SlabFault::DoubleFree, Location::caller());
             }
         }
         drop(locked);
@@ -101,12 +111,14 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         }
     }
 
+    /// Notes one object as free, with its node's slabs locked; a slab that is not kept goes to `doomed`.
     #[inline]
-    fn put_one(&self, cache: &Cache, slabs: &mut NodeSlabs, place: Place, doomed: &mut SlabList) {
+    pub(crate) fn put_one(&self, cache: &Cache, slabs: &mut NodeSlabs, place: Place, doomed: &mut SlabList) -> Put {
         let Place { head, order, index } = place;
         let keeps = slabs.partial.len() < cache.min_partial;
-        match self.free_bits(cache, head, order).put(index) {
-            Put::Partial => {}
+        let put = self.free_bits(cache, head, order).put(index);
+        match put {
+            Put::Partial | Put::DoubleFree => {}
             Put::First => slabs.partial.push_back(self.frames(), head),
             Put::Empty if keeps => {}
             Put::Only if keeps => slabs.partial.push_back(self.frames(), head),
@@ -118,7 +130,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 slabs.total_objects -= u64::from(cache.layout.objects_in(order));
                 doomed.push_front(self.frames(), head);
             }
-            Put::DoubleFree => debug_assert!(false, "an object is freed once"),
         }
+        put
     }
 }

@@ -68,15 +68,17 @@ const fn mask(objects: u32) -> u64 {
     if objects >= INLINE_OBJECTS { u64::MAX } else { (1 << objects) - 1 }
 }
 
-/// Removes the `count` highest bits of `word`, handing out their numbers plus `base`; returns the bits that are left.
+/// Removes the `count` highest bits of `word` as they are after turning it left by `rotation`, handing out their numbers plus `base`;
+/// returns the bits that are left.
 #[inline(always)]
-fn take_highest(mut word: u64, count: u32, base: u32, take: &mut impl FnMut(u32)) -> u64 {
+fn take_highest(word: u64, count: u32, rotation: u32, base: u32, take: &mut impl FnMut(u32)) -> u64 {
+    let mut turned = word.rotate_left(rotation);
     for _ in 0..count.min(word.count_ones()) {
-        let bit = 63 - word.leading_zeros();
-        word &= !(1 << bit);
-        take(base + bit);
+        let bit = 63 - turned.leading_zeros();
+        turned &= !(1 << bit);
+        take(base + (bit.wrapping_sub(rotation) & 63));
     }
-    word
+    turned.rotate_right(rotation)
 }
 
 impl<'a> FreeBits<'a> {
@@ -177,30 +179,31 @@ impl<'a> FreeBits<'a> {
         self.word(index / INLINE_OBJECTS) >> (index % INLINE_OBJECTS) & 1 == 1
     }
 
-    /// Takes up to `count` free objects, highest first, and hands their numbers to `take`; returns how many are left.
+    /// Takes up to `count` free objects, highest first from a place that `rotation` moves, and hands their numbers to `take`; returns how
+    /// many are left.
     #[inline]
-    pub(crate) fn take(&self, count: u32, take: &mut impl FnMut(u32)) -> u32 {
+    pub(crate) fn take(&self, count: u32, rotation: u32, take: &mut impl FnMut(u32)) -> u32 {
         match self {
             Self::Inline { head, .. } => {
-                let left = take_highest(head.private(), count, 0, take);
+                let left = take_highest(head.private(), count, rotation, 0, take);
                 head.set_private(left);
                 left.count_ones()
             }
             Self::Outside { bits, .. } => {
                 let left = Self::outside_free(*bits);
-                let taken = self.take_from_words(count, take);
+                let taken = self.take_from_words(count, rotation, take);
                 Self::set_outside_free(*bits, left - taken);
                 left - taken
             }
         }
     }
 
-    fn take_from_words(&self, count: u32, take: &mut impl FnMut(u32)) -> u32 {
+    fn take_from_words(&self, count: u32, rotation: u32, take: &mut impl FnMut(u32)) -> u32 {
         let mut taken = 0;
         for number in (0..self.nr_words()).rev() {
             let before = self.word(number);
             if taken < count && before != 0 {
-                let left = take_highest(before, count - taken, number * INLINE_OBJECTS, take);
+                let left = take_highest(before, count - taken, rotation, number * INLINE_OBJECTS, take);
                 self.set_word(number, left);
                 taken += before.count_ones() - left.count_ones();
             }

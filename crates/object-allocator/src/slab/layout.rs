@@ -5,6 +5,7 @@
 
 use units::Order;
 
+use super::object_shape::ObjectShape;
 use super::params::CacheFlags;
 use crate::error::ObjectError;
 
@@ -47,6 +48,8 @@ pub(crate) struct SlabLayout {
     pub(crate) object_size: u32,
     /// Bytes from one object to the next.
     pub(crate) stride: u32,
+    /// Bytes of a stride before the object.
+    left: u32,
     /// 2^40 / stride, rounded up, to divide by multiplying.
     reciprocal: u64,
     /// Order that slabs are asked for.
@@ -66,15 +69,21 @@ impl SlabLayout {
     ///
     /// # Errors
     /// [`ObjectError::BadSize`] if no block of the machine holds one object.
-    pub(crate) fn new(size: usize, stride: usize, align: usize, machine: &MachineSizes) -> Result<Self, ObjectError> {
+    pub(crate) fn new(
+        size: usize,
+        shape: &ObjectShape,
+        align: usize,
+        machine: &MachineSizes,
+    ) -> Result<Self, ObjectError> {
         let bad = ObjectError::BadSize(size);
-        let stride = stride.checked_next_multiple_of(align).filter(|_| size > 0).ok_or(bad)?;
+        let stride = shape.total.checked_next_multiple_of(align).filter(|_| size > 0).ok_or(bad)?;
         let min_order = machine.order_covering(stride).filter(|&order| order <= machine.max_order).ok_or(bad)?;
         let order = order_of(stride, min_order, machine);
         let objects = |order| (machine.slab_bytes(order) / stride).min(machine.most_objects()) as u32;
         Ok(Self {
             object_size: u32::try_from(size).map_err(|_| bad)?,
             stride: u32::try_from(stride).map_err(|_| bad)?,
+            left: u32::try_from(shape.left).map_err(|_| bad)?,
             reciprocal: (1u64 << RECIPROCAL_SHIFT).div_ceil(stride as u64),
             order,
             min_order,
@@ -101,6 +110,7 @@ impl SlabLayout {
     /// which keeps it below 2^38; an only object is at 0.
     #[inline]
     pub(crate) fn index_at(&self, offset: u64, objects: u32) -> Option<u32> {
+        let offset = offset.wrapping_sub(u64::from(self.left));
         let index = (offset.wrapping_mul(self.reciprocal) >> RECIPROCAL_SHIFT) as u32;
         (index < objects && u64::from(index) * u64::from(self.stride) == offset).then_some(index)
     }
@@ -108,7 +118,7 @@ impl SlabLayout {
     /// Returns where in its slab an object starts.
     #[inline]
     pub(crate) const fn offset_of(&self, index: u32) -> usize {
-        index as usize * self.stride as usize
+        index as usize * self.stride as usize + self.left as usize
     }
 }
 
@@ -154,6 +164,10 @@ mod tests {
 
     use super::*;
 
+    fn layout(size: usize, machine: &MachineSizes) -> Result<SlabLayout, ObjectError> {
+        SlabLayout::new(size, &ObjectShape::new(size, 8, CacheFlags::empty()).unwrap(), 8, machine)
+    }
+
     fn machine(nr_cpus: usize) -> MachineSizes {
         MachineSizes { page_size: 4096, max_order: Order::new_truncate(10), nr_cpus }
     }
@@ -161,7 +175,7 @@ mod tests {
     #[test]
     fn every_object_of_every_layout_is_found_by_its_offset_and_nothing_else_is() {
         for stride in [8usize, 24, 96, 192, 680, 4096, 8192, 40_000, 1 << 20] {
-            let layout = SlabLayout::new(stride, stride, 8, &machine(4)).unwrap();
+            let layout = layout(stride, &machine(4)).unwrap();
             for index in 0..layout.objects {
                 let offset = layout.offset_of(index) as u64;
                 assert_eq!(layout.index_at(offset, layout.objects), Some(index));
@@ -192,7 +206,7 @@ mod tests {
             let machine = machine(recorded_cpus(&boot).unwrap());
             for cache in SlabInfo::parse(&text).unwrap().caches() {
                 let size = cache.objsize as usize;
-                let layout = SlabLayout::new(size, size, 8, &machine).unwrap();
+                let layout = layout(size, &machine).unwrap();
                 let shape = (u64::from(layout.objects), layout.order.nr_pages());
                 assert_eq!(shape, (cache.objperslab, cache.pagesperslab), "{} in {}", cache.name, boot.display());
                 compared += 1;
@@ -204,9 +218,9 @@ mod tests {
     #[test]
     fn objects_that_no_block_holds_are_refused() {
         let size = (4096 << 10) + 1;
-        assert_eq!(SlabLayout::new(size, size, 8, &machine(1)), Err(ObjectError::BadSize(size)));
-        assert_eq!(SlabLayout::new(0, 0, 8, &machine(1)), Err(ObjectError::BadSize(0)));
-        assert_eq!(SlabLayout::new(4096 << 10, 4096 << 10, 8, &machine(1)).map(|layout| layout.objects), Ok(1));
+        assert_eq!(layout(size, &machine(1)), Err(ObjectError::BadSize(size)));
+        assert_eq!(layout(0, &machine(1)), Err(ObjectError::BadSize(0)));
+        assert_eq!(layout(4096 << 10, &machine(1)).map(|layout| layout.objects), Ok(1));
     }
 
     #[test]

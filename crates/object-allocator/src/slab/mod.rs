@@ -7,12 +7,15 @@
 
 mod alloc;
 mod cache;
+mod checked;
 mod create;
 mod free;
 mod free_bits;
 mod front;
 mod invariants;
 mod layout;
+mod object_shape;
+mod options;
 mod params;
 mod raw_cache;
 mod shrink;
@@ -21,9 +24,11 @@ mod table;
 
 pub(crate) use cache::CachePtr;
 pub(crate) use layout::MachineSizes;
+pub(crate) use options::OptionCell;
 pub(crate) use table::{CacheSlot, CacheTable};
 
 pub use invariants::BrokenSlab;
+pub use options::{Merging, SlabOptions};
 pub use params::{CacheFlags, CacheName, CacheParams, Constructor};
 pub use raw_cache::{RawCache, StillInUse};
 pub use shrink::CacheUsage;

@@ -47,6 +47,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     /// # Errors
     /// [`ObjectError::OutOfMemory`] or [`ObjectError::Impossible`].
     #[inline]
+    #[track_caller]
     pub fn alloc(&self, cpu: &Cpu, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         self.objects.alloc_object(cpu, self.cache, gfp)
     }
@@ -55,6 +56,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     ///
     /// # Errors
     /// As [`RawCache::alloc`].
+    #[track_caller]
     pub fn alloc_on_node(&self, cpu: &Cpu, gfp: Gfp, node: NodeId) -> Result<NonNull<u8>, ObjectError> {
         self.objects.alloc_object_on(cpu, self.cache, gfp, node)
     }
@@ -64,6 +66,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     /// # Safety
     /// This cache allocated `object`, and nobody uses it any more.
     #[inline]
+    #[track_caller]
     pub unsafe fn free(&self, cpu: &Cpu, object: NonNull<u8>) {
         self.objects.free_object(cpu, self.cache, object);
     }
@@ -73,6 +76,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     /// # Errors
     /// As [`RawCache::alloc`]; then none is allocated, and the slots hold addresses that mean nothing.
     #[inline]
+    #[track_caller]
     pub fn alloc_bulk(&self, cpu: &Cpu, gfp: Gfp, objects: &mut [*mut u8]) -> Result<(), ObjectError> {
         self.objects.alloc_bulk_objects(cpu, self.cache, gfp, objects)
     }
@@ -82,6 +86,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     /// # Safety
     /// As [`RawCache::free`], for each; no address occurs twice.
     #[inline]
+    #[track_caller]
     pub unsafe fn free_bulk(&self, cpu: &Cpu, objects: &[*mut u8]) {
         self.objects.free_bulk_objects(cpu, self.cache, objects);
     }
@@ -95,6 +100,7 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     ///
     /// # Errors
     /// [`StillInUse`] if objects are allocated.
+    #[track_caller]
     pub fn destroy(self, cpu: &Cpu) -> Result<(), StillInUse<'k, P, H>> {
         self.objects.release_cache(cpu, self.cache).map_err(|alive| StillInUse { cache: self, alive })
     }
@@ -112,6 +118,11 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
     /// Returns how many handles share the cache.
     pub fn handles(&self) -> u32 {
         self.cache.get().handles()
+    }
+
+    /// Returns the bytes of an object that may be used (Linux: s->object_size).
+    pub fn usable(&self) -> usize {
+        self.cache.get().layout.object_size as usize
     }
 
     /// Returns the bytes from one object to the next (Linux: s->size).

@@ -3,7 +3,8 @@
 //! The rare side of the fronts' protocol: other CPUs' fronts are claimed with a barrier on all CPUs. Not to be called from an interrupt
 //! handler. Linux 6.12: mm/slub.c (`flush_all`, `__kmem_cache_shrink`), mm/slab_common.c (`kmem_cache_destroy`).
 
-use core::ptr::NonNull;
+use core::panic::Location;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 use frame_table::SlabList;
@@ -14,6 +15,10 @@ use sync::Cpu;
 use super::cache::{Cache, CachePtr};
 use super::table::CacheSlot;
 use crate::ObjectAllocator;
+use crate::report::SlabFault;
+
+/// Objects that the destruction of a cache names, of those that stand against it.
+const MOST_REMAINING_REPORTS: usize = 10;
 
 /// What a cache holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,10 +94,30 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         usage
     }
 
+    /// Reports the first objects that are still allocated.
+    fn report_remaining(&self, cpu: &Cpu, cache: &Cache, caller: &'static Location<'static>) {
+        let mut remaining = [ptr::null_mut(); MOST_REMAINING_REPORTS];
+        let mut slots = remaining.iter_mut();
+        for node in self.pages().nodes().iter() {
+            let _locked = cache.node(node).0.lock(cpu);
+            let used = self.slabs_on(cache, node).flat_map(|(head, order)| {
+                let bits = self.free_bits(cache, head, order);
+                (0..bits.objects()).filter(move |&index| !bits.is_free(index)).map(move |index| (head, index))
+            });
+            for ((head, index), slot) in used.zip(&mut slots) {
+                *slot = self.object_at(&cache.layout, head, index).as_ptr();
+            }
+        }
+        for object in remaining.into_iter().take_while(|object| !object.is_null()) {
+            self.report(cpu, Some(cache), object, SlabFault::Remaining, caller);
+        }
+    }
+
     /// Gives a handle back; the last one destroys the cache.
     ///
     /// # Errors
     /// The number of objects that are still allocated; then the handle and the cache stay.
+    #[track_caller]
     pub(crate) fn release_cache(&self, cpu: &Cpu, cache: CachePtr) -> Result<(), u64> {
         let shared = {
             let _table = self.caches.lock(cpu);
@@ -109,6 +134,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         self.shrink_cache(cpu, cache.get());
         let usage = self.cache_usage(cpu, cache.get());
         if usage.slabs > 0 {
+            self.report_remaining(cpu, cache.get(), Location::caller());
             return Err(usage.active());
         }
         self.caches.lock(cpu).remove(cache.get().number);

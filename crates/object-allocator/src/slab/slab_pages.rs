@@ -73,13 +73,24 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         // SAFETY: the object is of the cache of bitmaps and was allocated for this slab.
         unsafe { FreeBits::set_up(self.frame(head), objects, outside, self.map()) };
         self.count_slab_pages(head, cache.flags, order.nr_pages() as i64);
-        if let Some(ctor) = cache.ctor {
-            for index in 0..objects {
-                // SAFETY: the slab is this function's alone; the object is inside and aligned by the layout.
-                unsafe { ctor(self.object_at(&cache.layout, head, index)) };
-            }
+        if cache.ctor.is_some() || cache.is_checked() {
+            self.set_up_objects(cache, head, objects);
         }
         Ok(FreshSlab { head, order })
+    }
+
+    fn set_up_objects(&self, cache: &Cache, head: Pfn, objects: u32) {
+        for index in 0..objects {
+            let object = self.object_at(&cache.layout, head, index);
+            if cache.is_checked() {
+                // SAFETY: the slab is the caller's alone and laid out by the cache's shape.
+                unsafe { cache.shape.init(object) };
+            }
+            if let Some(ctor) = cache.ctor {
+                // SAFETY: the slab is the caller's alone; the object is inside and aligned by the layout.
+                unsafe { ctor(object) };
+            }
+        }
     }
 
     /// Gets the pages: of the order that wastes least if they come easily, else of the smallest that holds an object.
