@@ -3,7 +3,7 @@
 use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, SilentLog};
 use frame_table::{BootArena, FrameTable, MemoryModel, OwnedBlock};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
 use sim::{HostPages, MemoryLayout, SimPlatform};
 use sync::Cpu;
@@ -37,6 +37,7 @@ fn boot(nr_cpus: usize) -> SimKernel {
     let config = BootConfig {
         geometry: Geometry::FOUR_KIB,
         memory_model: MemoryModel::SPARSE_4K,
+        arch: ArchRules::X86_64,
         limits: ZoneLimits::x86_64(span),
         movable: MovableRule::NONE,
         cpu_nodes: &vec![NodeId::ZERO; nr_cpus],

@@ -15,7 +15,7 @@ use super::hand_over::HandOver;
 use super::kernel_facts::{KernelFacts, MemoryLine, PAGE, cpu_nodes_of_emulator};
 use super::recorded_files::RecordedFiles;
 use super::zone_numbers::MachineNumbers;
-use super::zone_plan::{ZonePlan, reserved_low};
+use super::zone_plan::ZonePlan;
 use crate::failure::Failure;
 
 /// A recorded boot beside ours.
@@ -144,7 +144,7 @@ impl Boot<'_> {
         };
         let facts = &self.facts;
         let distances = self.files.distances()?;
-        let reserved_low = reserved_low(&plan.memory, free.iter().copied(), facts);
+        let reserved_low = facts.arch_rules().reserved_low(plan.ranges(), free.iter().copied());
         let [mut zones, mut unavailable, mut zonelists] = [const { String::new() }; 3];
         let written = plan
             .write_zones(&mut zones, facts)

@@ -3,8 +3,9 @@
 //!
 //! Everything else that the log says about memory is computed and compared, never read.
 
+use boot_memory::firmware::{BootOptions, TransparentHugepage, option_tokens};
 use frame_table::MemoryModel;
-use page_allocator::layout::{PageSizes, Release};
+use page_allocator::layout::{ArchRules, PageSizes, Release};
 use recordings::boot_log::{self, BootLog};
 use units::{MAX_NODES, NodeId, NodeMask, Pfn, PfnRange, PhysAddr};
 
@@ -94,6 +95,15 @@ impl KernelFacts {
         }
     }
 
+    /// Returns what boot does differently on the architecture.
+    pub(super) const fn arch_rules(&self) -> ArchRules {
+        match self.architecture {
+            Architecture::X86_64 => ArchRules::X86_64,
+            Architecture::I386 => ArchRules::I386,
+            Architecture::Arm64 => ArchRules::ARM64,
+        }
+    }
+
     /// Returns how the kernel's frame descriptors are laid out.
     pub(super) const fn memory_model(&self) -> MemoryModel {
         match self.architecture {
@@ -124,9 +134,12 @@ impl KernelFacts {
         Some(self.cpu_nodes.iter().take(online).filter(|&&on| on == node).count() as u64)
     }
 
-    /// Returns true if the kernel prepares for transparent huge pages, as it does unless the command line says never.
-    pub(super) fn has_huge_pages(&self) -> bool {
-        !self.command_line.split_whitespace().any(|option| option == "transparent_hugepage=never")
+    /// Returns whether the kernel prepares for transparent huge pages.
+    pub(super) fn transparent_hugepage(&self) -> TransparentHugepage {
+        let tokens = option_tokens(&self.command_line).filter(|token| token.is("transparent_hugepage"));
+        // The kernel has read past values that it could not use.
+        let usable = tokens.filter_map(|token| BootOptions::parse(token.text).ok());
+        usable.last().map(|options| options.transparent_hugepage).unwrap_or_default()
     }
 
     /// Takes over which node each CPU is on, from outside the log.

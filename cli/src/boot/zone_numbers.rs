@@ -1,8 +1,7 @@
 //! The numbers of /proc/zoneinfo that boot computes: sizes, watermarks, reserves, per-CPU list sizes, counter thresholds.
 
 use page_allocator::layout::{
-    ByZone, HUGE_PAGE_MIN_BYTES, PcpSize, PcpZone, WatermarkRule, Watermarks, ZoneSet, free_buffer_pages,
-    huge_page_min_free_kbytes, lowmem_reserve, min_free_kbytes, normal_threshold, pcp_size,
+    ByZone, PcpSize, PcpZone, WatermarkRule, Watermarks, ZoneSet, lowmem_reserve, normal_threshold, pcp_size,
 };
 use units::{NodeId, PfnRange, ZoneType};
 
@@ -87,30 +86,22 @@ impl MachineNumbers {
     }
 }
 
-/// Settles vm.min_free_kbytes as boot does: its own rule first, then what transparent huge pages ask for.
+/// Takes the vm.min_free_kbytes that someone chose, or settles it as boot does.
 fn rule(plan: &ZonePlan, facts: &KernelFacts, settings: &Settings, zones: &[SizedZone]) -> WatermarkRule {
-    let with = |min_free_kbytes| WatermarkRule {
-        min_free_kbytes,
+    let rule = WatermarkRule {
+        min_free_kbytes: settings.min_free_kbytes.unwrap_or_default(),
         scale_factor: settings.watermark_scale_factor,
         page_shift: PAGE.shift,
         movable_source: plan.limits.movable_source().unwrap_or(ZoneType::Normal),
         release: facts.release,
     };
-    if let Some(chosen) = settings.min_free_kbytes {
-        return with(chosen);
+    match settings.min_free_kbytes {
+        Some(_) => rule,
+        None => {
+            let sized = zones.iter().map(|zone| (zone.kind, zone.managed));
+            rule.settled(sized, facts.transparent_hugepage(), PAGEBLOCK_PAGES)
+        }
     }
-    let all = free_buffer_pages(zones.iter().map(|zone| (zone.kind, zone.managed, 0)));
-    let boot = with(min_free_kbytes(all, PAGE.shift, None));
-    let bytes = zones.iter().map(|zone| zone.managed).sum::<u64>() << PAGE.shift;
-    if bytes < HUGE_PAGE_MIN_BYTES || !facts.has_huge_pages() {
-        return boot;
-    }
-    let lowmem = boot.lowmem_pages(zones.iter().map(|zone| (zone.kind, zone.managed)));
-    let high = |zone: &SizedZone| boot.zone(zone.kind, zone.managed, lowmem).high;
-    let above = free_buffer_pages(zones.iter().map(|zone| (zone.kind, zone.managed, high(zone))));
-    let nr_zones = zones.iter().filter(|zone| zone.kind <= ZoneType::Normal).count() as u64;
-    let huge = huge_page_min_free_kbytes(nr_zones, above, PAGEBLOCK_PAGES, PAGE.shift);
-    with(boot.min_free_kbytes.max(huge))
 }
 
 fn pcp(plan: &ZonePlan, facts: &KernelFacts, settings: &Settings, zone: &SizedZone, low: u64) -> Option<PcpSize> {

@@ -5,7 +5,7 @@ use std::fmt;
 use page_allocator::layout::boot_log::{self, NodeState};
 use page_allocator::layout::{
     MemmapCost, MemoryRange, MobilityGrouping, MovableRule, MovableStarts, NodeLayout, NodeOrders, Topology,
-    UnavailableRange, ZoneLimits, first_deferred, for_each_unavailable, nodes_with_memory, policy_zone, present_pages,
+    UnavailableRange, ZoneLimits, first_deferred, for_each_unavailable, nodes_with_memory, policy_zone,
 };
 use units::{MigrateType, NodeId, NodeMask, Pfn, PfnRange, ZoneType};
 
@@ -13,12 +13,8 @@ use super::kernel_facts::{Architecture, KernelFacts, PAGE};
 
 /// Address bits of the DMA zone on the Arm machines that were recorded.
 const ARM_DMA_BITS: u32 = 32;
-/// Bytes of a frame descriptor on 64-bit and on 32-bit kernels.
-const DESCRIPTOR_BYTES: [u64; 2] = [64, 40];
 /// Pages of a pageblock.
 const PAGEBLOCK_PAGES: u64 = 512;
-/// End of the ISA DMA zone of x86.
-const DMA_END: Pfn = Pfn::new(0x1000);
 
 /// Zones of a machine.
 pub(super) struct ZonePlan {
@@ -81,9 +77,7 @@ impl ZonePlan {
         boot_log::write_movable_starts(log, &self.movable, PAGE.shift)?;
         boot_log::write_memory_ranges(log, self.ranges(), PAGE.shift)?;
         for node in &self.nodes {
-            // Arm brings up every node that the firmware describes before it lays out zones, x86 only those with memory.
-            let known = !node.span.is_empty() || facts.architecture == Architecture::Arm64;
-            let state = if known { NodeState::Online } else { NodeState::Offline };
+            let state = if node.span.is_empty() { facts.arch_rules().memoryless } else { NodeState::Online };
             boot_log::write_node_setup(log, node, state, facts.release, PAGE.shift)?;
         }
         Ok(())
@@ -128,9 +122,8 @@ impl ZonePlan {
     }
 
     fn memmap_cost(&self, facts: &KernelFacts, reserved_low: u64) -> MemmapCost {
-        let [wide, narrow] = DESCRIPTOR_BYTES;
         MemmapCost {
-            descriptor_bytes: if facts.architecture == Architecture::I386 { narrow } else { wide },
+            descriptor_bytes: facts.arch_rules().descriptor_bytes,
             page_shift: PAGE.shift,
             model: facts.memory_model(),
             dma_reserve: reserved_low,
@@ -144,16 +137,4 @@ const fn nr_migrate_types(architecture: Architecture) -> u64 {
         Architecture::Arm64 => MigrateType::COUNT as u64,
         Architecture::X86_64 | Architecture::I386 => MigrateType::COUNT as u64 - 1,
     }
-}
-
-/// Counts the reserved frames below 16 MiB, which 64-bit x86 takes off its DMA zone before hand-over.
-pub(super) fn reserved_low(memory: &[MemoryRange], free: impl Iterator<Item = PfnRange>, facts: &KernelFacts) -> u64 {
-    if facts.architecture != Architecture::X86_64 {
-        return 0;
-    }
-    let low = PfnRange::new(Pfn::ZERO, DMA_END);
-    let nodes = nodes_with_memory(memory.iter().copied());
-    let present: u64 = nodes.iter().map(|node| present_pages(memory.iter().copied(), node, low)).sum();
-    let free: u64 = free.map(|frames| frames.intersection(low).nr_pages()).sum();
-    present.saturating_sub(free)
 }

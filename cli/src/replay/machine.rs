@@ -4,7 +4,7 @@
 //! use stay boot memory until the replay frees them, because only then the size of their block is known.
 
 use boot_memory::firmware::CoreSize;
-use page_allocator::layout::{MemoryRange, MovableRule, ZoneLimits, ZoneSet};
+use page_allocator::layout::{ArchRules, MemoryRange, MovableRule, ZoneLimits, ZoneSet};
 use page_allocator::{FreeHighRule, Geometry, PageAllocator};
 use recordings::pages::{InitialState, PcpList, Snapshot};
 use sim::{CpuGuard, RecordedMachine, SimMachine, SimPlatform};
@@ -45,6 +45,7 @@ pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
     let recorded = RecordedMachine {
         geometry: geometry(snapshot)?,
         memory: present.iter().map(|&frames| MemoryRange::plain(frames, node)).collect(),
+        arch: arch_rules(configured),
         limits: ZoneLimits::stacked(configured, first, |kind| end_of(snapshot, kind)),
         movable: movable_rule(snapshot),
         cpu_nodes: vec![node; nr_cpus],
@@ -55,6 +56,17 @@ pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
         .map_err(|error| Failure::Machine(error.to_string()))?;
     check_zones(&machine, snapshot)?;
     Ok(machine)
+}
+
+/// Tells architectures apart by the kinds of zones that their kernels have.
+fn arch_rules(configured: ZoneSet) -> ArchRules {
+    if configured.contains(ZoneType::HighMem) {
+        ArchRules::I386
+    } else if configured.contains(ZoneType::Device) {
+        ArchRules::X86_64
+    } else {
+        ArchRules::ARM64
+    }
 }
 
 /// Returns where a kind of zone ends; memory of ZONE_MOVABLE counts for the zone below it, from which it is taken.

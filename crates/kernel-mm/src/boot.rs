@@ -6,11 +6,11 @@ use boot_memory::memblock::Memblock;
 use frame_table::BootArena;
 use object_allocator::ObjectAllocator;
 use page_allocator::layout::boot_log::{self, MemoryFigures};
-use page_allocator::layout::{MobilityGrouping, policy_zone};
+use page_allocator::layout::{MemmapCost, MobilityGrouping, policy_zone};
 use page_allocator::{Hooks, PageAllocator, Zone};
 use platform::Platform;
 use sync::Cpu;
-use units::{MigrateType, NodeMask, PfnRange, ZoneType};
+use units::{MigrateType, PfnRange, ZoneType};
 
 use crate::config::{BootConfig, Deferral, HandOver};
 use crate::error::BootError;
@@ -18,7 +18,7 @@ use crate::handover;
 use crate::kernel::Kernel;
 use crate::line_log::LineLog;
 use crate::settings;
-use crate::tables::{TableBuilder, free_ranges};
+use crate::tables::{TableBuilder, all_nodes, free_ranges};
 
 impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Boots: lays out zones, cuts tables from the arena, initialises descriptors and hands free memory over.
@@ -59,7 +59,13 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
                 handover::release(&allocator, cpu, memblock, &memory, zone, part)?;
             }
         }
-        let total = allocator.zones().iter().map(Zone::present).sum();
+        let cost = MemmapCost {
+            descriptor_bytes: config.arch.descriptor_bytes,
+            page_shift: config.geometry.page_shift,
+            model: config.memory_model,
+            dma_reserve: config.arch.reserved_low(memory.iter().copied(), free_ranges(memblock)),
+        };
+        let total = cost.total_pages(&nodes, config.release);
         let grouping = MobilityGrouping::decide(total, config.geometry.pageblock_pages(), MigrateType::COUNT as u64);
         allocator.set_group_by_mobility(grouping);
         if config.hand_over == HandOver::Release {
@@ -71,10 +77,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let log = &mut LineLog::new(arena.log());
         let kinds = allocator.zones().iter().map(Zone::kind);
         let policy = policy_zone(kinds, config.limits.configured());
-        // Nodes with CPUs but no memory have zonelists too.
-        let with_memory = nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node));
-        let with_lists = config.cpu_nodes.iter().fold(with_memory, |mask, &node| mask.with(node));
-        let _logged = boot_log::write_zonelists_built(log, u64::from(with_lists.len()), grouping, total);
+        let _logged = boot_log::write_zonelists_built(log, u64::from(all_nodes(&nodes).len()), grouping, total);
         let _logged = boot_log::write_policy_zone(log, policy);
         let _logged = boot_log::write_memory(log, &figures, config.geometry.page_shift);
         Ok(Self {

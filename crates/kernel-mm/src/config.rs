@@ -2,7 +2,7 @@
 
 use boot_memory::memblock::Memblock;
 use frame_table::MemoryModel;
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables};
 use units::NodeId;
 
@@ -31,6 +31,8 @@ pub struct BootConfig<'a> {
     pub geometry: Geometry,
     /// Layout of the descriptors.
     pub memory_model: MemoryModel,
+    /// What boot does differently on the described architecture.
+    pub arch: ArchRules,
     /// Limits of the zones.
     pub limits: ZoneLimits,
     /// kernelcore=, movablecore=, movable_node.

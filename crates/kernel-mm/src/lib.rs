@@ -21,4 +21,3 @@ pub use config::{BootConfig, Deferral, HandOver};
 pub use error::BootError;
 pub use kernel::Kernel;
 pub use proc_view::ProcView;
-pub use settings::machine_settings;

@@ -72,7 +72,7 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
     /// As [`ProcView::write_buddyinfo`].
     pub fn write_pagetypeinfo(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let geometry = &self.kernel.pages().map().geometry;
-        for layout in self.kernel.nodes() {
+        for layout in self.kernel.nodes().iter().filter(|layout| !layout.span.is_empty()) {
             write!(out, "{}", Heading { pageblock_order: geometry.pageblock_order, max_order: geometry.max_order })?;
             for zone in self.zones().iter().filter(|zone| zone.node() == layout.node) {
                 self.write_free_rows(out, zone)?;

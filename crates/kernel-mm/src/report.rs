@@ -61,7 +61,8 @@ impl<P: Platform, H: Hooks> MemorySource for ReportSource<'_, '_, P, H> {
     }
 
     fn node(&self, index: usize) -> Option<NodeId> {
-        self.view.kernel.nodes().get(index).map(|layout| layout.node)
+        let mut with_memory = self.view.kernel.nodes().iter().filter(|layout| !layout.span.is_empty());
+        with_memory.nth(index).map(|layout| layout.node)
     }
 
     fn node_kb(&self, _node: NodeId, _name: &str) -> u64 {

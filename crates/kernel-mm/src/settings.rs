@@ -2,9 +2,7 @@
 //!
 //! Linux 6.12: `init_per_zone_wmark_min`, `setup_per_zone_wmarks`, `setup_per_zone_lowmem_reserve`, `setup_per_cpu_pageset`.
 
-use page_allocator::layout::{
-    PcpZone, Release, WatermarkRule, free_buffer_pages, lowmem_reserve, min_free_kbytes, pcp_size,
-};
+use page_allocator::layout::{PcpZone, Release, WatermarkRule, lowmem_reserve, pcp_size};
 use page_allocator::{Hooks, PageAllocator, PcpLimits, Tunables, Zone, ZoneSettings};
 use platform::Platform;
 use sync::Cpu;
@@ -19,34 +17,49 @@ pub(crate) fn apply<P: Platform, H: Hooks>(
     pages: impl Fn(&Zone) -> u64,
 ) {
     allocator.set_watermark_boost_factor(tunables.watermark_boost_factor);
+    let rule = watermark_rule(allocator, tunables, release, &pages);
     for zone in allocator.zones() {
-        let settings = machine_settings(allocator, tunables, release, &pages, zone);
+        let settings = zone_settings(allocator, tunables, &rule, &pages, zone);
         allocator.apply_settings(cpu, zone, &settings, tunables.pcp_batch_scale_max);
     }
 }
 
-/// Computes the settings of one zone among all zones of the machine.
-pub fn machine_settings<P: Platform, H: Hooks>(
+/// Settles what the watermarks of all zones follow from.
+fn watermark_rule<P: Platform, H: Hooks>(
     allocator: &PageAllocator<P, H>,
     tunables: &Tunables,
     release: Release,
     pages: &impl Fn(&Zone) -> u64,
-    zone: &Zone,
-) -> ZoneSettings {
+) -> WatermarkRule {
     let zones = allocator.zones();
-    let managed = |zone: &Zone| (zone.kind(), pages(zone));
-    let shift = allocator.map().geometry.page_shift;
-    // At boot, when this rule first runs, no watermark is set yet.
-    let free_buffer = free_buffer_pages(zones.iter().map(|zone| (zone.kind(), pages(zone), 0)));
+    let geometry = allocator.map().geometry;
     let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
     let rule = WatermarkRule {
-        min_free_kbytes: tunables.min_free_kbytes.unwrap_or_else(|| min_free_kbytes(free_buffer, shift, None)),
+        min_free_kbytes: tunables.min_free_kbytes.unwrap_or_default(),
         scale_factor: tunables.watermark_scale_factor,
-        page_shift: shift,
+        page_shift: geometry.page_shift,
         movable_source: if highmem { ZoneType::HighMem } else { ZoneType::Normal },
         release,
     };
-    let lowmem = rule.lowmem_pages(zones.iter().map(managed));
+    match tunables.min_free_kbytes {
+        Some(_) => rule,
+        None => {
+            let sized = zones.iter().map(|zone| (zone.kind(), pages(zone)));
+            rule.settled(sized, tunables.transparent_hugepage, geometry.pageblock_pages())
+        }
+    }
+}
+
+/// Computes the settings of one zone among all zones of the machine.
+fn zone_settings<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    tunables: &Tunables,
+    rule: &WatermarkRule,
+    pages: &impl Fn(&Zone) -> u64,
+    zone: &Zone,
+) -> ZoneSettings {
+    let zones = allocator.zones();
+    let lowmem = rule.lowmem_pages(zones.iter().map(|zone| (zone.kind(), pages(zone))));
     let marks = rule.zone(zone.kind(), pages(zone), lowmem);
     let mut by_kind = [0; ZoneType::COUNT];
     for other in zones.iter().filter(|other| other.node() == zone.node()) {
@@ -56,7 +69,7 @@ pub fn machine_settings<P: Platform, H: Hooks>(
     let on_node = on_node.filter(|&id| allocator.node_of_cpu(id) == zone.node()).count();
     let cpus = if on_node == 0 { allocator.nr_cpus() } else { on_node } as u64;
     let pcp_zone = PcpZone { managed: pages(zone), low: marks.low, cpus };
-    let size = pcp_size(pcp_zone, tunables.percpu_pagelist_high_fraction, shift, release);
+    let size = pcp_size(pcp_zone, tunables.percpu_pagelist_high_fraction, rule.page_shift, rule.release);
     ZoneSettings {
         watermarks: [marks.min, marks.low, marks.high, marks.promo],
         lowmem_reserve: lowmem_reserve(zone.kind(), &by_kind, &tunables.lowmem_reserve_ratio),

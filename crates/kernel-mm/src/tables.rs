@@ -67,7 +67,8 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let _logged = boot_log::write_zone_ranges(log, limits, shift);
         let _logged = boot_log::write_movable_starts(log, &movable, shift);
         let _logged = boot_log::write_memory_ranges(log, ranges.clone(), shift);
-        let nodes = nodes_with_memory(ranges.clone());
+        let nodes =
+            self.config.cpu_nodes.iter().fold(nodes_with_memory(ranges.clone()), |nodes, &node| nodes.with(node));
         let mut found = nodes.iter();
         let layouts = self.table("free_area_init", nodes.len() as usize, |_| {
             let node = found.next().unwrap_or_default();
@@ -76,8 +77,8 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let model = self.config.memory_model;
         let log = &mut LineLog::new(self.arena.log());
         for layout in layouts.iter() {
-            let _logged =
-                boot_log::write_node_setup(log, layout, boot_log::NodeState::Online, self.config.release, shift);
+            let state = if layout.span.is_empty() { self.config.arch.memoryless } else { boot_log::NodeState::Online };
+            let _logged = boot_log::write_node_setup(log, layout, state, self.config.release, shift);
         }
         for_each_unavailable(ranges, &layouts, model, |found| {
             let _logged = boot_log::write_unavailable(log, found);
@@ -138,9 +139,9 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         zones: &[Zone],
     ) -> Result<(BootSlice<ZoneRef>, BootSlice<NodeZonelists>), BootError> {
         let config = self.config;
-        let with_memory = nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node));
-        // A CPU may sit on a node without memory; it has lists too.
-        let with_lists = config.cpu_nodes.iter().fold(with_memory, |mask, &node| mask.with(node));
+        let has_memory = nodes.iter().filter(|node| !node.span.is_empty());
+        let with_memory = has_memory.fold(NodeMask::EMPTY, |mask, node| mask.with(node.node));
+        let with_lists = all_nodes(nodes);
         let len = NodeZonelists::table_len(with_lists.len() as usize, zones.len());
         let mut table = self.table("build_all_zonelists", len, |_| ZoneRef::UNUSED)?;
         let mut lists = self.table("build_all_zonelists", MAX_NODES, |_| NodeZonelists::default())?;
@@ -195,6 +196,11 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         }
         Ok(Deferred::new(marks, ranges, self.config.memory_model.section_pages()))
     }
+}
+
+/// Returns every node; a node of CPUs without memory has zonelists too.
+pub(crate) fn all_nodes(nodes: &[NodeLayout]) -> NodeMask {
+    nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node))
 }
 
 /// Iterates over the whole free frames of a memblock, each range on one node, ascending.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use boot_memory::memblock::{BootContext, BootLog, Memblock, MemblockConfig, SilentLog};
 use frame_table::{BootArena, HeapMemory, MemoryModel, PageFlags};
 use mmkit_kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{AllocRequest, Checks, Geometry, Tunables, Untraced};
 use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, VmStat, ZoneInfo};
 use proc_files::{Config, Profile};
@@ -45,6 +45,7 @@ fn config<'a>(end: u64, distance: &'a dyn Fn(NodeId, NodeId) -> u8, cpu_nodes: &
     BootConfig {
         geometry: Geometry::FOUR_KIB,
         memory_model: MemoryModel::SPARSE_4K,
+        arch: ArchRules::X86_64,
         limits: ZoneLimits::x86_64(PfnRange::new(Pfn::ZERO, PhysAddr::new(end).pfn_up(12))),
         movable: MovableRule::NONE,
         cpu_nodes,

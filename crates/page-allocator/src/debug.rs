@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use boot_memory::firmware::MemoryDebug;
 use collections::BootSlice;
 use units::{CpuId, Gfp, Order, Pfn};
 
@@ -19,6 +20,24 @@ bitflags::bitflags! {
         const INIT_ON_FREE = 1 << 2;
         /// Flags, counts and mappings of freed pages are checked.
         const BAD_PAGE = 1 << 3;
+    }
+}
+
+impl From<&MemoryDebug> for Checks {
+    /// Derives the checks that kernel options ask for; any of them also checks freed pages
+    /// (Linux: init_mem_debugging_and_hardening).
+    ///
+    /// Pages cannot be taken out of a kernel's mapping here, so `debug_pagealloc=on` fills freed pages with poison, as Linux does on
+    /// such architectures.
+    fn from(options: &MemoryDebug) -> Self {
+        let asked = [
+            (options.page_poison, Self::POISON),
+            (options.debug_pagealloc, Self::POISON),
+            (options.init_on_alloc, Self::INIT_ON_ALLOC),
+            (options.init_on_free, Self::INIT_ON_FREE),
+        ];
+        let on = asked.into_iter().filter(|(switch, _)| *switch == Some(true));
+        on.fold(Self::empty(), |checks, (_, check)| checks | check | Self::BAD_PAGE)
     }
 }
 
@@ -199,4 +218,31 @@ pub enum BadPage {
     Flags(Pfn, frame_table::PageFlags),
     /// Somebody still refers to the page.
     Referenced(Pfn, i32),
+}
+
+#[cfg(test)]
+mod tests {
+    use boot_memory::firmware::BootOptions;
+
+    use super::*;
+
+    fn checks(command_line: &str) -> Checks {
+        Checks::from(&BootOptions::parse(command_line).unwrap().debug)
+    }
+
+    #[test]
+    fn every_option_checks_freed_pages_too() {
+        assert_eq!(checks("quiet init_on_alloc=off"), Checks::empty());
+        assert_eq!(checks("page_owner=on"), Checks::empty());
+        assert_eq!(checks("page_poison=1"), Checks::POISON | Checks::BAD_PAGE);
+        assert_eq!(checks("debug_pagealloc=on"), Checks::POISON | Checks::BAD_PAGE);
+        let zeroing = Checks::INIT_ON_ALLOC | Checks::INIT_ON_FREE;
+        assert_eq!(checks("init_on_alloc=1 init_on_free=1"), zeroing | Checks::BAD_PAGE);
+    }
+
+    #[test]
+    fn poison_takes_the_place_of_zeroing() {
+        let options = DebugOptions::with_checks(checks("page_poison=1 init_on_free=1"));
+        assert_eq!(options.checks, Checks::POISON | Checks::BAD_PAGE);
+    }
 }

@@ -1,5 +1,6 @@
 //! The vm.* settings that the page allocator obeys, under their sysctl names.
 
+use boot_memory::firmware::TransparentHugepage;
 use units::ZoneType;
 
 use crate::layout::{DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR};
@@ -17,6 +18,8 @@ pub struct Tunables {
     pub lowmem_reserve_ratio: [u64; ZoneType::COUNT],
     /// vm.percpu_pagelist_high_fraction; 0 lets the limits follow the watermarks and the load.
     pub percpu_pagelist_high_fraction: u64,
+    /// /sys/kernel/mm/transparent_hugepage/enabled: raises a vm.min_free_kbytes that nobody chose.
+    pub transparent_hugepage: TransparentHugepage,
     /// log2 of how far a pcp batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
     pub pcp_batch_scale_max: u32,
 }
@@ -29,6 +32,7 @@ impl Default for Tunables {
             watermark_boost_factor: DEFAULT_BOOST_FACTOR,
             lowmem_reserve_ratio: DEFAULT_RATIOS,
             percpu_pagelist_high_fraction: 0,
+            transparent_hugepage: TransparentHugepage::default(),
             pcp_batch_scale_max: 5,
         }
     }

@@ -10,7 +10,7 @@ use boot_memory::firmware::BootOptions;
 use boot_memory::memblock::{BootContext, BootLog, Memblock};
 use frame_table::{BootArena, MemoryModel, OwnedBlock};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel, ProcView};
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Hooks, NoPressure, PageAllocator, Tunables, Untraced};
 use platform::KernelTables;
 use proc_files::{Config, Profile};
@@ -39,9 +39,9 @@ pub struct SimOptions {
     pub append: String,
     /// vm.* settings.
     pub tunables: Tunables,
-    /// Checks that run on every allocation and free.
+    /// Checks that run on every allocation and free, beside those that kernel options ask for.
     pub checks: Checks,
-    /// Record of who owns each block: `true` keeps one.
+    /// Record of who owns each block, unless `page_owner=` says: `true` keeps one.
     pub page_owner: bool,
     /// When descriptors are initialised; `None` chooses by the size of the machine.
     pub deferral: Option<Deferral>,
@@ -312,14 +312,19 @@ impl<'a> Plan<'a> {
                     subsection_order: SUBSECTION_SHIFT - arch.page_shift(),
                 },
             },
+            arch: match arch {
+                Arch::X86_64 | Arch::X86_64La57 => ArchRules::X86_64,
+                Arch::I386 => ArchRules::I386,
+                Arch::Arm64(_) => ArchRules::ARM64,
+            },
             limits: self.limits,
             movable: MovableRule::from(boot),
             cpu_nodes: &self.cpu_nodes,
             distance: &*self.distance,
-            tunables: options.tunables,
+            tunables: Tunables { transparent_hugepage: boot.transparent_hugepage, ..options.tunables },
             release: if description.linux == LinuxVersion::V6_1 { Release::V6_1 } else { Release::V6_12 },
-            checks: options.checks,
-            page_owner: options.page_owner,
+            checks: options.checks | Checks::from(&boot.debug),
+            page_owner: boot.debug.page_owner.unwrap_or(options.page_owner),
             deferral: options.deferral.unwrap_or(automatic),
             hand_over: HandOver::Release,
             described: None,

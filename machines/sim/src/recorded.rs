@@ -6,7 +6,7 @@
 use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, SilentLog};
 use frame_table::{FrameTable, MemoryModel};
 use kernel_mm::{BootConfig, Deferral, HandOver};
-use page_allocator::layout::{MemoryRange, MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MemoryRange, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Hooks, Tunables};
 use proc_files::Profile;
 use units::{NodeId, PhysRange};
@@ -21,6 +21,8 @@ pub struct RecordedMachine {
     pub geometry: Geometry,
     /// Memory, ascending.
     pub memory: Vec<MemoryRange>,
+    /// Architecture that the kernel was built for.
+    pub arch: ArchRules,
     /// Limits of the zones.
     pub limits: ZoneLimits,
     /// Share of ZONE_MOVABLE.
@@ -90,6 +92,7 @@ impl<H: Hooks> SimMachine<H> {
         let config = BootConfig {
             geometry: recorded.geometry,
             memory_model: MemoryModel::Flat,
+            arch: recorded.arch,
             limits: recorded.limits,
             movable: recorded.movable,
             cpu_nodes: &recorded.cpu_nodes,
@@ -121,6 +124,7 @@ mod tests {
         let memory = vec![range(1, 0x9f, 0), range(0x100, 0x4000, 0), range(0x4000, 0x8000, 1)];
         RecordedMachine {
             geometry: Geometry::FOUR_KIB,
+            arch: ArchRules::X86_64,
             limits: ZoneLimits::x86_64(PfnRange::new(Pfn::new(1), Pfn::new(0x8000))),
             memory,
             movable: MovableRule::NONE,

@@ -9,7 +9,7 @@ use boot_memory::memblock::{Memblock, Region, RegionMemory};
 use collections::BootSlice;
 use frame_table::{BootArena, MemoryModel};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
-use page_allocator::layout::{Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
 use units::{NodeId, PfnRange, PhysRange};
 
@@ -116,14 +116,15 @@ pub(crate) unsafe fn boot(
     let config = BootConfig {
         geometry,
         memory_model: MemoryModel::SPARSE_4K,
+        arch: ArchRules::X86_64,
         limits: ZoneLimits::x86_64(memory),
         movable: input.options.into(),
         cpu_nodes: cpu_nodes.get(..nr_cpus).unwrap_or_default(),
         distance: &|from, to| input.numa.distance(from, to),
-        tunables: Tunables::default(),
+        tunables: Tunables { transparent_hugepage: input.options.transparent_hugepage, ..Tunables::default() },
         release: Release::V6_12,
         checks: input.checks,
-        page_owner: false,
+        page_owner: input.options.debug.page_owner == Some(true),
         deferral: Deferral::None,
         hand_over: HandOver::Release,
         described: None,

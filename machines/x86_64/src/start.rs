@@ -130,7 +130,8 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     }
     let outcome = self_test::run(&own, nodes);
     // What is measured is the path of a kernel without debug options.
-    let checks = if own.bench.is_some() { Checks::empty() } else { Checks::BAD_PAGE };
+    let own_checks = if own.bench.is_some() { Checks::empty() } else { Checks::BAD_PAGE };
+    let checks = own_checks | Checks::from(&options.debug);
     let input = BootInput { options: &options, numa: &firmware.numa, cpus: &firmware.cpus, ram: &ram, checks };
     // SAFETY: memblock was filled from the firmware's map, everything in use is reserved, and the direct map shows all of it.
     let kernel = unsafe { kernel::boot(machine, &mut memblock, &input) }?.ok_or(BootError::BootedTwice)?;

@@ -8,7 +8,7 @@ use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, Region, Regio
 use collections::BootSlice;
 use frame_table::{BootArena, MemoryModel};
 use kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
 use platform::{KernelTables, PhysMemory, Platform, X86_64};
 use sim::{MemoryLayout, SimPlatform};
@@ -100,6 +100,7 @@ fn boot(machine: &Refusing, deferral: Deferral) -> Option<Result<Kernel<Refusing
     let config = BootConfig {
         geometry: Geometry::FOUR_KIB,
         memory_model: MemoryModel::SPARSE_4K,
+        arch: ArchRules::X86_64,
         limits: ZoneLimits::x86_64(PfnRange::new(Pfn::ZERO, PhysAddr::new(272 * MIB).pfn_up(12))),
         movable: MovableRule::NONE,
         cpu_nodes: &[NodeId::ZERO],

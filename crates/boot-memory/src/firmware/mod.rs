@@ -32,7 +32,8 @@ pub use numa_map::{
     REMOTE_DISTANCE,
 };
 pub use options::{
-    BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, NumaOption, OptionError, OptionToken, option_tokens,
+    BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, MemoryDebug, NumaOption, OptionError, OptionToken,
+    TransparentHugepage, option_tokens,
 };
 pub use phys_read::{MemoryImage, PhysRead};
 pub use pvh::{PvhModule, PvhStartInfo, parse_pvh};

@@ -5,6 +5,7 @@
 //! the managed pages are known, [`WatermarkRule`], [`lowmem_reserve()`], [`pcp_size()`] and the thresholds of the counters.
 //! Locking: none; nothing here is shared, and the caller gives all storage.
 
+mod arch_rules;
 pub mod boot_log;
 mod deferred;
 mod lowmem_reserve;
@@ -21,6 +22,7 @@ mod zone_limits;
 mod zone_spans;
 mod zonelist;
 
+pub use arch_rules::{ArchRules, DmaReserve};
 pub use deferred::first_deferred;
 pub use lowmem_reserve::{ByZone, DEFAULT_RATIOS, lowmem_reserve, unusable_pages};
 pub use memmap::MemmapCost;

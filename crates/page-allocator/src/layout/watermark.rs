@@ -3,6 +3,7 @@
 //! Linux 6.12: mm/page_alloc.c (`calculate_min_free_kbytes`, `__setup_per_zone_wmarks`, `boost_watermark`),
 //! mm/khugepaged.c (`set_recommended_min_free_kbytes`).
 
+use boot_memory::firmware::TransparentHugepage;
 use units::ZoneType;
 
 use super::release::Release;
@@ -45,6 +46,29 @@ const MIN_FREE_KBYTES_BOUNDS: (u64, u64) = (128, 262_144);
 const HIGH_ZONE_MIN_BOUNDS: (u64, u64) = (32, 128);
 
 impl WatermarkRule {
+    /// Settles vm.min_free_kbytes as boot does where nobody chose it: by the size of memory first, then by what transparent huge pages
+    /// ask for (Linux: init_per_zone_wmark_min, set_recommended_min_free_kbytes). `zones` gives kind and managed
+    /// pages of each zone with memory.
+    #[must_use]
+    pub fn settled(
+        self,
+        zones: impl Iterator<Item = (ZoneType, u64)> + Clone,
+        huge_pages: TransparentHugepage,
+        pageblock_pages: u64,
+    ) -> Self {
+        let all = free_buffer_pages(zones.clone().map(|(kind, pages)| (kind, pages, 0)));
+        let boot = Self { min_free_kbytes: min_free_kbytes(all, self.page_shift, None), ..self };
+        let bytes = zones.clone().map(|(_, pages)| pages).sum::<u64>() << self.page_shift;
+        if huge_pages == TransparentHugepage::Never || bytes < HUGE_PAGE_MIN_BYTES {
+            return boot;
+        }
+        let lowmem = boot.lowmem_pages(zones.clone());
+        let marked = zones.clone().map(|(kind, pages)| (kind, pages, boot.zone(kind, pages, lowmem).high));
+        let nr_zones = zones.filter(|&(kind, _)| kind <= ZoneType::Normal).count() as u64;
+        let huge = huge_page_min_free_kbytes(nr_zones, free_buffer_pages(marked), pageblock_pages, self.page_shift);
+        Self { min_free_kbytes: boot.min_free_kbytes.max(huge), ..boot }
+    }
+
     /// Returns true if `kind` counts as memory that the kernel itself cannot rely on.
     ///
     /// HighMem always, and Movable if it is carved out of HighMem; from 6.12 on Movable in any case.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use boot_memory::firmware::BootOptions;
 use frame_table::MemoryModel;
 use mmkit_page_allocator::layout::{
-    ByZone, MemmapCost, MemoryRange, MovableRule, MovableStarts, NodeLayout, PageSizes, Release, ZoneLimits,
-    nodes_with_memory, present_pages,
+    ArchRules, ByZone, MemmapCost, MemoryRange, MovableRule, MovableStarts, NodeLayout, PageSizes, Release, ZoneLimits,
+    nodes_with_memory,
 };
 use proc_files::parse::ZoneInfo;
 use units::{NodeId, NodeMask, Pfn, PfnRange, PhysAddr, ZoneType};
@@ -105,14 +105,22 @@ impl Machine {
         if self.arch == Arch::X86Old { MemoryModel::Flat } else { MemoryModel::SPARSE_4K }
     }
 
+    pub(crate) fn arch_rules(&self) -> ArchRules {
+        match self.arch {
+            Arch::X86 => ArchRules::X86_64,
+            Arch::X86Old => ArchRules::I386,
+            Arch::Arm => ArchRules::ARM64,
+        }
+    }
+
     pub(crate) fn memmap_cost(&self) -> MemmapCost {
-        let first_mib = PfnRange::new(Pfn::ZERO, Pfn::new(0x100));
+        // The kernel reserves the first MiB, and starts at 16 MiB itself.
+        let free = PfnRange::new(Pfn::new(0x100), Pfn::new(u64::MAX));
         MemmapCost {
-            descriptor_bytes: if self.arch == Arch::X86Old { 40 } else { 64 },
+            descriptor_bytes: self.arch_rules().descriptor_bytes,
             page_shift: PAGE.shift,
             model: self.model(),
-            // The kernel reserves the first MiB, and starts at 16 MiB itself.
-            dma_reserve: if self.arch == Arch::X86 { present_pages(self.memory(), NodeId::ZERO, first_mib) } else { 0 },
+            dma_reserve: self.arch_rules().reserved_low(self.memory(), [free].into_iter()),
         }
     }
 

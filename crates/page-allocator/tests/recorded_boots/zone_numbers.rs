@@ -1,8 +1,8 @@
 //! Every computed number of /proc/zoneinfo must be the kernel's, and so must vm.min_free_kbytes.
 
+use boot_memory::firmware::TransparentHugepage;
 use mmkit_page_allocator::layout::{
-    ByZone, HUGE_PAGE_MIN_BYTES, NodeLayout, PcpZone, Release, WatermarkRule, Watermarks, free_buffer_pages,
-    huge_page_min_free_kbytes, lowmem_reserve, min_free_kbytes, normal_threshold, pcp_size,
+    ByZone, NodeLayout, PcpZone, Release, WatermarkRule, Watermarks, lowmem_reserve, normal_threshold, pcp_size,
 };
 use proc_files::parse::{Zone, ZoneInfo};
 use units::ZoneType;
@@ -106,14 +106,7 @@ fn per_cpu_list_sizes_and_thresholds_are_the_kernels() {
 fn min_free_kbytes_is_the_kernels() {
     for machine in machine::all() {
         let zones = managed_zones(&machine);
-        let boot = min_free_kbytes(free_buffer_pages(zones.iter().map(|&(kind, pages)| (kind, pages, 0))), 12, None);
-        let rule = rule(&machine, boot);
-        let lowmem = rule.lowmem_pages(zones.iter().copied());
-        let above = zones.iter().map(|&(kind, pages)| (kind, pages, rule.zone(kind, pages, lowmem).high));
-        let nr_zones = zones.iter().filter(|&&(kind, _)| kind <= ZoneType::Normal).count() as u64;
-        let huge = huge_page_min_free_kbytes(nr_zones, free_buffer_pages(above), 512, PAGE.shift);
-        let total: u64 = zones.iter().map(|&(_, pages)| pages << PAGE.shift).sum();
-        let expected = if total < HUGE_PAGE_MIN_BYTES { boot } else { boot.max(huge) };
+        let expected = rule(&machine, 0).settled(zones.into_iter(), TransparentHugepage::Always, 512).min_free_kbytes;
         assert_eq!(machine.sysctl("min_free_kbytes"), [expected], "machine {}", machine.name);
     }
 }

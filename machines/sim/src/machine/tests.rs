@@ -135,3 +135,82 @@ fn a_released_block_costs_no_host_memory_and_reads_as_zeros() {
     assert_eq!(unsafe { start.read() }, 0);
     machine.pages().free(&cpu, block);
 }
+
+fn boot_text(text: &str, append: &str) -> SimMachine {
+    let options = SimOptions { append: append.to_owned(), ..SimOptions::default() };
+    SimMachine::boot(&Machine::parse("test", text).unwrap(), &options).unwrap()
+}
+
+#[test]
+fn a_node_of_cpus_alone_is_set_up_without_memory() {
+    const NODES: &str = "arch = \"x86-64\"\nnodes = [{ cpus = 1, memory = [\"0+128M\"] }, { cpus = 1 }]\n";
+    let memoryless = |text: &str| -> Vec<String> {
+        let machine = boot_text(text, "");
+        machine.boot_log().iter().filter(|line| line.ends_with("as memoryless")).cloned().collect()
+    };
+    assert_eq!(memoryless(NODES), ["Initmem setup node 1 as memoryless"]);
+    let older = memoryless(&format!("linux = \"6.1\"\n{NODES}"));
+    assert_eq!(older, ["Initializing node 1 as memoryless", "Initmem setup node 1 as memoryless"]);
+    let machine = boot_text(NODES, "");
+    let cpu = machine.cpu(CpuId::try_new(1).unwrap()).unwrap();
+    let mut files = [const { String::new() }; 2];
+    machine.proc(&cpu).write_pagetypeinfo(&mut files[0]).unwrap();
+    machine.proc(&cpu).write_zoneinfo(&mut files[1]).unwrap();
+    assert!(!files[0].contains("Node    1") && files[1].contains("Node 1, zone   Normal\n"), "{files:?}");
+    assert!(machine.boot_log().iter().any(|line| line.starts_with("Built 2 zonelists")));
+    assert_eq!(
+        machine.pages().alloc(&cpu, Gfp::KERNEL, Order::ZERO).map(|block| machine.pages().free(&cpu, block)),
+        Ok(())
+    );
+}
+
+#[test]
+fn the_pages_that_6_1_counts_leave_out_descriptors_and_reserved_low_memory() {
+    let total = |linux: &str| -> u64 {
+        let small = Machine::ready("small").unwrap();
+        let release = if linux == "6.1" { LinuxVersion::V6_1 } else { LinuxVersion::V6_12 };
+        let machine = SimMachine::boot(&Machine { linux: release, ..small }, &SimOptions::default()).unwrap();
+        let line = machine.boot_log().iter().find(|line| line.contains("Total pages: ")).unwrap().clone();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let present = 0x9e + (0x1ffe0 - 0x100);
+    assert_eq!(total("6.12"), present);
+    // 64 bytes a frame of each zone, and the 16 pages at the bottom that are always reserved, less page 0 which is no memory.
+    let descriptors = (0xfff * 64u64).div_ceil(4096) + ((0x1ffe0 - 0x1000) * 64u64).div_ceil(4096);
+    assert_eq!(total("6.1"), present - descriptors - 15);
+}
+
+#[test]
+fn huge_pages_raise_the_reserve_unless_they_are_off() {
+    let min = |append: &str| -> u64 {
+        let options = SimOptions { append: append.to_owned(), ..SimOptions::default() };
+        let machine = boot("laptop", &options).unwrap();
+        machine.pages().zones().iter().map(|zone| zone.watermark(page_allocator::Watermark::Min)).sum()
+    };
+    // Three zones of 11 pageblocks each.
+    assert!((3 * 11 * 512 - 3..=3 * 11 * 512).contains(&min("")), "{}", min(""));
+    assert!(min("transparent_hugepage=never") < min("transparent_hugepage=madvise"));
+}
+
+#[test]
+fn kernel_options_switch_checks_on() {
+    let freed_byte = |append: &str| {
+        let options = SimOptions { append: append.to_owned(), ..SimOptions::default() };
+        let machine = boot("small", &options).unwrap();
+        let (pages, cpu) = (machine.pages(), machine.cpu(CpuId::ZERO).unwrap());
+        let block = pages.alloc(&cpu, Gfp::KERNEL, Order::ZERO).unwrap();
+        let (pfn, start) = (block.pfn(), pages.address(&block).unwrap());
+        // SAFETY: the block is owned and mapped.
+        unsafe { start.write(0x5a) };
+        let index = pfn.since(pages.map().frames.span().start);
+        assert_eq!(pages.debug().owner(index).is_some(), append == "page_owner=on");
+        pages.free(&cpu, block);
+        // SAFETY: the page is mapped as long as the machine lives, and lies on this CPU's list: nobody writes it.
+        unsafe { start.read() }
+    };
+    assert_eq!(freed_byte(""), 0x5a);
+    assert_eq!(freed_byte("page_poison=1"), page_allocator::PAGE_POISON);
+    assert_eq!(freed_byte("debug_pagealloc=on"), page_allocator::PAGE_POISON);
+    assert_eq!(freed_byte("init_on_free=1"), 0);
+    assert_eq!(freed_byte("page_owner=on"), 0x5a);
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, SilentLog};
 use frame_table::{BootArena, HeapMemory, MemoryModel};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
-use page_allocator::layout::{MovableRule, Release, ZoneLimits};
+use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
 use platform::PhysMemory;
 use sync::{Cpu, IrqControl};
@@ -32,6 +32,7 @@ fn machine() -> (Kernel<HeapMemory>, [Cpu; 2]) {
     let config = BootConfig {
         geometry: Geometry::FOUR_KIB,
         memory_model: MemoryModel::SPARSE_4K,
+        arch: ArchRules::X86_64,
         limits: ZoneLimits::x86_64(PfnRange::with_len(Pfn::ZERO, BYTES >> 12)),
         movable: MovableRule::NONE,
         cpu_nodes: &[NodeId::ZERO; 2],

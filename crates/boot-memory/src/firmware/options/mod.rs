@@ -1,11 +1,12 @@
 //! The kernel options that change the memory map or the zones, parsed from a command line.
 //!
-//! `mem=`, `memmap=`, `numa=`, `movable_node`, `kernelcore=`, `movablecore=`, `memblock=debug`, `cma=`; all others are kept and
-//! can be listed. Values are checked when the line is parsed, so that a typing error stops the boot instead of being skipped.
+//! `mem=`, `memmap=`, `numa=`, `movable_node`, `kernelcore=`, `movablecore=`, `memblock=debug`, `cma=`, and those of `memory_debug`; all
+//! others are kept and can be listed. Values are checked when the line is parsed, so that a typing error stops the boot instead of being skipped.
 //! Linux 6.12: kernel/params.c (next_arg), arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one), mm/mm_init.c
 //! (cmdline_parse_core), mm/memblock.c (early_memblock), kernel/dma/contiguous.c (early_cma).
 
 mod memmap;
+mod memory_debug;
 mod token;
 
 use core::fmt;
@@ -15,6 +16,7 @@ use units::PhysRange;
 use super::memory_map::{MapFull, MemoryMap};
 use super::text::{take_number, take_size};
 pub use memmap::MapChange;
+pub use memory_debug::{MemoryDebug, TransparentHugepage};
 pub use token::{OptionToken, option_tokens};
 
 /// An option whose value cannot be used.
@@ -111,6 +113,10 @@ pub struct BootOptions<'a> {
     pub memblock_debug: bool,
     /// `cma=`.
     pub cma: Option<CmaOption>,
+    /// `transparent_hugepage=`.
+    pub transparent_hugepage: TransparentHugepage,
+    /// `page_poison=` and the like.
+    pub debug: MemoryDebug,
 }
 
 impl<'a> BootOptions<'a> {
@@ -135,7 +141,8 @@ impl<'a> BootOptions<'a> {
 
     /// Iterates over the options that this type knows nothing about.
     pub fn unknown(&self) -> impl Iterator<Item = OptionToken<'a>> + use<'a> {
-        option_tokens(self.command_line).filter(|token| !KNOWN.iter().any(|known| token.is(known)))
+        let known = |token: &OptionToken<'_>| KNOWN.iter().chain(&memory_debug::NAMES).any(|known| token.is(known));
+        option_tokens(self.command_line).filter(move |token| !known(token))
     }
 
     /// Iterates over what `mem=` and `memmap=` do to the map, in the order of the command line.
@@ -179,10 +186,14 @@ impl<'a> BootOptions<'a> {
         } else if token.is("memblock") {
             self.memblock_debug |= token.value == Some("debug");
             token.value.filter(|&value| value == "debug").ok_or("memblock=debug")?;
+        } else if token.is("transparent_hugepage") {
+            self.transparent_hugepage = TransparentHugepage::parse(token.value)?;
         } else if token.is("cma") {
             self.cma = Some(
                 token.value.and_then(parse_cma).ok_or("cma=SIZE[@BASE[-LIMIT]], with BASE + SIZE not above LIMIT")?,
             );
+        } else {
+            self.debug.take(token)?;
         }
         Ok(())
     }
