@@ -44,7 +44,7 @@ pub(crate) struct Areas {
     count: u64,
     /// Starts of all areas in random order: the first half is there when the second comes and goes.
     starts: Vec<u64>,
-    /// Starts in another random order, for visits.
+    /// Starts in other random orders, for visits: more of them than a branch predictor learns by heart.
     visits: Vec<u64>,
 }
 
@@ -57,8 +57,12 @@ impl Areas {
         let mut random = fastrand::Rng::with_seed(count);
         let mut starts: Vec<u64> = (0..count).map(|slot| BASE + slot * SLOT).collect();
         random.shuffle(&mut starts);
-        let mut visits = starts.clone();
-        random.shuffle(&mut visits);
+        let mut visits = Vec::new();
+        while (visits.len() as u64) < LEAST_OPERATIONS {
+            let mut order = starts.clone();
+            random.shuffle(&mut order);
+            visits.extend(order);
+        }
         Self { count, starts, visits }
     }
 
@@ -103,7 +107,7 @@ pub(crate) fn run<S: AreaStore>(column: Column, areas: &Areas) -> f64 {
 
 fn find<S: AreaStore>(areas: &Areas) -> f64 {
     let store: S = areas.store();
-    areas.repeat(areas.count, || {
+    areas.repeat(areas.visits.len() as u64, || {
         timed(|| {
             for &start in &areas.visits {
                 assert_eq!(black_box(&store).find(start + PAGE), Some(start));
@@ -132,7 +136,7 @@ fn insert_or_erase<S: AreaStore>(areas: &Areas, column: Column) -> f64 {
 
 fn split<S: AreaStore>(areas: &Areas) -> f64 {
     let mut store: S = areas.store();
-    areas.repeat(areas.count * 2, || {
+    areas.repeat(areas.visits.len() as u64 * 2, || {
         timed(|| {
             for &start in &areas.visits {
                 let (at, end) = (start + PAGE, start + AREA_BYTES);

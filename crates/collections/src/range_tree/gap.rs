@@ -8,6 +8,7 @@
 
 use units::{VirtAddr, VirtRange};
 
+use super::node::SLOTS;
 use super::path::Snapshot;
 use super::sequence::settle;
 use super::{Node, Raced, RangeTree, Word};
@@ -99,58 +100,65 @@ impl<V: Word> RangeTree<V> {
 
 /// Descends once for the lowest place in gaps before ranges that end above `from`.
 fn lowest_from(snapshot: &Snapshot<'_>, root: &Node, request: &Request, from: u64) -> Result<Outcome, Raced> {
+    let from = from.min(u64::MAX - 1);
     let (mut node, mut lower, mut upper) = (root, 0, u64::MAX);
+    // While the way leads to `from` itself, children before it are out of the question.
+    let mut is_at_limit = true;
     for _ in 1..snapshot.height {
-        let candidates = node.children_with_gap(request.len) >> node.rank(from.min(u64::MAX - 1));
+        let first = if is_at_limit { node.rank(from) } else { 0 };
+        let candidates = node.children_with_gap(request.len) & (u32::MAX << first);
         if candidates == 0 {
             snapshot.validate()?;
             return Ok(Outcome::NothingTo(upper));
         }
-        let index = node.rank(from.min(u64::MAX - 1)) + candidates.trailing_zeros() as usize;
-        if index > 0 {
-            lower = node.key(index - 1);
-        }
+        let index = candidates.trailing_zeros() as usize;
+        is_at_limit &= index == first;
+        lower = if index > 0 { node.key(index - 1) } else { lower };
         upper = upper.min(node.key(index));
         node = snapshot.child(node, index)?;
     }
-    let mut gap_start = lower;
+    let mut candidates = node.ranges_after_gap(lower, request.len);
     let mut found = None;
-    for index in 0..node.count() {
+    while found.is_none() && candidates != 0 {
+        let index = candidates.trailing_zeros() as usize;
+        let gap_start = if index > 0 { node.key(index - 1) } else { lower };
         found = request.lowest_in(gap_start, node.middle(index));
-        gap_start = node.key(index);
-        if found.is_some() {
-            break;
-        }
+        candidates &= candidates - 1;
     }
+    let end = node.key(node.count().wrapping_sub(1)).max(from + 1);
     snapshot.validate()?;
-    Ok(found.map_or(Outcome::NothingTo(gap_start.max(from + 1)), Outcome::Found))
+    Ok(found.map_or(Outcome::NothingTo(end), Outcome::Found))
 }
 
 /// Descends once for the highest place in gaps that begin below `to`, which is not above the last range.
 fn highest_to(snapshot: &Snapshot<'_>, root: &Node, request: &Request, to: u64) -> Result<Outcome, Raced> {
     let (mut node, mut lower) = (root, 0);
+    // While the way leads to `to` itself, children after it are out of the question.
+    let mut is_at_limit = true;
     for _ in 1..snapshot.height {
-        let last = node.rank(to - 1);
-        let candidates = node.children_with_gap(request.len) & ((2u32 << last) - 1);
-        let Some(index) = candidates.checked_ilog2() else {
+        let last = if is_at_limit { node.rank(to - 1) } else { SLOTS };
+        let Some(index) = highest_bit(node.children_with_gap(request.len), last) else {
             snapshot.validate()?;
             return Ok(Outcome::NothingTo(lower));
         };
-        let index = index as usize;
-        if index > 0 {
-            lower = node.key(index - 1);
-        }
+        is_at_limit &= index == last;
+        lower = if index > 0 { node.key(index - 1) } else { lower };
         node = snapshot.child(node, index)?;
     }
-    let last = node.rank(to - 1).min(node.count().saturating_sub(1));
+    let last = if is_at_limit { node.rank(to - 1) } else { SLOTS };
+    let mut candidates = node.ranges_after_gap(lower, request.len);
     let mut found = None;
-    for index in (0..=last).rev() {
+    while let (None, Some(index)) = (found, highest_bit(candidates, last)) {
         let gap_start = if index > 0 { node.key(index - 1) } else { lower };
         found = request.highest_in(gap_start, node.middle(index));
-        if found.is_some() {
-            break;
-        }
+        candidates &= !(1 << index);
     }
     snapshot.validate()?;
     Ok(found.map_or(Outcome::NothingTo(lower), Outcome::Found))
+}
+
+/// Returns the highest bit that is set among the bits up to `last`.
+#[inline(always)]
+fn highest_bit(bits: u32, last: usize) -> Option<usize> {
+    (bits & ((2 << last) - 1)).checked_ilog2().map(|bit| bit as usize)
 }

@@ -125,7 +125,19 @@ impl Node {
     /// Returns the bits of the children below which there is a gap of `len` or more.
     #[inline(always)]
     pub(super) fn children_with_gap(&self, len: u64) -> u32 {
-        self.middles.iter().enumerate().map(|(index, gap)| u32::from(gap.load(Relaxed) >= len) << index).sum()
+        let is_short = |gap: &AtomicU64| u32::from(gap.load(Relaxed) < len);
+        !self.middles.iter().rev().fold(u32::MAX, |bits, gap| (bits << 1) + is_short(gap))
+    }
+
+    /// Returns the bits of the ranges in this leaf before which there is a gap of `len` or more; the leaf's ranges begin at `lower` or above.
+    #[inline(always)]
+    pub(super) fn ranges_after_gap(&self, lower: u64, len: u64) -> u32 {
+        let is_short = |start: &AtomicU64, from: u64| u32::from(start.load(Relaxed).wrapping_sub(from) < len);
+        let after_others = self.middles.iter().skip(1).zip(&self.keys).rev();
+        let short = after_others.fold(u32::MAX, |bits, (start, end)| (bits << 1) + is_short(start, end.load(Relaxed)));
+        let short = self.middles.first().map_or(short, |start| (short << 1) + is_short(start, lower));
+        // Behind the last range there is an unused slot, not a gap.
+        !short & !(u32::MAX << (self.count() as u32 % u32::BITS))
     }
 
     /// Returns the key, or [`NO_KEY`] outside the node.
