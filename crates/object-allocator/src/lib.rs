@@ -15,6 +15,7 @@ mod report;
 mod slab;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod vmalloc;
 
 pub use error::ObjectError;
 pub use kmalloc::KmallocKind;
@@ -23,4 +24,8 @@ pub use object_allocator::ObjectAllocator;
 pub use report::{BadByte, ReportSink, SlabFault, SlabReport, Track};
 pub use slab::{
     BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, Merging, RawCache, SlabOptions, StillInUse,
+};
+pub use vmalloc::{
+    AreaInfo, AreaKind, BadVfree, HugeMappings, KvMemory, Mapped, OutOfReach, RamMapping, VmallocArea, VmallocError,
+    VmallocFigures, VmallocRequest, VmapArea,
 };

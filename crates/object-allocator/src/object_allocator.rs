@@ -12,6 +12,7 @@ use crate::kmalloc::KmallocCaches;
 use crate::node_stats::NodeStats;
 use crate::report::ReportLog;
 use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, SlabOptions};
+use crate::vmalloc::Vmalloc;
 
 /// Everything that is allocated in other units than pages, on top of the page allocator that it owns.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) kmalloc: KmallocCaches,
     pub(crate) options: OptionCell,
     pub(crate) reports: ReportLog,
+    pub(crate) vmalloc: Vmalloc<P::Format>,
     node_stats: [NodeStats; MAX_NODES],
 }
 
@@ -48,12 +50,13 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             kmalloc: KmallocCaches::new(),
             options: OptionCell::default(),
             reports: ReportLog::new(),
+            vmalloc: Vmalloc::new(pages.platform(), pages.nr_cpus()),
             node_stats: [const { NodeStats::new() }; MAX_NODES],
             pages,
         }
     }
 
-    /// Makes the first caches and those of kmalloc (Linux: kmem_cache_init).
+    /// Makes the first caches, and what kmalloc and vmalloc need (Linux: kmem_cache_init, vmalloc_init).
     ///
     /// Called once the page allocator has memory. A call that failed may be repeated; what it made stays and is used then. Not for
     /// two CPUs at once.
@@ -71,7 +74,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     pub fn start_with(&self, cpu: &Cpu, options: SlabOptions) -> Result<(), ObjectError> {
         self.options.set(options);
         self.start_slab(cpu)?;
-        self.start_kmalloc(cpu)
+        self.start_kmalloc(cpu)?;
+        self.start_vmalloc(cpu)
     }
 
     /// Returns the page allocator.

@@ -10,6 +10,10 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
+    /// The areas of vmalloc.
+    pub const VMAP_AREAS: u8 = 2;
+    /// The kernel's page tables.
+    pub const KERNEL_TABLES: u8 = 3;
     /// The table of slab caches.
     pub const SLAB_CACHES: u8 = 4;
     /// A slab cache's slabs of one node.

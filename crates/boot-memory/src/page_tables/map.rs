@@ -185,7 +185,7 @@ impl<F: TableFormat> PageTables<F> {
     }
 
     /// Returns the largest level, at most `largest`, whose leaf starts at both addresses and is no longer than `bytes`.
-    fn largest_fit(&self, virt: VirtAddr, phys: PhysAddr, bytes: u64, largest: Level) -> Level {
+    pub fn largest_fit(&self, virt: VirtAddr, phys: PhysAddr, bytes: u64, largest: Level) -> Level {
         let mut level = largest.min(self.format.largest_leaf());
         while let Some(down) = level.down() {
             let size = self.format.leaf_bytes(level);
