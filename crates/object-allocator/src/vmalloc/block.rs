@@ -36,6 +36,9 @@ pub(super) const fn block_pages(all: u64, nr_cpus: usize) -> u64 {
 }
 
 /// The block that a CPU hands addresses out of.
+///
+/// # Invariants
+/// Some addresses of the block are left, so that it cannot go before its CPU gives it up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Front {
     block: Option<Block>,
@@ -54,6 +57,10 @@ impl Front {
         let block = self.block.as_mut().filter(|block| block.left.len() >= bytes)?;
         let start = block.left.start;
         block.left.start = start.saturating_add(bytes);
+        if block.left.is_empty() {
+            // INVARIANT: a block without addresses left goes when its last mapping does, without its CPU.
+            self.block = None;
+        }
         Some(start)
     }
 }
