@@ -7,7 +7,7 @@ extern crate std;
 use std::alloc::{Layout, alloc_zeroed};
 use std::ptr::NonNull;
 
-use platform::{KernelTables, PhysMemory, Platform, X86_64};
+use platform::{CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
 use units::{Pfn, PhysRange, VirtRange};
 
 /// Zeroed memory for one physical range, kept until the process ends.
@@ -71,6 +71,8 @@ unsafe impl PhysMemory for HeapMemory {
         true
     }
 }
+
+impl CurrentCpu for HeapMemory {}
 
 impl Platform for HeapMemory {
     type Format = X86_64<4>;

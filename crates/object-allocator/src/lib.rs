@@ -5,12 +5,15 @@
 //! Linux 6.12: mm/slub.c, mm/slab_common.c, mm/vmalloc.c, mm/mempool.c, mm/percpu.c, mm/shrinker.c.
 #![no_std]
 
+mod atomic;
 mod direct_map;
 mod error;
+mod global_heap;
 mod kmalloc;
 mod node_stats;
 mod object_allocator;
 pub mod percpu;
+mod remote_list;
 mod report;
 mod slab;
 #[cfg(all(test, not(loom)))]
@@ -18,6 +21,7 @@ mod tests;
 mod vmalloc;
 
 pub use error::ObjectError;
+pub use global_heap::GlobalHeap;
 pub use kmalloc::KmallocKind;
 pub use node_stats::NodeStats;
 pub use object_allocator::ObjectAllocator;

@@ -9,7 +9,7 @@
 mod memory;
 mod table_format;
 
-pub use memory::{KernelTables, PhysMemory, Platform};
+pub use memory::{CurrentCpu, KernelTables, PhysMemory, Platform};
 pub use table_format::{
     AnyFormat, Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, TableFormat, X86_64, X86Pae,
 };

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use sync::Cpu;
 use units::{Pfn, PhysAddr, PhysRange, VirtRange};
 
 use crate::TableFormat;
@@ -45,8 +46,22 @@ pub struct KernelTables<F> {
     pub format: F,
 }
 
+/// A machine that may know which of its CPUs runs the calling code.
+///
+/// Asked only where the language gives no way to pass a CPU's token: when a handle is dropped, and by a global allocator.
+pub trait CurrentCpu {
+    /// Runs `f` with the token of the CPU that runs this; `None`, without calling it, if the machine cannot tell.
+    ///
+    /// Linux: smp_processor_id() with preemption off.
+    #[inline]
+    fn with_current_cpu<R>(&self, f: impl FnOnce(&Cpu) -> R) -> Option<R> {
+        let _ = f;
+        None
+    }
+}
+
 /// A machine: its memory and what its CPUs can do to each other.
-pub trait Platform: PhysMemory {
+pub trait Platform: PhysMemory + CurrentCpu {
     /// Format of the machine's page tables.
     type Format: TableFormat;
 

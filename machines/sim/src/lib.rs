@@ -5,6 +5,7 @@
 
 mod boot_memblock;
 mod cpus;
+mod current;
 mod error;
 mod interrupts;
 mod machine;

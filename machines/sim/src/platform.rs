@@ -12,12 +12,13 @@ use std::thread;
 use boot_memory::memblock::{Region, RegionMemory};
 use boot_memory::page_tables::{PageTables, TableMemory};
 use collections::BootSlice;
-use platform::{AnyFormat, KernelTables, PhysMemory, Platform, TableFormat};
+use platform::{AnyFormat, CurrentCpu, KernelTables, PhysMemory, Platform, TableFormat};
 use rustix::thread::{MembarrierCommand, membarrier};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 
 use crate::cpus::{CpuGuard, Cpus};
+use crate::current;
 use crate::interrupts::{self, Handler, InterruptRate, Registration};
 use crate::memory::{MemoryLayout, SimMemory};
 use crate::tlb::{Access, Lookup, Space, Tlbs, VirtFault};
@@ -100,11 +101,19 @@ impl SimPlatform {
         let guards = (0..nr_cpus as u64).map(take).collect::<Result<Vec<_>, _>>()?;
         let work = &work;
         let results = thread::scope(|scope| {
-            let threads: Vec<_> = guards.into_iter().map(|cpu| scope.spawn(move || work(&cpu))).collect();
+            let threads: Vec<_> =
+                guards.into_iter().map(|cpu| scope.spawn(move || current::enter(&cpu, || work(&cpu)))).collect();
             threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         let unwind = |result: thread::Result<R>| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(results.into_iter().map(unwind).collect())
+    }
+
+    /// Runs `work` with `cpu` as the CPU that code without a token runs on (`CurrentCpu`): drops of handles, a global allocator.
+    ///
+    /// [`SimPlatform::run_on_cpus`] does this by itself.
+    pub fn run_as<R>(&self, cpu: &Cpu, work: impl FnOnce() -> R) -> R {
+        current::enter(cpu, work)
     }
 
     /// Sets what runs when an interrupt arrives. Does nothing on a machine that was made without interrupts.
@@ -241,6 +250,12 @@ unsafe impl PhysMemory for SimPlatform {
 impl RegionMemory for SimPlatform {
     fn region_slice(&self, at: PhysRange) -> Option<BootSlice<Region>> {
         self.parts.memory.region_slice(at)
+    }
+}
+
+impl CurrentCpu for SimPlatform {
+    fn with_current_cpu<R>(&self, f: impl FnOnce(&Cpu) -> R) -> Option<R> {
+        current::with(self.number(), f)
     }
 }
 

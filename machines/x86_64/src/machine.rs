@@ -6,8 +6,8 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use platform::{Attributes, KernelTables, PhysMemory, Platform, X86_64};
-use sync::{SpinLock, rank};
+use platform::{Attributes, CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
+use sync::{Cpu, SpinLock, rank};
 use units::{Pfn, PhysAddr, PhysRange, VirtRange};
 
 use crate::cpu_area::this_cpu;
@@ -72,6 +72,13 @@ unsafe impl PhysMemory for Machine {
 
     fn populate_memmap(&self, offset: u64, backing: PhysRange) -> bool {
         self.back_memmap(offset, backing).is_some()
+    }
+}
+
+impl CurrentCpu for Machine {
+    #[inline]
+    fn with_current_cpu<R>(&self, f: impl FnOnce(&Cpu) -> R) -> Option<R> {
+        Some(f(this_cpu()))
     }
 }
 

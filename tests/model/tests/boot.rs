@@ -10,7 +10,7 @@ use frame_table::{BootArena, MemoryModel};
 use kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
 use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
-use platform::{KernelTables, PhysMemory, Platform, X86_64};
+use platform::{CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
 use sim::{MemoryLayout, SimPlatform};
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 
@@ -59,6 +59,8 @@ impl RegionMemory for Refusing {
         if self.refuses() { None } else { self.machine.region_slice(at) }
     }
 }
+
+impl CurrentCpu for Refusing {}
 
 impl Platform for Refusing {
     type Format = X86_64<4>;

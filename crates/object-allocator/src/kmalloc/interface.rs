@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use page_allocator::{AllocRequest, Hooks};
 use platform::Platform;
 use sync::Cpu;
-use units::{Gfp, Order};
+use units::{Gfp, NodeId, Order};
 
 use super::size_class::{KmallocKind, class_of};
 use crate::ObjectAllocator;
@@ -37,22 +37,29 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     #[track_caller]
     fn kmalloc_without_class(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
         if size > self.kmalloc_max_cached() {
-            return self.kmalloc_large(cpu, size, gfp);
+            return self.kmalloc_large(cpu, size, gfp, None);
         }
         let cache = self.kmalloc_cache(size.max(1), gfp).ok_or(ObjectError::NotStarted)?;
         self.alloc_object(cpu, cache, gfp)
     }
 
     #[inline(always)]
-    fn kmalloc_cache(&self, size: usize, gfp: Gfp) -> Option<CachePtr> {
+    pub(super) fn kmalloc_cache(&self, size: usize, gfp: Gfp) -> Option<CachePtr> {
         self.kmalloc.0[KmallocKind::of(gfp) as usize].get(class_of(size))?.get()
     }
 
     /// Allocates a block of pages as one object (Linux: ___kmalloc_large_node).
-    fn kmalloc_large(&self, cpu: &Cpu, size: usize, gfp: Gfp) -> Result<NonNull<u8>, ObjectError> {
+    pub(super) fn kmalloc_large(
+        &self,
+        cpu: &Cpu,
+        size: usize,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Result<NonNull<u8>, ObjectError> {
         let nr_pages = size.div_ceil(self.map().page_size()) as u64;
         let order = Order::covering(nr_pages).ok_or(ObjectError::Impossible)?;
-        let block = self.pages().alloc_request(cpu, &AllocRequest::new(gfp - Gfp::HIGHMEM - Gfp::COMP, order))?;
+        let request = AllocRequest::new(gfp - Gfp::HIGHMEM - Gfp::COMP, order);
+        let block = self.pages().alloc_request(cpu, &node.map_or(request, |node| request.on_node(node)))?;
         let Some(address) = self.pages().address(&block) else {
             self.pages().free(cpu, block);
             return Err(ObjectError::Impossible);

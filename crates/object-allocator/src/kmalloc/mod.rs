@@ -3,6 +3,7 @@
 //! An address alone is enough to free it: the frame's descriptor says which cache it belongs to, or that it is a large object.
 //! Locking: none of its own. Linux 6.12: mm/slab_common.c, mm/slub.c (`__kmalloc`, `kfree`, `__do_krealloc`).
 
+mod family;
 mod interface;
 mod size_class;
 

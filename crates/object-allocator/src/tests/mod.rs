@@ -1,6 +1,7 @@
 //! Small machines on the host's heap, and tests of everything on them.
 
 mod caches;
+mod family;
 mod misuse;
 
 extern crate std;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use fixture::{Fixture, Shape, ZoneShape};
 use page_allocator::{DebugOptions, Geometry, PcpLimits};
-use platform::{KernelTables, PhysMemory, Platform, X86_64};
+use platform::{CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysRange, VirtRange, ZoneType};
 
@@ -62,6 +62,8 @@ unsafe impl PhysMemory for Room {
         true
     }
 }
+
+impl CurrentCpu for Room {}
 
 impl Platform for Room {
     type Format = X86_64<4>;
