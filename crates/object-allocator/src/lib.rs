@@ -10,11 +10,13 @@ mod direct_map;
 mod error;
 mod global_heap;
 mod kmalloc;
+pub mod mempool;
 mod node_stats;
 mod object_allocator;
 pub mod percpu;
 mod remote_list;
 mod report;
+pub mod shrinker;
 mod slab;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -10,7 +10,9 @@ use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use crate::kmalloc::KmallocCaches;
 use crate::node_stats::NodeStats;
+use crate::percpu::PercpuAllocator;
 use crate::report::ReportLog;
+use crate::shrinker::ShrinkerList;
 use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, SlabOptions};
 use crate::vmalloc::Vmalloc;
 
@@ -28,6 +30,8 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) reports: ReportLog,
     pub(crate) vmalloc: Vmalloc<P::Format>,
     node_stats: [NodeStats; MAX_NODES],
+    percpu: PercpuAllocator,
+    shrinkers: ShrinkerList,
 }
 
 /// Caches whose objects are bookkeeping of other caches.
@@ -52,8 +56,16 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             reports: ReportLog::new(),
             vmalloc: Vmalloc::new(pages.platform(), pages.nr_cpus()),
             node_stats: [const { NodeStats::new() }; MAX_NODES],
+            percpu: PercpuAllocator::new(),
+            shrinkers: ShrinkerList::new(),
             pages,
         }
+    }
+
+    /// Replaces the per-CPU allocator by one that has the first chunk of boot.
+    #[must_use]
+    pub fn with_percpu(self, percpu: PercpuAllocator) -> Self {
+        Self { percpu, ..self }
     }
 
     /// Makes the first caches, and what kmalloc and vmalloc need (Linux: kmem_cache_init, vmalloc_init).
@@ -82,6 +94,16 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     #[inline]
     pub const fn pages(&self) -> &PageAllocator<P, H> {
         &self.pages
+    }
+
+    /// Returns the per-CPU allocator.
+    pub const fn percpu(&self) -> &PercpuAllocator {
+        &self.percpu
+    }
+
+    /// Returns the registered shrinkers.
+    pub(crate) const fn shrinkers(&self) -> &ShrinkerList {
+        &self.shrinkers
     }
 
     /// Returns the counters of a node.

@@ -10,6 +10,8 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
+    /// The list of shrinkers.
+    pub const SHRINKERS: u8 = 2;
     /// The areas of vmalloc.
     pub const VMAP_AREAS: u8 = 2;
     /// The kernel's page tables.
@@ -20,6 +22,8 @@ pub mod rank {
     pub const SLAB_NODE: u8 = 6;
     /// A zone's free lists.
     pub const ZONE: u8 = 8;
+    /// The reserve of a memory pool.
+    pub const MEMPOOL: u8 = 26;
     /// The chunks of the per-CPU allocator.
     pub const PERCPU: u8 = 28;
     /// A log, trace or statistic that anything above may write to.

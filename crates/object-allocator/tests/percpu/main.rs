@@ -1,4 +1,5 @@
 //! The per-CPU allocator on small machines: against a model, under failing allocations, on several CPUs, and its first chunk.
+#![cfg(not(loom))]
 
 mod machine;
 mod recorded;
