@@ -20,6 +20,7 @@ pub mod shrinker;
 mod slab;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod typed;
 mod vmalloc;
 
 pub use error::ObjectError;
@@ -31,6 +32,7 @@ pub use report::{BadByte, ReportSink, SlabFault, SlabReport, Track};
 pub use slab::{
     BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, Merging, RawCache, SlabOptions, StillInUse,
 };
+pub use typed::{KmemCache, Shared, SlabArc, SlabBox, TypedInUse};
 pub use vmalloc::{
     AreaInfo, AreaKind, BadVfree, HugeMappings, KvMemory, Mapped, OutOfReach, RamMapping, VmallocArea, VmallocError,
     VmallocFigures, VmallocRequest, VmapArea,

@@ -126,8 +126,6 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 if emptied == Put::Empty {
                     slabs.partial.remove(self.frames(), head);
                 }
-                slabs.nr_slabs -= 1;
-                slabs.total_objects -= u64::from(cache.layout.objects_in(order));
                 doomed.push_front(self.frames(), head);
             }
         }

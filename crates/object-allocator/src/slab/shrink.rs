@@ -62,8 +62,6 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 if bits.count() == bits.objects() {
                     // The iterator has read this slab's link already.
                     slabs.partial.remove(self.frames(), head);
-                    slabs.nr_slabs -= 1;
-                    slabs.total_objects -= u64::from(bits.objects());
                     doomed.push_front(self.frames(), head);
                 }
             }

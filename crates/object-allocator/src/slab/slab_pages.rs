@@ -112,19 +112,30 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Gives the pages of empty slabs back. The slabs are on no list of their cache any more.
+    ///
+    /// Counts a slab out of its cache only when its pages are gone, as the last thing: whoever then finds the cache empty may destroy it.
     pub(crate) fn discard_slabs(&self, cpu: &Cpu, cache: &Cache, mut slabs: SlabList) {
         while let Some(head) = slabs.pop_front(self.frames()) {
             let Some((_, order)) = self.frame(head).slab() else { continue };
-            if let FreeBits::Outside { bits, .. } = self.free_bits(cache, head, order)
-                && let Some(bits_cache) = self.bits_cache()
-            {
-                self.free_object(cpu, bits_cache, bits.cast());
-            }
-            self.count_slab_pages(head, cache.flags, -(order.nr_pages() as i64));
-            match self.frames().take_slab(head, cache.number, order) {
-                Ok(block) => self.pages().free(cpu, block),
-                Err(error) => debug_assert!(false, "an unlisted slab is its cache's until it is discarded: {error}"),
-            }
+            let node = self.frame(head).place().node();
+            let objects = cache.layout.objects_in(order);
+            self.free_slab(cpu, cache, head, order);
+            let mut slabs = cache.node(node).0.lock(cpu);
+            slabs.nr_slabs -= 1;
+            slabs.total_objects -= u64::from(objects);
+        }
+    }
+
+    fn free_slab(&self, cpu: &Cpu, cache: &Cache, head: Pfn, order: Order) {
+        if let FreeBits::Outside { bits, .. } = self.free_bits(cache, head, order)
+            && let Some(bits_cache) = self.bits_cache()
+        {
+            self.free_object(cpu, bits_cache, bits.cast());
+        }
+        self.count_slab_pages(head, cache.flags, -(order.nr_pages() as i64));
+        match self.frames().take_slab(head, cache.number, order) {
+            Ok(block) => self.pages().free(cpu, block),
+            Err(error) => debug_assert!(false, "an unlisted slab is its cache's until it is discarded: {error}"),
         }
     }
 

@@ -3,6 +3,7 @@
 mod caches;
 mod family;
 mod misuse;
+mod typed;
 
 extern crate std;
 use std::sync::atomic::{AtomicU32, Ordering};
