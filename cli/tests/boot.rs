@@ -102,6 +102,21 @@ fn an_appended_option_moves_the_zones() {
 }
 
 #[test]
+fn memory_options_change_the_memory_of_a_recorded_boot() {
+    let output = boot(&boots().join("m2g/dmesg"), &["--append", "mem=1G"]);
+    assert_eq!(output.status.code(), Some(1));
+    let limited = text(&output);
+    let line = "  node   0: [mem 0x0000000000100000-0x000000003fffffff]";
+    assert!(limited.contains(&format!("\n+ {line}\n")), "{limited}");
+    let hole = text(&boot(&boots().join("m2g/dmesg"), &["--append", "memmap=64M$512M"]));
+    assert!(hole.contains("\n+   node   0: [mem 0x0000000000100000-0x000000001fffffff]\n"), "{hole}");
+    let arm = text(&boot(&boots().join("arm64-m2g/dmesg"), &["--append", "mem=1G"]));
+    assert!(arm.contains("\n+   node   0: [mem 0x0000000040000000-0x000000007fffffff]\n"), "{arm}");
+    let huge = text(&boot(&boots().join("m2g/dmesg"), &["--append", "transparent_hugepage=never"]));
+    assert!(huge.contains("\n- vm.min_free_kbytes 45056\n"), "{huge}");
+}
+
+#[test]
 fn a_setting_moves_the_watermarks() {
     let settings = ["--set", "vm.min_free_kbytes=90112", "--set", "vm.percpu_pagelist_high_fraction=16"];
     let output = boot(&boots().join("m2g/dmesg"), &settings);
@@ -130,13 +145,14 @@ fn bad_input_ends_with_code_2_and_one_message_that_says_where() {
     let log = boots().join("m512/dmesg");
     let without_memory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("without_memory");
     fs::write(&without_memory, "memblock_reserve: [0x0000000000001000-0x0000000000001fff] setup+0x1/0x2\n").unwrap();
-    let cases: [(&Path, &[&str], &str); 7] = [
+    let cases: [(&Path, &[&str], &str); 8] = [
         (&without_memory, &[], "found no whole page of memory, expected a boot that adds memory"),
+        (&log, &["--append", "memmap=exactmap"], "found no whole page of memory, expected a boot that adds memory"),
         (&copied.log(), &[], "sysctl-watermark_scale_factor, line 1: found \"ten\", expected a decimal number"),
         (&truncated.log(), &[], "kernel log, line "),
         (Path::new("/nonexistent/dmesg"), &[], "/nonexistent/dmesg"),
         (&log, &["--append", "kernelcore=lots"], "`kernelcore=lots`: expected a size"),
-        (&log, &["--append", "mem=1G"], "--append mem=1G: expected kernelcore="),
+        (&log, &["--append", "numa=off"], "--append numa=off: with it the recorded kernel would have made other"),
         (&log, &["--set", "vm.swappiness=60"], "setting `vm.swappiness=60`: expected one of "),
     ];
     for (log, options, message) in cases {

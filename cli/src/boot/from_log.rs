@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use boot_memory::firmware::{BootOptions, OptionToken, option_tokens};
-use page_allocator::layout::{MemoryRange, MovableRule, memblock_ranges};
+use page_allocator::layout::{MemoryRange, memblock_ranges};
 use recordings::boot_log::{self, BootLog, BootReplay, ComparedLine, NoteKind, Until, Verdict};
 use recordings::pages::{InputError, Place};
 use units::{Pfn, PfnRange};
 
 use super::Changes;
+use super::append::Appended;
 use super::comparison::{NumberDifference, compare_numbers, pair_lines};
 use super::hand_over::HandOver;
 use super::kernel_facts::{KernelFacts, MemoryLine, PAGE, cpu_nodes_of_emulator};
@@ -37,42 +37,6 @@ impl ComparedBoot {
     }
 }
 
-/// An option that cannot be added to a recorded boot.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum AppendError {
-    /// The option is malformed.
-    #[error("{0}")]
-    Malformed(String),
-    /// The option changes what memblock did, which the recording fixes.
-    #[error(
-        "--append {0}: expected kernelcore=, movablecore= or movable_node; a recorded boot cannot take other memory options"
-    )]
-    Fixed(String),
-}
-
-impl Changes {
-    /// Chooses the rule for ZONE_MOVABLE from the recorded command line and what is appended to it.
-    fn movable_rule(&self, recorded: &str) -> Result<MovableRule, AppendError> {
-        let zones = ["kernelcore", "movablecore", "movable_node"];
-        let appended = BootOptions::parse(&self.append).map_err(|error| AppendError::Malformed(error.to_string()))?;
-        let unknown: Vec<&str> = appended.unknown().map(|token| token.text).collect();
-        let fixed = option_tokens(&self.append)
-            .find(|token| !unknown.contains(&token.text) && !zones.iter().any(|option| token.is(option)));
-        if let Some(token) = fixed {
-            return Err(AppendError::Fixed(token.text.to_owned()));
-        }
-        // Of the recorded options only these matter, and the kernel has read past those that it could not use.
-        let usable = |token: &OptionToken<'_>| {
-            zones.iter().any(|option| token.is(option)) && BootOptions::parse(token.text).is_ok()
-        };
-        let recorded = option_tokens(recorded).filter(usable).map(|token| token.text);
-        let command_line: Vec<&str> = recorded.chain([self.append.as_str()]).collect();
-        let command_line = command_line.join(" ");
-        let options = BootOptions::parse(&command_line);
-        options.map(|options| MovableRule::from(&options)).map_err(|error| AppendError::Malformed(error.to_string()))
-    }
-}
-
 /// Makes the boot in the log at `path` again.
 ///
 /// # Errors
@@ -81,18 +45,19 @@ pub(super) fn run(path: &Path, changes: &Changes) -> Result<ComparedBoot, Failur
     let bytes = fs::read(path)
         .map_err(|error| InputError::new(path, Place::File, error.to_string(), "a readable kernel log"))?;
     let log = BootLog::parse(&bytes).map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
-    let replay =
-        boot_log::replay(&log, Until::HandOver).map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
-    if memblock_ranges(&replay.memblock, PAGE.shift).next().is_none() {
-        let expected = "a boot that adds memory: memblock_add lines or a MEMBLOCK configuration";
-        return Err(InputError::new(path, Place::File, "no whole page of memory", expected).into());
-    }
     let files = RecordedFiles::beside(path);
     let mut facts = KernelFacts::gather(&log, &files.text("version")?, &files.text("iomem")?);
+    let appended = Appended::parse(&changes.append, facts.architecture)?;
+    let replay = boot_log::replay_with(&log, Until::HandOver, &appended.options)
+        .map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
+    if memblock_ranges(&replay.memblock, PAGE.shift).next().is_none() {
+        let expected = "a boot that adds memory, and options that leave some";
+        return Err(InputError::new(path, Place::File, "no whole page of memory", expected).into());
+    }
     if facts.cpu_nodes.is_empty() {
         facts.set_cpu_nodes(cpu_nodes_of_emulator(&files.text("machine.txt")?));
     }
-    Boot { log: &log, replay, facts, files }.compare(changes)
+    Boot { log: &log, replay, facts, files, appended }.compare(changes)
 }
 
 struct Boot<'a> {
@@ -100,13 +65,14 @@ struct Boot<'a> {
     replay: BootReplay,
     facts: KernelFacts,
     files: RecordedFiles,
+    appended: Appended<'a>,
 }
 
 impl Boot<'_> {
     fn compare(self, changes: &Changes) -> Result<ComparedBoot, Failure> {
         let memory: Vec<MemoryRange> = memblock_ranges(&self.replay.memblock, PAGE.shift).collect();
         let free: Vec<PfnRange> = self.replay.memblock.free_ranges(Pfn::new(u64::MAX)).collect();
-        let rule = changes.movable_rule(&self.facts.command_line)?;
+        let rule = self.appended.movable_rule(&self.facts.command_line);
         let plan = ZonePlan::new(memory, &self.facts, rule);
         let hand_over = HandOver::new(&plan, &self.facts, free.iter().copied());
         let mut lines = self.zone_lines(&plan, &free)?;
@@ -117,7 +83,8 @@ impl Boot<'_> {
         let configured = plan.limits.configured();
         let mut settings = self.files.settings(configured)?;
         changes.settings.iter().try_for_each(|setting| settings.apply(setting, configured))?;
-        let machine = MachineNumbers::compute(&plan, &self.facts, &hand_over, &settings);
+        let huge_pages = self.appended.transparent_hugepage(&self.facts.command_line);
+        let machine = MachineNumbers::compute(&plan, &self.facts, &hand_over, &settings, huge_pages);
         let mut not_compared = Vec::new();
         let numbers = compare_files(&self.files, &machine, &mut not_compared)?;
         Ok(ComparedBoot { lines, numbers, machine, not_compared })

@@ -3,7 +3,6 @@
 //!
 //! Everything else that the log says about memory is computed and compared, never read.
 
-use boot_memory::firmware::{BootOptions, TransparentHugepage, option_tokens};
 use frame_table::MemoryModel;
 use page_allocator::layout::{ArchRules, PageSizes, Release};
 use recordings::boot_log::{self, BootLog};
@@ -132,14 +131,6 @@ impl KernelFacts {
         }
         let online = usize::try_from(self.nr_cpus).unwrap_or(usize::MAX);
         Some(self.cpu_nodes.iter().take(online).filter(|&&on| on == node).count() as u64)
-    }
-
-    /// Returns whether the kernel prepares for transparent huge pages.
-    pub(super) fn transparent_hugepage(&self) -> TransparentHugepage {
-        let tokens = option_tokens(&self.command_line).filter(|token| token.is("transparent_hugepage"));
-        // The kernel has read past values that it could not use.
-        let usable = tokens.filter_map(|token| BootOptions::parse(token.text).ok());
-        usable.last().map(|options| options.transparent_hugepage).unwrap_or_default()
     }
 
     /// Takes over which node each CPU is on, from outside the log.

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 booted, and equal to the recording if there is one; 1 differences; 2 input that is not what its format promises.
 
+mod append;
 mod comparison;
 mod from_log;
 mod hand_over;
@@ -26,7 +27,7 @@ use crate::failure::Failure;
 use crate::proc_file::ProcFile;
 use machine::BootedMachine;
 
-pub(crate) use from_log::AppendError;
+pub(crate) use append::AppendError;
 pub(crate) use settings::{SettingError, Settings};
 
 /// Arguments of `mmkit boot`.
@@ -38,7 +39,7 @@ pub(crate) struct BootArguments {
     /// A kernel log recorded with memblock=debug; files recorded beside it (zoneinfo, sysctl-*, node-*-distance) are compared too.
     #[arg(long, value_name = "FILE")]
     from_log: Option<PathBuf>,
-    /// Kernel options to add; to a recorded boot only kernelcore=, movablecore= and movable_node.
+    /// Kernel options to add, such as "mem=1G movablecore=256M"; a recorded boot refuses those that change the kernel's own requests.
     #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
     append: String,
     /// Changes a setting, as sysctl does: vm.min_free_kbytes=65536.

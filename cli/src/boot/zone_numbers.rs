@@ -1,5 +1,6 @@
 //! The numbers of /proc/zoneinfo that boot computes: sizes, watermarks, reserves, per-CPU list sizes, counter thresholds.
 
+use boot_memory::firmware::TransparentHugepage;
 use page_allocator::layout::{
     ByZone, PcpSize, PcpZone, WatermarkRule, Watermarks, ZoneSet, lowmem_reserve, normal_threshold, pcp_size,
 };
@@ -48,7 +49,13 @@ struct SizedZone {
 
 impl MachineNumbers {
     /// Computes the numbers after boot: watermarks and reserves from what was managed when they were set.
-    pub(super) fn compute(plan: &ZonePlan, facts: &KernelFacts, hand_over: &HandOver<'_>, settings: &Settings) -> Self {
+    pub(super) fn compute(
+        plan: &ZonePlan,
+        facts: &KernelFacts,
+        hand_over: &HandOver<'_>,
+        settings: &Settings,
+        huge_pages: TransparentHugepage,
+    ) -> Self {
         // Someone who sets min_free_kbytes does so on the running machine.
         let when = match settings.min_free_kbytes {
             Some(_) => FreedWhen::AfterWatermarks,
@@ -58,7 +65,18 @@ impl MachineNumbers {
             .zones()
             .map(|(node, kind, span)| SizedZone { node, kind, span, managed: hand_over.managed(node, span, when) })
             .collect();
-        let rule = rule(plan, facts, settings, &sized);
+        let rule = WatermarkRule {
+            min_free_kbytes: settings.min_free_kbytes.unwrap_or_default(),
+            scale_factor: settings.watermark_scale_factor,
+            page_shift: PAGE.shift,
+            movable_source: plan.limits.movable_source().unwrap_or(ZoneType::Normal),
+            release: facts.release,
+        };
+        let sizes = sized.iter().map(|zone| (zone.kind, zone.managed));
+        let rule = match settings.min_free_kbytes {
+            Some(_) => rule,
+            None => rule.settled(sizes, huge_pages, PAGEBLOCK_PAGES),
+        };
         let lowmem = rule.lowmem_pages(sized.iter().map(|zone| (zone.kind, zone.managed)));
         let zones = sized
             .iter()
@@ -83,24 +101,6 @@ impl MachineNumbers {
             })
             .collect();
         Self { min_free_kbytes: rule.min_free_kbytes, zones }
-    }
-}
-
-/// Takes the vm.min_free_kbytes that someone chose, or settles it as boot does.
-fn rule(plan: &ZonePlan, facts: &KernelFacts, settings: &Settings, zones: &[SizedZone]) -> WatermarkRule {
-    let rule = WatermarkRule {
-        min_free_kbytes: settings.min_free_kbytes.unwrap_or_default(),
-        scale_factor: settings.watermark_scale_factor,
-        page_shift: PAGE.shift,
-        movable_source: plan.limits.movable_source().unwrap_or(ZoneType::Normal),
-        release: facts.release,
-    };
-    match settings.min_free_kbytes {
-        Some(_) => rule,
-        None => {
-            let sized = zones.iter().map(|zone| (zone.kind, zone.managed));
-            rule.settled(sized, facts.transparent_hugepage(), PAGEBLOCK_PAGES)
-        }
     }
 }
 

@@ -21,6 +21,11 @@ pub enum BootLogError {
         /// Number of lines.
         lines: usize,
     },
+    /// Options change the firmware's memory map, which the log does not show, or make too many ranges of it.
+    #[error(
+        "kernel log: found no memory map that mem= and memmap= could change, expected BIOS-e820 lines and at most 320 ranges"
+    )]
+    NoFirmwareMap,
     /// Our boot allocator refused a step that sets up the recorded machine.
     #[error("kernel log, line {line}: the recorded state cannot be set up: {reason}")]
     SetUp {

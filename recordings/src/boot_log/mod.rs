@@ -8,6 +8,7 @@
 mod dump;
 mod error;
 mod machine;
+mod memory_options;
 mod nodes;
 mod notes;
 mod replay;
@@ -25,7 +26,7 @@ pub use error::BootLogError;
 pub use machine::{Architecture, KernelVersion};
 pub use nodes::{Hotplug, NodeBlock, NodeClaim};
 pub use notes::{Note, NoteKind};
-pub use replay::{BootReplay, ComparedLine, Until, Verdict, replay};
+pub use replay::{BootReplay, ComparedLine, Until, Verdict, replay, replay_with};
 pub use request::{AllocCall, RangeCall, Request, RequestLine};
 pub use steps::{Action, Step};
 

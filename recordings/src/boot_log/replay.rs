@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use boot_memory::firmware::BootOptions;
 use boot_memory::memblock::{
     AllocRequest, BootContext, DebugLines, Direction, Memblock, MemblockError, NodePolicy, REGION_BYTES, Region,
     RegionMemory, SMP_CACHE_BYTES,
@@ -12,6 +13,7 @@ use boot_memory::memblock::{
 use collections::BootSlice;
 use units::{NodeId, PhysAddr, PhysRange};
 
+use super::memory_options::MemoryChange;
 use super::nodes::{self, Hotplug, NodeBlock, NodeClaim};
 use super::request::{AllocCall, RangeCall, Request, RequestLine};
 use super::{Action, Architecture, BootLog, BootLogError, KernelVersion, NoteKind, Step, notes, start, steps};
@@ -70,7 +72,15 @@ pub struct BootReplay {
 /// # Errors
 /// [`BootLogError::SetUp`] if our memblock cannot take the state in which the log begins.
 pub fn replay(log: &BootLog, until: Until) -> Result<BootReplay, BootLogError> {
-    let mut replayer = Replayer::new(log);
+    replay_with(log, until, &BootOptions::default())
+}
+
+/// Replays a boot as if `mem=` and `memmap=` of `appended` had stood on its command line. The kernel's requests stay the recorded ones.
+///
+/// # Errors
+/// As [`replay`]; [`BootLogError::NoFirmwareMap`] if the log does not show the map that the options change.
+pub fn replay_with(log: &BootLog, until: Until, appended: &BootOptions<'_>) -> Result<BootReplay, BootLogError> {
+    let mut replayer = Replayer::new(log, MemoryChange::of(log, appended)?);
     let end = match until {
         Until::End => log.lines.len(),
         Until::HandOver => notes::until_memory_line(&log.notes, log.lines.len()).end,
@@ -111,13 +121,16 @@ struct Replayer<'a> {
     nodes_known_at: usize,
     /// Index of the step after which memory is trimmed to pages.
     trim_after: Option<usize>,
+    /// Index of the step before which all memory has been added.
+    memory_known_at: usize,
+    change: MemoryChange,
     next_claim: usize,
     nodes: Option<Vec<NodeBlock>>,
     compared: Vec<ComparedLine>,
 }
 
 impl<'a> Replayer<'a> {
-    fn new(log: &'a BootLog) -> Self {
+    fn new(log: &'a BootLog, change: MemoryChange) -> Self {
         let first_on_node = log.steps.iter().find(|step| names_node(&step.action)).map(|step| step.lines.start);
         let zones = log.notes_of(NoteKind::ZoneRanges).next().map(|note| note.line - 1);
         let nodes_known_at = first_on_node.into_iter().chain(zones).min().unwrap_or(0);
@@ -127,6 +140,8 @@ impl<'a> Replayer<'a> {
             memblock: Memblock::new(log.memblock_config()),
             nodes_known_at,
             trim_after: log.steps.iter().rposition(adds_e820),
+            memory_known_at: log.steps.iter().rposition(adds_memory).map_or(0, |last| last + 1),
+            change,
             next_claim: 0,
             nodes: None,
             compared: Vec::new(),
@@ -157,6 +172,10 @@ impl<'a> Replayer<'a> {
     /// Makes the calls without lines that come before `step`.
     fn catch_up(&mut self, index: usize, step: &Step) -> Result<(), MemblockError> {
         let log = self.log;
+        if index == self.memory_known_at {
+            let change = std::mem::take(&mut self.change);
+            self.quietly(|memblock, cx| change.apply(memblock, cx))?;
+        }
         if index > 0 && self.trim_after == Some(index - 1) {
             self.memblock.trim_memory(1 << self.memblock.config().page_shift);
         }
@@ -363,6 +382,11 @@ fn uses_limit(action: &Action) -> bool {
         Action::NodeData(..) | Action::Cma(_) => true,
         Action::Unexplained(_) | Action::Dump(_) => false,
     }
+}
+
+fn adds_memory(step: &Step) -> bool {
+    let adds = |line: &RequestLine| matches!(line.request, Request::Range(RangeCall::Add, ..) | Request::AddNode(..));
+    matches!(&step.action, Action::Call(line, _) if adds(line))
 }
 
 /// Returns true if the call is made for a node, so that nodes have their memory before it.

@@ -16,14 +16,14 @@ pub(super) struct ByteSet {
 }
 
 impl ByteSet {
-    fn insert(&mut self, range: PhysRange) {
+    pub(super) fn insert(&mut self, range: PhysRange) {
         self.remove(range);
         if !range.is_empty() {
             self.ranges.push(range);
         }
     }
 
-    fn remove(&mut self, gone: PhysRange) {
+    pub(super) fn remove(&mut self, gone: PhysRange) {
         let pieces = |range: PhysRange| {
             let low = PhysRange::new(range.start, range.end.min(gone.start));
             let high = PhysRange::new(range.start.max(gone.end), range.end);
