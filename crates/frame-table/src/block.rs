@@ -181,6 +181,12 @@ impl OwnedBlock {
         self.0.order()
     }
 
+    /// Returns a number whose low four bits are the order; for tables by order.
+    #[inline(always)]
+    pub const fn order_bits(&self) -> u8 {
+        (self.0.0.get() >> 1) as u8
+    }
+
     /// Returns all frames.
     pub const fn frames(&self) -> PfnRange {
         PfnRange::with_len(self.pfn(), self.order().nr_pages())

@@ -12,8 +12,9 @@ use crate::{Frame, FrameTable, FreeBlock, OwnedBlock, PageType};
 /// List of free blocks.
 ///
 /// # Invariants
-/// `head` and `tail` are both `NIL` or both frames of the table; following `next` from `head` reaches `tail` in `len` frames, and
-/// `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor.
+/// `head` is `NIL`, or it and `tail` are frames of the table; following `next` from `head` reaches `tail` in `len` frames, and
+/// `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor. The tail of an empty list means
+/// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameList {
     head: u32,
@@ -87,7 +88,7 @@ impl FrameList {
         frame.set_state(kind, block.order());
         frame.set_next(NIL);
         frame.set_prev(self.tail);
-        if self.tail == NIL {
+        if self.head == NIL {
             self.head = index;
         } else {
             frames.at_index(self.tail).set_next(index);
@@ -123,9 +124,6 @@ impl FrameList {
             return None;
         }
         self.head = frame.next();
-        if self.head == NIL {
-            self.tail = NIL;
-        }
         self.len -= 1;
         Some((index, frame))
     }
@@ -133,7 +131,7 @@ impl FrameList {
     /// Takes the last block if it is marked as `kind` with `order`.
     #[inline]
     pub fn pop_back(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<FreeBlock> {
-        if self.tail == NIL {
+        if self.head == NIL {
             return None;
         }
         self.remove(frames, frames.pfn(self.tail), kind, order)
@@ -197,7 +195,7 @@ impl FrameList {
             prev = index;
             index = frame.next();
         }
-        if self.len > 0 && index != NIL || self.tail != prev {
+        if index != NIL || self.len > 0 && self.tail != prev {
             return Err((Pfn::ZERO, "the list ends at its tail after its length"));
         }
         Ok(())

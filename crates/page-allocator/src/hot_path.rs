@@ -42,7 +42,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if gfp.intersects(UNUSUAL) || !self.has_short_way() || self.debug.faults.is_armed() {
             return None;
         }
-        let list = self.pcp_index.raw(order, gfp.migrate_type() as u32);
+        let list = self.pcp_index.raw(order.raw(), gfp.migrate_type() as u32);
         let highest = self.zone_table.highest_zone(gfp);
         let zone = self.zone_number(self.cpu_place(cpu.id())?.first_zone(highest))?;
         if !zone.has_plenty(highest) || order > Order::ZERO && !zone.watermark_ok_above_high(order, highest) {
@@ -73,11 +73,12 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if !self.has_short_way() {
             return Some(block);
         }
-        let (order, hint) = (block.order(), self.map.pageblocks.hint(block.pfn()));
-        let list = self.pcp_index.raw(order, hint.raw_type());
+        let hint = self.map.pageblocks.hint(block.pfn());
+        let list = self.pcp_index.raw(block.order_bits(), hint.raw_type());
         let Some(zone) = self.zone_number(hint.zone()) else { return Some(block) };
         let Some(mut set) = self.pcp(zone, cpu.id()).and_then(|cell| cell.enter(cpu)) else { return Some(block) };
         let PcpSet(pcp) = &mut *set;
+        let order = block.order();
         if let Some(refused) = pcp.put(&self.map.frames, list, block) {
             return Some(refused);
         }

@@ -30,8 +30,8 @@ pub(crate) fn is_kept_per_cpu(geometry: &Geometry, order: Order, migratetype: Mi
 pub(crate) struct PcpIndex([u8; Self::ENTRIES]);
 
 impl PcpIndex {
-    const TYPE_BITS: u32 = 3;
-    const ENTRIES: usize = 16 << Self::TYPE_BITS;
+    const ORDER_BITS: u32 = 4;
+    const ENTRIES: usize = 8 << Self::ORDER_BITS;
     const NONE: u8 = u8::MAX;
 
     /// Makes the table of a machine.
@@ -39,7 +39,7 @@ impl PcpIndex {
         let mut table = [Self::NONE; Self::ENTRIES];
         for order in Order::ZERO.through(geometry.max_order) {
             for migratetype in MigrateType::ALL {
-                let entry = &mut table[Self::slot(order, migratetype.index() as u32)];
+                let entry = &mut table[Self::slot(order.raw(), migratetype.index() as u32)];
                 *entry = Self::list_of(geometry, order, migratetype).map_or(Self::NONE, |index| index as u8);
             }
         }
@@ -56,21 +56,22 @@ impl PcpIndex {
     }
 
     #[inline(always)]
-    const fn slot(order: Order, raw_type: u32) -> usize {
-        ((order.raw() as usize) << Self::TYPE_BITS | raw_type as usize & 7) & (Self::ENTRIES - 1)
+    const fn slot(order_bits: u8, raw_type: u32) -> usize {
+        (raw_type as usize & 7) << Self::ORDER_BITS | (order_bits & 0xf) as usize
     }
 
     /// Returns the list of a block, or `None` if such blocks are not kept per CPU. HighAtomic and CMA blocks go to the movable lists.
     #[inline(always)]
     pub(crate) const fn get(&self, order: Order, migratetype: MigrateType) -> Option<usize> {
-        let index = self.raw(order, migratetype as u32);
+        let index = self.raw(order.raw(), migratetype as u32);
         if index < LISTS { Some(index) } else { None }
     }
 
-    /// As [`PcpIndex::get`], by the type in the low three bits of a pageblock's word; a number above every list if there is none.
+    /// As [`PcpIndex::get`], by the low four bits of an order and the low three of a pageblock's word; a number above every list if there
+    /// is none.
     #[inline(always)]
-    pub(crate) const fn raw(&self, order: Order, raw_type: u32) -> usize {
-        self.0[Self::slot(order, raw_type)] as usize
+    pub(crate) const fn raw(&self, order_bits: u8, raw_type: u32) -> usize {
+        self.0[Self::slot(order_bits, raw_type)] as usize
     }
 }
 

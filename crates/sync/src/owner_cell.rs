@@ -11,8 +11,8 @@ use core::ops::{Deref, DerefMut};
 use crate::Cpu;
 use crate::atomic::{AtomicBool, AtomicU64, Ordering, RawCell, light_fence, relax};
 
-/// Set in `owner` while the owner is inside; tags have 48 bits.
-const INSIDE: u64 = 1 << 63;
+/// No CPU's tag: those have 48 bits.
+const INSIDE: u64 = u64::MAX;
 
 /// Value owned by one CPU.
 ///
@@ -22,7 +22,7 @@ const INSIDE: u64 = 1 << 63;
 #[derive(Debug)]
 pub struct OwnerCell<T> {
     tag: u64,
-    /// The tag, with [`INSIDE`] while the owner is in the section: one comparison answers "is this the owner, and is it outside".
+    /// The tag, or [`INSIDE`] while the owner is in the section: one comparison answers "is this the owner, and is it outside".
     owner: AtomicU64,
     claimed: AtomicBool,
     value: RawCell<T>,
@@ -51,7 +51,7 @@ impl<T> OwnerCell<T> {
             return None;
         }
         // Relaxed: made visible to a remote CPU by its barrier on this one.
-        self.owner.store(cpu.tag() | INSIDE, Ordering::Relaxed);
+        self.owner.store(INSIDE, Ordering::Relaxed);
         light_fence();
         cpu.interrupt_window();
         // Leaves the section on the way out if the cell is claimed.
