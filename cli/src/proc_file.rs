@@ -20,6 +20,8 @@ pub(crate) enum ProcFile {
     Meminfo,
     /// Free blocks and pageblocks by migratetype.
     Pagetypeinfo,
+    /// Areas that are contiguous for the kernel only.
+    Vmallocinfo,
     /// Counters of the whole machine.
     Vmstat,
     /// Watermarks, sizes, counters and per-CPU page sets of the zones.
@@ -39,6 +41,7 @@ impl ProcFile {
             Self::Iomem => iomem(out),
             Self::Meminfo => view.write_meminfo(out),
             Self::Pagetypeinfo => view.write_pagetypeinfo(out),
+            Self::Vmallocinfo => view.write_vmallocinfo(out),
             Self::Vmstat => view.write_vmstat(out),
             Self::Zoneinfo => view.write_zoneinfo(out),
         }

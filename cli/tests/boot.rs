@@ -193,6 +193,9 @@ fn proc_files_of_a_booted_machine_read_back_and_agree() {
     assert_eq!(zones, 4);
     let iomem = text(&boot_machine("server-2node", &["--proc", "iomem"]));
     assert!(iomem.starts_with("00000000-0009fbff : System RAM\n") && iomem.contains("\n  01000000-"), "{iomem}");
+    let meminfo = text(&boot_machine("i386-highmem", &["--proc", "meminfo"]));
+    assert!(meminfo.contains("\nVmallocTotal:     122880 kB\nVmallocUsed:           0 kB\n"), "{meminfo}");
+    assert_eq!(text(&boot_machine("small", &["--proc", "vmallocinfo"])), "", "nothing is in vmalloc right after boot");
     for file in ["meminfo", "pagetypeinfo", "vmstat"] {
         assert!(text(&boot_machine("small", &["--proc", file])).lines().count() > 10, "{file}");
     }

@@ -16,6 +16,7 @@ mod proc_view;
 mod report;
 mod settings;
 mod tables;
+mod vmallocinfo;
 
 pub use config::{BootConfig, Deferral, HandOver};
 pub use error::BootError;

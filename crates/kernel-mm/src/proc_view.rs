@@ -309,6 +309,8 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             "LowFree" => kb(&|zone| if is_high(zone) { 0 } else { zone.free_pages() }),
             "CommitLimit" => kb(&Zone::managed) / 2,
             "CmaFree" => kb(&Zone::free_cma),
+            "VmallocTotal" => self.kernel.objects().vmalloc_figures(self.cpu).total_bytes >> 10,
+            "VmallocUsed" => self.kernel.objects().vmalloc_figures(self.cpu).used_pages << shift,
             _ => 0,
         }
     }

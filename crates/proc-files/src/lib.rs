@@ -40,6 +40,7 @@ pub mod pagetypeinfo;
 pub mod parse;
 mod profile;
 pub mod show_mem;
+pub mod vmallocinfo;
 pub mod vmstat;
 pub mod zoneinfo;
 

@@ -8,7 +8,7 @@ use mmkit_proc_files::pagetypeinfo::{BlocksHeading, BlocksRow, Heading};
 use mmkit_proc_files::show_mem::{FreeBlocks, HugePages, Summary};
 use mmkit_proc_files::zoneinfo::{PopulatedZone, ZoneInfo, ZonePages};
 use mmkit_proc_files::{Config, GfpText, MemorySource, OomInvocation, Profile, Release, ShowMem, parse, vmstat};
-use units::{MigrateType, NodeId, Order, ZoneType};
+use units::{MigrateType, NodeId, Order, PhysAddr, VirtAddr, VirtRange, ZoneType};
 
 const CLOUD: Config = Config::X86_64
     .difference(Config::CMA)
@@ -251,4 +251,64 @@ fn memory_reports_are_the_recorded_text() {
         };
         assert_eq!(invocation.to_string() + "\n", without_time(text.lines().next().unwrap()), "{name}");
     }
+}
+
+/// Takes a recorded line apart and writes it again from plain values.
+fn written_again(area: &mmkit_proc_files::parse::VmallocArea) -> String {
+    use mmkit_proc_files::vmallocinfo::{AreaDetails, AreaWords};
+    let words = [
+        ("ioremap", AreaWords::IOREMAP),
+        ("sparse", AreaWords::SPARSE),
+        ("vmalloc", AreaWords::VMALLOC),
+        ("vmap", AreaWords::VMAP),
+        ("user", AreaWords::USER),
+        ("dma-coherent", AreaWords::DMA_COHERENT),
+        ("vpages", AreaWords::VPAGES),
+    ];
+    if area.details == "unpurged vm_area" {
+        return AreaDetails::Unpurged.to_string();
+    }
+    let phys = area.details.split_whitespace().find_map(|word| word.strip_prefix("phys=0x"));
+    let node_pages: Vec<u64> = (0..64).map(|node| area.number(&format!("N{node}")).unwrap_or(0)).collect();
+    let caller = area.caller().map(|caller| {
+        // A function of a module is followed by the module's name.
+        let rest = area.details.strip_prefix(caller).unwrap_or_default();
+        if rest.starts_with(" [") { area.details.split_inclusive(']').next().unwrap_or(caller) } else { caller }
+    });
+    let owned = AreaDetails::Owned {
+        caller,
+        pages: area.number("pages").unwrap_or(0),
+        phys: phys.map(|digits| PhysAddr::new(u64::from_str_radix(digits, 16).unwrap())),
+        words: words.iter().filter(|(word, _)| area.is(word)).map(|(_, flag)| *flag).collect(),
+        node_pages: &node_pages,
+    };
+    owned.to_string()
+}
+
+#[test]
+fn recorded_areas_are_written_in_the_words_that_they_came_in() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let mut lines = 0;
+    for kind in ["boots", "pages"] {
+        for entry in data.join(kind).read_dir().unwrap() {
+            let Ok(text) = std::fs::read_to_string(entry.unwrap().path().join("vmallocinfo")) else { continue };
+            for area in mmkit_proc_files::parse::VmallocInfo::parse(&text).unwrap().areas() {
+                assert_eq!(written_again(area).trim_start(), area.details);
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 10_000, "{lines} lines");
+}
+
+#[test]
+fn a_line_of_vmallocinfo_has_the_machines_pointers_and_a_padded_size() {
+    use mmkit_proc_files::vmallocinfo::{AreaDetails, VmallocLine};
+    let line = |start, bytes| VmallocLine {
+        range: VirtRange::with_len(VirtAddr::new(start), bytes),
+        details: AreaDetails::MapRam,
+    };
+    let text = line(0xffff_c900_0000_0000, 20480).to_string();
+    assert_eq!(text, "0xffffc90000000000-0xffffc90000005000   20480 vm_map_ram");
+    assert_eq!(line(0xf7ff_e000, 4 << 20).to_string(), "0xf7ffe000-0xf83fe000 4194304 vm_map_ram");
 }

@@ -360,3 +360,30 @@ fn a_failure_of_any_allocation_leaves_nothing_behind() {
         assert_eq!(free_pages(&machine, &cpu) + kept, before, "{request:?}");
     }
 }
+
+#[test]
+fn vmallocinfo_tells_areas_from_those_that_wait() {
+    let machine = boot("server-2node");
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let objects = objects(&machine, &cpu);
+    let first = objects.vmalloc(&cpu, 3 * PAGE, "first_caller").unwrap();
+    let second = objects.vmalloc_node(&cpu, 4 * PAGE, NodeId::try_new(1).unwrap(), "kernel_clone").unwrap();
+    let device = PhysRange::with_len(PhysAddr::new(0xfed0_0000), PAGE);
+    let device = objects.ioremap(&cpu, device, MemoryType::Device, "hpet_enable").unwrap();
+    let ram = objects.vm_map_ram(&cpu, &[Pfn::new(0x1000)]).unwrap();
+    objects.vfree(&cpu, first);
+    let (mut text, mut meminfo) = (String::new(), String::new());
+    machine.proc(&cpu).write_vmallocinfo(&mut text).unwrap();
+    machine.proc(&cpu).write_meminfo(&mut meminfo).unwrap();
+    assert_eq!(
+        text,
+        "0xffffc90000004000-0xffffc90000009000   20480 kernel_clone pages=4 vmalloc N1=4\n\
+         0xffffc90000009000-0xffffc9000000b000    8192 hpet_enable phys=0x00000000fed00000 ioremap\n\
+         0xffffc90000400000-0xffffc90000800000 4194304 vm_map_ram\n\
+         0xffffc90000000000-0xffffc90000004000   16384 unpurged vm_area\n"
+    );
+    assert!(meminfo.contains("\nVmallocTotal:   34359738367 kB\nVmallocUsed:          16 kB\n"), "{meminfo}");
+    objects.vm_unmap_ram(&cpu, ram).unwrap();
+    objects.vunmap(&cpu, device.into_area());
+    objects.vfree(&cpu, second);
+}

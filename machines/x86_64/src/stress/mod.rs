@@ -9,6 +9,7 @@ mod rng;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod vmalloc;
 mod worker;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ use worker::{Exchange, Fault, Worker, new_exchange};
 
 /// Steps of each CPU if the command line does not say.
 pub(crate) const DEFAULT_STEPS: u64 = 20_000;
+/// Steps of the page stress for one of the vmalloc stress, which does more in it.
+const STEPS_PER_AREA: u64 = 20;
 /// Numbers of the interrupt handlers' workers start here, above those of the CPUs.
 const INTERRUPT_WORKERS: u64 = 1 << 16;
 
@@ -71,6 +74,7 @@ pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
     let pages = kernel.pages();
     // Relaxed: read in jobs, which synchronise.
     STEPS.store(steps, Ordering::Relaxed);
+    let areas_passed = vmalloc::run(kernel, steps / STEPS_PER_AREA);
     let before = pages.check_invariants(cpu);
     interrupt::set_active(Activity::On);
     smp::run_on_all(|area| on_one_cpu(area, work));
@@ -88,7 +92,7 @@ pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
     print_line!(cpu, "stress: {} single pages taken until none was left", sum(&TOTALS.exhausted));
     let managed: u64 = pages.zones().iter().map(Zone::managed).sum();
     print_line!(cpu, "stress: free pages {before:?} before and {after:?} after, {managed} managed");
-    before.is_ok() && before == after && sum(&TOTALS.faults) == 0
+    areas_passed && before.is_ok() && before == after && sum(&TOTALS.faults) == 0
 }
 
 /// Runs `job` with this CPU's timer on.

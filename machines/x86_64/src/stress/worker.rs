@@ -4,10 +4,11 @@
 //! they were allocated.
 
 use frame_table::OwnedBlock;
+use object_allocator::VmallocError;
 use page_allocator::{Hooks, PageAllocator};
 use platform::Platform;
 use sync::{Cpu, SpinLock, rank};
-use units::{Gfp, NodeMask, Order, Pfn};
+use units::{Gfp, NodeMask, Order, Pfn, VirtAddr};
 
 use super::rng::Rng;
 use super::stamp::Bytes;
@@ -76,6 +77,12 @@ pub(crate) enum Fault {
     NotMapped(Pfn),
     /// A block is not aligned to its size, or of another order than was asked for.
     WrongBlock(Pfn, Order),
+    /// An area that could be had was refused.
+    NoArea(VmallocError),
+    /// A word of an area is not what its holder wrote; carries what it is.
+    WrongArea(VirtAddr, u64),
+    /// A CPU still sees what was mapped before; carries the word that it reads.
+    Stale(VirtAddr, u64),
 }
 
 /// What a worker did.
