@@ -22,6 +22,7 @@ mod slab;
 mod tests;
 mod typed;
 mod vmalloc;
+pub mod vmstat;
 
 pub use error::ObjectError;
 pub use global_heap::GlobalHeap;

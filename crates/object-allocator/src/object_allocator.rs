@@ -4,17 +4,16 @@ use frame_table::FrameTable;
 use page_allocator::{Hooks, NoPressure, PageAllocator};
 use platform::Platform;
 use sync::Cpu;
-use units::{MAX_NODES, NodeId};
 
 use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use crate::kmalloc::KmallocCaches;
-use crate::node_stats::NodeStats;
 use crate::percpu::PercpuAllocator;
 use crate::report::ReportLog;
 use crate::shrinker::ShrinkerList;
 use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, SlabOptions};
 use crate::vmalloc::Vmalloc;
+use crate::vmstat::VmStat;
 
 /// Everything that is allocated in other units than pages, on top of the page allocator that it owns.
 #[derive(Debug)]
@@ -29,9 +28,9 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) options: OptionCell,
     pub(crate) reports: ReportLog,
     pub(crate) vmalloc: Vmalloc<P::Format>,
-    node_stats: [NodeStats; MAX_NODES],
     percpu: PercpuAllocator,
     shrinkers: ShrinkerList,
+    vmstat: VmStat,
 }
 
 /// Caches whose objects are bookkeeping of other caches.
@@ -55,9 +54,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             options: OptionCell::default(),
             reports: ReportLog::new(),
             vmalloc: Vmalloc::new(pages.platform(), pages.nr_cpus()),
-            node_stats: [const { NodeStats::new() }; MAX_NODES],
             percpu: PercpuAllocator::new(),
             shrinkers: ShrinkerList::new(),
+            vmstat: VmStat::new(),
             pages,
         }
     }
@@ -68,7 +67,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         Self { percpu, ..self }
     }
 
-    /// Makes the first caches, and what kmalloc and vmalloc need (Linux: kmem_cache_init, vmalloc_init).
+    /// Makes the counters, the first caches, and what kmalloc and vmalloc need (Linux: kmem_cache_init, setup_per_cpu_pageset,
+    /// vmalloc_init).
     ///
     /// Called once the page allocator has memory. A call that failed may be repeated; what it made stays and is used then. Not for
     /// two CPUs at once.
@@ -85,6 +85,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// [`ObjectError`].
     pub fn start_with(&self, cpu: &Cpu, options: SlabOptions) -> Result<(), ObjectError> {
         self.options.set(options);
+        self.vmstat.start(&self.pages, &self.percpu, cpu)?;
         self.start_slab(cpu)?;
         self.start_kmalloc(cpu)?;
         self.start_vmalloc(cpu)
@@ -101,14 +102,15 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         &self.percpu
     }
 
+    /// Returns the counters of nodes, zones and events.
+    #[inline]
+    pub const fn vmstat(&self) -> &VmStat {
+        &self.vmstat
+    }
+
     /// Returns the registered shrinkers.
     pub(crate) const fn shrinkers(&self) -> &ShrinkerList {
         &self.shrinkers
-    }
-
-    /// Returns the counters of a node.
-    pub fn node_stats(&self, node: NodeId) -> &NodeStats {
-        &self.node_stats[node.index() % MAX_NODES]
     }
 
     #[inline(always)]

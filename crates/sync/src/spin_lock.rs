@@ -11,7 +11,7 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
     /// The list of shrinkers.
-    pub const SHRINKERS: u8 = 2;
+    pub const SHRINKERS: u8 = 1;
     /// The areas of vmalloc.
     pub const VMAP_AREAS: u8 = 2;
     /// The kernel's page tables.

@@ -65,12 +65,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             return Err(ObjectError::Impossible);
         };
         let head = block.into_large_object(self.frames());
-        self.count_large(head, order.nr_pages() as i64);
+        self.count_slab(cpu, head, CacheFlags::empty(), order.nr_pages() as i64);
         Ok(address)
-    }
-
-    fn count_large(&self, head: units::Pfn, nr_pages: i64) {
-        self.node_stats(self.frame(head).place().node()).add(CacheFlags::empty(), nr_pages);
     }
 
     /// Frees what any function of the kmalloc family, or any cache, allocated.
@@ -101,7 +97,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         let head = self.map().pfn(object.as_ptr());
         match self.frames().take_large_object(head) {
             Ok(block) => {
-                self.count_large(head, -(block.order().nr_pages() as i64));
+                self.count_slab(cpu, head, CacheFlags::empty(), -(block.order().nr_pages() as i64));
                 self.pages().free(cpu, block);
             }
             Err(_) => self.report(cpu, None, object.as_ptr(), SlabFault::NotSlab, Location::caller()),

@@ -18,8 +18,8 @@ use super::chunk::{Chunk, ChunkKind, ChunkRoom, PageStates, Pages};
 use super::population::{Claim, give_frames, take_frames};
 use super::row::Rows;
 
-/// Bytes of a unit where no first chunk says how large units are.
-const DEFAULT_UNIT: usize = 256 << 10;
+/// Most bytes of a unit: its maps are contiguous, and should not need a block that is hard to get.
+const MAX_UNIT: usize = 256 << 10;
 
 /// Most entries of a chunk's tables of pages: with many CPUs a chunk has fewer pages, so that its metadata stay small.
 const MAX_ROW_ENTRIES: usize = 4096;
@@ -100,7 +100,8 @@ impl Cutter {
     }
 }
 
-/// Makes a chunk whose units have `unit` bytes, or as many as there is reason for, with no page populated.
+/// Makes a chunk whose units are as large as those of the first chunk, `unit`, within bounds; without one as small as can be. No page is
+/// populated.
 ///
 /// # Errors
 /// As `PageAllocator::alloc_request`.
@@ -111,7 +112,7 @@ pub(super) fn create<P: Platform, H: Hooks>(
     unit: Option<usize>,
 ) -> Result<NonNull<Chunk>, AllocError> {
     let page_shift = pages.map().geometry.page_shift;
-    let dimensions = Dimensions::new(unit.unwrap_or(DEFAULT_UNIT), pages.nr_cpus(), page_shift);
+    let dimensions = Dimensions::new(unit.map_or(MAX_AREA, |unit| unit.min(MAX_UNIT)), pages.nr_cpus(), page_shift);
     let nr_pages = dimensions.bytes().div_ceil(1 << page_shift);
     let metadata = take_frames(pages, cpu, gfp, None, nr_pages)?;
     let Some(start) = pages.platform().direct_map(metadata.phys(page_shift)) else {

@@ -16,6 +16,7 @@ use super::pressure::{Shrunk, shrink_one};
 use super::{ShrinkControl, Shrinker, ShrinkerFlags, ShrinkerParams};
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
+use crate::vmstat::VmEvent;
 
 /// A shrinker with its entry, in one object of kmalloc.
 #[repr(C)]
@@ -123,6 +124,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             }
             held = self.shrinkers().next(cpu, Some(running));
         }
+        self.vmstat().count_events(cpu, VmEvent::SlabsScanned, all.scanned);
         all
     }
 }

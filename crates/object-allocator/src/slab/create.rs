@@ -108,7 +108,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             slabs.partial.push_front(self.frames(), head);
         }
         drop(slabs);
-        self.node_stats(place).add(plan.flags, order.nr_pages() as i64);
+        self.count_slab(cpu, head, plan.flags, order.nr_pages() as i64);
         self.caches.lock(cpu).insert(cache);
         Ok(cache)
     }

@@ -14,7 +14,6 @@ use units::{Gfp, NodeId, Order, Pfn};
 use super::cache::Cache;
 use super::free_bits::FreeBits;
 use super::layout::SlabLayout;
-use super::params::CacheFlags;
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
 
@@ -72,7 +71,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         let objects = cache.layout.objects_in(order);
         // SAFETY: the object is of the cache of bitmaps and was allocated for this slab.
         unsafe { FreeBits::set_up(self.frame(head), objects, outside, self.map()) };
-        self.count_slab_pages(head, cache.flags, order.nr_pages() as i64);
+        self.count_slab(cpu, head, cache.flags, order.nr_pages() as i64);
         if cache.ctor.is_some() || cache.is_checked() {
             self.set_up_objects(cache, head, objects);
         }
@@ -132,15 +131,11 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         {
             self.free_object(cpu, bits_cache, bits.cast());
         }
-        self.count_slab_pages(head, cache.flags, -(order.nr_pages() as i64));
+        self.count_slab(cpu, head, cache.flags, -(order.nr_pages() as i64));
         match self.frames().take_slab(head, cache.number, order) {
             Ok(block) => self.pages().free(cpu, block),
             Err(error) => debug_assert!(false, "an unlisted slab is its cache's until it is discarded: {error}"),
         }
-    }
-
-    fn count_slab_pages(&self, head: Pfn, flags: CacheFlags, nr_pages: i64) {
-        self.node_stats(self.frame(head).place().node()).add(flags, nr_pages);
     }
 
     /// Returns the descriptor of a slab's frame.
