@@ -31,7 +31,8 @@ pub use node_stats::NodeStats;
 pub use object_allocator::ObjectAllocator;
 pub use report::{BadByte, ReportSink, SlabFault, SlabReport, Track};
 pub use slab::{
-    BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, Constructor, Merging, RawCache, SlabOptions, StillInUse,
+    BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, CachedNodes, Constructor, Merging, RawCache,
+    SlabOptions, Stable, StableCache, StillInUse, TypeStable,
 };
 pub use typed::{KmemCache, Shared, SlabArc, SlabBox, TypedInUse};
 pub use vmalloc::{

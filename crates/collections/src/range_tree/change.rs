@@ -27,7 +27,8 @@ impl<V: Word> RangeTree<V> {
             let _writing = self.sequence.claim(path.snapshot.count)?;
             let old = path.leaf().word(path.leaf_index());
             path.leaf().set_word(path.leaf_index(), value.to_word());
-            Ok(Some(V::from_word(old)))
+            // SAFETY: the words of leaves come from `to_word` of the tree's values.
+            Ok(Some(unsafe { V::from_word(old) }))
         })
     }
 

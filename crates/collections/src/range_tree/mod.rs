@@ -47,7 +47,10 @@ pub trait Word: Copy + Send + Sync {
     fn to_word(self) -> *mut ();
 
     /// Returns the value that stands behind the word.
-    fn from_word(word: *mut ()) -> Self;
+    ///
+    /// # Safety
+    /// The word came from [`to_word`](Self::to_word) of a value of this type.
+    unsafe fn from_word(word: *mut ()) -> Self;
 }
 
 impl Word for usize {
@@ -57,7 +60,7 @@ impl Word for usize {
     }
 
     #[inline]
-    fn from_word(word: *mut ()) -> Self {
+    unsafe fn from_word(word: *mut ()) -> Self {
         word.addr()
     }
 }
@@ -70,7 +73,7 @@ impl Word for u64 {
     }
 
     #[inline]
-    fn from_word(word: *mut ()) -> Self {
+    unsafe fn from_word(word: *mut ()) -> Self {
         word.addr() as u64
     }
 }
@@ -200,5 +203,7 @@ impl<V: Word + fmt::Debug> fmt::Debug for RangeTree<V> {
 /// Makes the entry of a leaf's slot.
 #[inline(always)]
 fn entry_of<V: Word>(start: u64, end: u64, word: *mut ()) -> Entry<V> {
-    Entry { range: VirtRange::new(VirtAddr::new(start), VirtAddr::new(end)), value: V::from_word(word) }
+    // SAFETY: words of a tree's leaves come from `to_word` of its values; callers validate the snapshot that the slot was read in.
+    let value = unsafe { V::from_word(word) };
+    Entry { range: VirtRange::new(VirtAddr::new(start), VirtAddr::new(end)), value }
 }

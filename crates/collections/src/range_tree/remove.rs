@@ -50,7 +50,8 @@ impl<V: Word> RangeTree<V> {
             self.join(&path, &mut freed)
         });
         freed.release(source);
-        upper.map(V::from_word)
+        // SAFETY: the words of leaves come from `to_word` of the tree's values.
+        upper.map(|word| unsafe { V::from_word(word) })
     }
 
     /// Takes out the slot that the path leads to.

@@ -135,6 +135,12 @@ impl Cache {
         self.flags.intersects(CacheFlags::DEBUG)
     }
 
+    /// Returns true if slabs without objects stay with the cache, since someone may still look at what was in them.
+    #[inline]
+    pub(crate) const fn keeps_slabs(&self) -> bool {
+        self.flags.contains(CacheFlags::TYPESAFE_BY_RCU)
+    }
+
     /// Returns the slabs of a node, or of node 0 for nodes that the machine does not have.
     #[inline]
     pub(crate) fn node(&self, node: NodeId) -> &CacheNode {

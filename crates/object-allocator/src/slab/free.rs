@@ -115,7 +115,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     #[inline]
     pub(crate) fn put_one(&self, cache: &Cache, slabs: &mut NodeSlabs, place: Place, doomed: &mut SlabList) -> Put {
         let Place { head, order, index } = place;
-        let keeps = slabs.partial.len() < cache.min_partial;
+        let keeps = slabs.partial.len() < cache.min_partial || cache.keeps_slabs();
         let put = self.free_bits(cache, head, order).put(index);
         match put {
             Put::Partial | Put::DoubleFree => {}

@@ -20,6 +20,7 @@ mod params;
 mod raw_cache;
 mod shrink;
 mod slab_pages;
+mod stable_cache;
 mod table;
 
 pub(crate) use cache::CachePtr;
@@ -32,3 +33,4 @@ pub use options::{Merging, SlabOptions};
 pub use params::{CacheFlags, CacheName, CacheParams, Constructor};
 pub use raw_cache::{RawCache, StillInUse};
 pub use shrink::CacheUsage;
+pub use stable_cache::{CachedNodes, Stable, StableCache, TypeStable};

@@ -15,7 +15,7 @@ bitflags::bitflags! {
         const RECLAIM_ACCOUNT = 1 << 1;
         /// Memory of the DMA zone.
         const CACHE_DMA = 1 << 2;
-        /// A slab's memory stays of this type until a grace period has passed.
+        /// A slab's memory stays of this type: the cache gives no slab back.
         const TYPESAFE_BY_RCU = 1 << 3;
         /// Shares its slabs with no other cache.
         const NO_MERGE = 1 << 4;

@@ -105,6 +105,11 @@ impl<'k, P: Platform, H: Hooks> RawCache<'k, P, H> {
         self.objects.release_cache(cpu, self.cache).map_err(|alive| StillInUse { cache: self, alive })
     }
 
+    /// Returns true if `object` lies in a slab of this cache.
+    pub(crate) fn holds(&self, object: NonNull<u8>) -> bool {
+        self.objects.cache_of(object).is_some_and(|cache| cache.as_ptr() == self.cache.as_ptr())
+    }
+
     /// Returns what the cache holds.
     pub fn usage(&self, cpu: &Cpu) -> CacheUsage {
         self.objects.cache_usage(cpu, self.cache.get())

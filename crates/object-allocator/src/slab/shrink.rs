@@ -53,6 +53,9 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Frees every page of the cache that holds no object (Linux: kmem_cache_shrink).
     pub(crate) fn shrink_cache(&self, cpu: &Cpu, cache: &Cache) {
         self.flush_fronts(cpu, cache);
+        if cache.keeps_slabs() {
+            return;
+        }
         for node in cache.nodes.iter() {
             let mut doomed = SlabList::new();
             let mut slabs = node.0.lock(cpu);

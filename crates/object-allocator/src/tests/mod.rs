@@ -3,6 +3,7 @@
 mod caches;
 mod family;
 mod misuse;
+mod stable;
 mod typed;
 
 extern crate std;

@@ -99,7 +99,7 @@ impl Word for AreaWord {
         self.0.map_or(core::ptr::null_mut(), |area| area.0.as_ptr().cast())
     }
 
-    fn from_word(word: *mut ()) -> Self {
+    unsafe fn from_word(word: *mut ()) -> Self {
         // INVARIANT: the tree hands back what `to_word` returned.
         Self(NonNull::new(word.cast()).map(AreaPtr))
     }
