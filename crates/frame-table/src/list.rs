@@ -134,7 +134,21 @@ impl FrameList {
         if self.head == NIL {
             return None;
         }
-        self.remove(frames, frames.pfn(self.tail), kind, order)
+        let index = self.tail;
+        let frame = frames.at_index(index);
+        if !frame.is(kind, order) {
+            debug_assert!(false, "the tail of a list carries the list's mark");
+            return None;
+        }
+        frame.set_state(PageType::Detached, order);
+        if self.head == index {
+            self.head = NIL;
+        } else {
+            self.tail = frame.prev();
+            frames.at_index(self.tail).set_next(NIL);
+        }
+        self.len -= 1;
+        Some(FreeBlock::new(frames.pfn(index), order))
     }
 
     /// Takes a block from anywhere on this list if it is marked as `kind` with `order`.

@@ -179,13 +179,18 @@ impl<'a> LockedZone<'a> {
         let mut taken = 0;
         let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
         let trace = self.trace;
+        let mut emit = |block: FreeBlock| {
+            trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
+            take(block);
+        };
         while taken < count {
             let Some(current) = self.smallest_order(order, migratetype) else { break };
             let Some(block) = self.remove_first(current, migratetype) else { break };
-            let mut emit = |block: FreeBlock| {
-                trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
-                take(block);
-            };
+            if current == order {
+                emit(block);
+                taken += 1;
+                continue;
+            }
             taken += block.carve(order, count - taken, &mut emit, &mut |piece| {
                 self.insert(piece, migratetype, ListEnd::Head);
             });
