@@ -34,12 +34,17 @@ pub mod buddyinfo;
 mod gfp_names;
 pub mod iomem;
 pub mod kpageflags;
+pub mod maps;
 pub mod meminfo;
+pub mod numa_maps;
+pub mod pagemap;
 pub mod pagetypeinfo;
 #[cfg(feature = "parse")]
 pub mod parse;
 mod profile;
 pub mod show_mem;
+pub mod smaps;
+pub mod status;
 pub mod vmallocinfo;
 pub mod vmstat;
 pub mod zoneinfo;

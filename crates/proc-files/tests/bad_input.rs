@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::path::Path;
 
 use mmkit_proc_files::parse::{
-    BuddyInfo, Iomem, Log, MemInfo, PageRuns, PageTypeInfo, ParseError, SlabInfo, VmStat, VmallocInfo, ZoneInfo,
+    BuddyInfo, Iomem, Log, Maps, MemInfo, NumaMaps, PageRuns, PageTypeInfo, ParseError, SlabInfo, Smaps, Status,
+    VmStat, VmallocInfo, ZoneInfo,
 };
 use proptest::prelude::*;
 
@@ -29,6 +30,10 @@ fn check_all(text: &str) -> Result<(), TestCaseError> {
     check(text, SlabInfo::parse)?;
     check(text, VmallocInfo::parse)?;
     check(text, PageRuns::parse)?;
+    check(text, Maps::parse)?;
+    check(text, Smaps::parse)?;
+    check(text, Status::parse)?;
+    check(text, NumaMaps::parse)?;
     check(text, |text| Ok(Log::parse(text)))?;
     for problem in Log::parse(text).problems() {
         check(text, |_| Err::<String, _>(problem.clone()))?;
@@ -43,6 +48,7 @@ fn recorded() -> impl Strategy<Value = String> {
         ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "meminfo", "iomem", "slabinfo", "vmallocinfo"];
     let files = FILES.map(|name| machine.join(name));
     let mut files = files.to_vec();
+    files.push(data.join("vm/hello.vm/t1.exit.smaps"));
     files.push(data.join("reports/oom-i386-highmem-linux-6.1.txt"));
     files.push(data.join("reports/page-allocation-failure-arm64-64k.txt"));
     let mut texts: Vec<_> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();

@@ -1,7 +1,9 @@
 //! Parsers of /proc files. What is accepted has to print back byte for byte.
 
+use proc_files::pagemap::PagemapEntry;
 use proc_files::parse::{
-    BuddyInfo, Iomem, Log, MemInfo, PageRuns, PageTypeInfo, SlabInfo, VmStat, VmallocInfo, ZoneInfo,
+    BuddyInfo, Iomem, Log, Maps, MemInfo, NumaMaps, PageRuns, PageTypeInfo, Pagemap, SlabInfo, Smaps, Status, VmStat,
+    VmallocInfo, ZoneInfo,
 };
 use units::Order;
 
@@ -109,6 +111,65 @@ pub(super) const PAGE_RUNS: Target = Target {
     seeds: &[Seed::Text("# mono_ns_begin 5 mono_ns_end 9\n0 256 r\n100 3840 b\nfffffffff0 16 k\n")],
     tokens: &["# ", "ffffffffff", " 1 ", " b\n", " -\n", "18446744073709551615"],
     run: round_trip!(PageRuns),
+};
+
+/// `Maps`.
+pub(super) const MAPS: Target = Target {
+    name: "maps",
+    seeds: &[Seed::File("data/vm/bash.vm/t1.exit.maps")],
+    tokens: &["7fffffffffff-", "ffffffffffffffff", " rw-p ", " ---s ", " fe:00 ", " 0 ", "[heap]", " (deleted)", "\n"],
+    run: round_trip!(Maps),
+};
+
+/// `Smaps`, and the grouping of its lines into areas.
+pub(super) const SMAPS: Target = Target {
+    name: "smaps",
+    seeds: &[Seed::File("data/vm/bash.vm/t1.exit.smaps")],
+    tokens: &["Rss: ", "THPeligible: ", "VmFlags: ", " rd", " zz", " kB", "1000-2000 rw-p 0 0:0 0", "\n"],
+    run: |input| {
+        let text = String::from_utf8_lossy(input);
+        outcome(Smaps::parse(&text).inspect(|parsed| {
+            assert_eq!(parsed.to_string(), text, "printed differs");
+            let fields: usize = parsed.areas().map(|area| area.fields.len()).sum();
+            assert!(fields <= text.lines().count(), "a field is counted twice");
+        }))
+    },
+};
+
+/// `Status`.
+pub(super) const STATUS: Target = Target {
+    name: "status",
+    seeds: &[Seed::Text("Name:\tcat\nUid:\t0\t0\t0\t0\nGroups:\t \nVmSize:\t    3060 kB\nThreads:\t1\n")],
+    tokens: &["VmRSS:\t", ":", "\t", " kB", "\n"],
+    run: round_trip!(Status),
+};
+
+/// `NumaMaps`.
+pub(super) const NUMA_MAPS: Target = Target {
+    name: "numa-maps",
+    seeds: &[Seed::Text("7f00 default\n55810f2a6000 bind:0-1 file=/a anon=1 active=0 N0=1 kernelpagesize_kB=4\n")],
+    tokens: &[" heap", " N63=", " N64=", " mapmax=", " file=", "=", "\n"],
+    run: |input| {
+        let text = String::from_utf8_lossy(input);
+        outcome(NumaMaps::parse(&text).inspect(|parsed| {
+            assert_eq!(parsed.to_string(), text, "printed differs");
+            assert!(parsed.areas().all(|area| area.nodes().count() <= area.words.len()), "a node is counted twice");
+        }))
+    },
+};
+
+/// `Pagemap`, whose entries have to keep every bit that has a meaning.
+pub(super) const PAGEMAP: Target = Target {
+    name: "pagemap",
+    seeds: &[Seed::Made(|| [0x8180_0000_0000_0abc_u64, 0, 0x6000_0000_0000_0041].map(u64::to_le_bytes).concat())],
+    tokens: &["\0\0\0\0\0\0\0\0", "\u{1}"],
+    run: |input| {
+        outcome(Pagemap::parse(input).inspect(|parsed| {
+            assert_eq!(parsed.to_bytes(), input, "bytes differ");
+            let keeps = |entry: PagemapEntry| PagemapEntry::from_bits(entry.to_bits()) == entry;
+            assert!(parsed.entries().all(keeps), "an entry changes");
+        }))
+    },
 };
 
 /// `Log`, and every figure of the reports in it. There is no log that it refuses.
