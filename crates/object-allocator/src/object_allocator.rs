@@ -39,6 +39,18 @@ pub(crate) struct InternalCaches {
     pub(crate) root: CacheSlot,
     pub(crate) bits: CacheSlot,
     pub(crate) fronts: CacheSlot,
+    pub(crate) cores: CacheSlot,
+}
+
+impl InternalCaches {
+    const fn new() -> Self {
+        Self {
+            root: CacheSlot::empty(),
+            bits: CacheSlot::empty(),
+            fronts: CacheSlot::empty(),
+            cores: CacheSlot::empty(),
+        }
+    }
 }
 
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
@@ -49,7 +61,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             nr_nodes: pages.nodes().len(),
             nr_cpus: pages.nr_cpus(),
             caches: CacheTable::new(),
-            internal: InternalCaches { root: CacheSlot::empty(), bits: CacheSlot::empty(), fronts: CacheSlot::empty() },
+            internal: InternalCaches::new(),
             kmalloc: KmallocCaches::new(),
             options: OptionCell::default(),
             reports: ReportLog::new(),
@@ -84,11 +96,19 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Errors
     /// [`ObjectError`].
     pub fn start_with(&self, cpu: &Cpu, options: SlabOptions) -> Result<(), ObjectError> {
-        self.options.set(options);
         self.vmstat.start(&self.pages, &self.percpu, cpu)?;
-        self.start_slab(cpu)?;
+        self.start_caches(cpu, options)?;
         self.start_kmalloc(cpu)?;
         self.start_vmalloc(cpu)
+    }
+
+    /// As [`ObjectAllocator::start_with`], without kmalloc: for kernels that use caches only.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn start_caches(&self, cpu: &Cpu, options: SlabOptions) -> Result<(), ObjectError> {
+        self.options.set(options);
+        self.start_slab(cpu)
     }
 
     /// Returns the page allocator.

@@ -1,7 +1,7 @@
 //! Making caches, the first of which makes itself.
 //!
 //! A cache is an object of the cache `kmem_cache`; its fronts are one object of `kmem_cache_fronts`; bitmaps of slabs with many objects are
-//! objects of `slab_bits`. These three have no fronts.
+//! objects of `slab_bits`. These have no fronts.
 //! Linux 6.12: mm/slab_common.c (`kmem_cache_create`, `find_mergeable`), mm/slub.c (`kmem_cache_init`, `bootstrap`).
 
 use core::ptr::{self, NonNull};
@@ -23,6 +23,7 @@ use super::params::{CacheFlags, CacheName, CacheParams};
 use super::table::CacheSlot;
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
+use crate::typed::CORE_BYTES;
 
 /// Room for the table of caches: 1,024 of them, several times what a large Linux system has.
 const TABLE_BYTES: usize = 1024 * size_of::<CacheSlot>();
@@ -54,7 +55,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         let bits = CacheParams::new("slab_bits", OutsideBits::bytes(self.map().page_size()));
         self.start_internal(cpu, &self.internal.bits, &bits)?;
         let fronts = CacheParams::new("kmem_cache_fronts", self.pages().nr_cpus() * size_of::<CpuFront>());
-        self.start_internal(cpu, &self.internal.fronts, &fronts.align(align_of::<CpuFront>()))
+        self.start_internal(cpu, &self.internal.fronts, &fronts.align(align_of::<CpuFront>()))?;
+        self.start_internal(cpu, &self.internal.cores, &CacheParams::new("kmem_cache_cores", CORE_BYTES))
     }
 
     fn start_internal(&self, cpu: &Cpu, slot: &CacheSlot, params: &CacheParams<'_>) -> Result<(), ObjectError> {

@@ -28,6 +28,9 @@ pub(super) struct Core {
     cache: CachePtr,
 }
 
+/// Bytes of an object of the cache of cores.
+pub(crate) const CORE_BYTES: usize = size_of::<Core>();
+
 /// An object of a typed cache.
 #[repr(C)]
 pub(super) struct Slot<T> {
@@ -100,11 +103,10 @@ impl<'k, T, P: Platform, H: Hooks + Sync> KmemCache<'k, T, P, H> {
     ) -> Result<Self, ObjectError> {
         let flags = (flags - CacheFlags::TYPESAFE_BY_RCU) | CacheFlags::NO_MERGE;
         let params = CacheParams::new(name, size_of::<Slot<T>>()).align(align_of::<Slot<T>>()).flags(flags);
-        let room = objects.kmalloc(cpu, size_of::<Core>(), Gfp::KERNEL)?.cast::<Core>();
-        let cache = objects.make_or_merge(cpu, &params).inspect_err(|_| {
-            // SAFETY: just allocated, and nobody knows it.
-            unsafe { objects.kfree(cpu, room.cast()) };
-        })?;
+        let cores = objects.internal.cores.get().ok_or(ObjectError::NotStarted)?;
+        let room = objects.alloc_object(cpu, cores, Gfp::KERNEL)?.cast::<Core>();
+        let made = objects.make_or_merge(cpu, &params);
+        let cache = made.inspect_err(|_| objects.free_object(cpu, cores, room.cast()))?;
         // INVARIANT: `objects` is borrowed for `'k`, which no handle outlives; the cache is destroyed only without objects.
         let core = Core {
             remote: RemoteList::new(),
@@ -187,8 +189,10 @@ impl<'k, T, P: Platform, H: Hooks + Sync> KmemCache<'k, T, P, H> {
         self.take_remote(cpu);
         match self.objects.release_cache(cpu, self.cache) {
             Ok(()) => {
-                // SAFETY: no object is left whose handle could reach the core, and `self` ends here.
-                unsafe { self.objects.kfree(cpu, self.core.cast()) };
+                // No object is left whose handle could reach the core.
+                if let Some(cores) = self.objects.internal.cores.get() {
+                    self.objects.free_object(cpu, cores, self.core.cast());
+                }
                 Ok(())
             }
             Err(alive) => Err(TypedInUse { cache: self, alive }),

@@ -10,6 +10,7 @@ mod kmem_cache;
 mod slab_arc;
 mod slab_box;
 
+pub(crate) use kmem_cache::CORE_BYTES;
 pub use kmem_cache::{KmemCache, TypedInUse};
 pub use slab_arc::{Shared, SlabArc};
 pub use slab_box::SlabBox;
