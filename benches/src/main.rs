@@ -7,6 +7,7 @@ mod clock;
 mod memblock;
 mod pages;
 mod vma;
+mod vmalloc;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,8 @@ enum Bench {
     Memblock(memblock::Options),
     /// Page frames: alloc and free of blocks, one and two threads.
     Pages(pages::Options),
+    /// Areas of vmalloc: alloc and free with few and many alive.
+    Vmalloc(vmalloc::Options),
     /// Address-space bookkeeping: stores of up to 65,000 areas.
     Vma(vma::Options),
 }
@@ -31,6 +34,7 @@ fn main() {
     match Arguments::parse().bench {
         Bench::Memblock(options) => memblock::run(&options),
         Bench::Pages(options) => pages::run(&options),
+        Bench::Vmalloc(options) => vmalloc::run(&options),
         Bench::Vma(options) => vma::run(&options),
     }
 }
