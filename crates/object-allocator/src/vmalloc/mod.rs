@@ -56,6 +56,8 @@ pub(crate) struct Vmalloc<F: TableFormat> {
     node_cache: CacheSlot,
     /// Someone purges.
     purging: AtomicBool,
+    /// Tables were detached that some CPU may remember; no other table may take their place. Changes under the lock of the tables.
+    tables_frozen: AtomicBool,
     /// Pages of addresses that may wait for a purge (Linux: lazy_max_pages).
     lazy_max_pages: u64,
     counts: Counts,
@@ -104,6 +106,7 @@ impl<F: TableFormat> Vmalloc<F> {
             area_cache: CacheSlot::empty(),
             node_cache: CacheSlot::empty(),
             purging: AtomicBool::new(false),
+            tables_frozen: AtomicBool::new(false),
             lazy_max_pages: digits * (LAZY_BYTES >> page_shift),
             counts: Counts::default(),
             fronts: AtomicPtr::new(ptr::null_mut()),

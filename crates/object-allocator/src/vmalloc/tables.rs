@@ -1,7 +1,9 @@
 //! Changes of the kernel's page tables.
 //!
 //! The lock of the tables is held for one table of entries at a time, and never while memory is allocated: mapping stops where a table is
-//! missing, takes a page without the lock, and goes on. Linux 6.12: `vmap_pages_range_noflush`, `vunmap_range_noflush`.
+//! missing, takes a page without the lock, and goes on. From when tables were detached until all CPUs have forgotten them, no table is
+//! added: a CPU that remembers the old table would not see what is mapped through the new one. Linux keeps its tables, so it has no
+//! such rule. Linux 6.12: `vmap_pages_range_noflush`, `vunmap_range_noflush`.
 
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +34,8 @@ struct View<'a> {
     map: &'a DirectMap,
     spare: Option<Pfn>,
     used: u64,
+    /// No table may be added.
+    is_frozen: bool,
     page_shift: u32,
 }
 
@@ -46,7 +50,7 @@ impl View<'_> {
 
 impl TableMemory for View<'_> {
     fn alloc_table(&mut self) -> Option<PhysAddr> {
-        let page = self.spare.take()?;
+        let page = self.spare.take_if(|_| !self.is_frozen)?;
         self.used += 1;
         Some(page.phys(self.page_shift))
     }
@@ -76,7 +80,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     fn view(&self, spare: Option<Pfn>) -> View<'_> {
-        View { map: self.map(), spare, used: 0, page_shift: self.pages().map().geometry.page_shift }
+        View { map: self.map(), spare, used: 0, is_frozen: false, page_shift: self.pages().map().geometry.page_shift }
     }
 
     /// Maps single pages from `virt` up. Returns how many, and why not all.
@@ -134,10 +138,16 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         let mut spare = None;
         loop {
             let mut view = self.view(spare.take());
-            let result = step(&mut tables.lock(cpu), &mut view);
+            let mut locked = tables.lock(cpu);
+            // Relaxed: changes under the lock.
+            let is_frozen = self.vmalloc.tables_frozen.load(Ordering::Relaxed);
+            view.is_frozen = is_frozen;
+            let result = step(&mut locked, &mut view);
+            drop(locked);
             add(&self.vmalloc.counts.tables, view.used);
             spare = view.spare;
             match result {
+                Err(MapError::OutOfMemory) if is_frozen => self.wait_for_table_flush(),
                 // Without a page at hand the error says that one is needed, with one that it is of no use.
                 Err(MapError::OutOfMemory) if spare.is_none() => spare = Some(self.alloc_table_page(cpu, gfp)?),
                 result => {
@@ -147,6 +157,14 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                     return Ok(result?);
                 }
             }
+        }
+    }
+
+    /// Waits until tables may be added. The CPU that flushes holds no lock and waits for nobody but for answers to the flush.
+    fn wait_for_table_flush(&self) {
+        // Relaxed: only a hint for when to try again.
+        while self.vmalloc.tables_frozen.load(Ordering::Relaxed) {
+            core::hint::spin_loop();
         }
     }
 
@@ -178,6 +196,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     }
 
     /// Takes tables without entries that translate part of one of `ranges` out of the tree, and puts them on `detached`.
+    ///
+    /// No table is added anywhere until [`ObjectAllocator::free_tables`]; whose turn it is to purge calls both.
     pub(super) fn detach_tables(&self, cpu: &Cpu, ranges: impl Iterator<Item = VirtRange>, detached: &mut FrameList) {
         let (Ok(tables), frames) = (self.tables(), self.frames()) else { return };
         let page_shift = self.pages().map().geometry.page_shift;
@@ -188,14 +208,21 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
                 let adopted = frames.adopt_raw(table.pfn_down(page_shift), Order::ZERO);
                 debug_assert!(adopted.is_ok(), "a table under the vmalloc area is a raw page");
                 if let Ok(page) = adopted {
+                    // Relaxed: changes under the lock.
+                    self.vmalloc.tables_frozen.store(true, Ordering::Relaxed);
                     detached.push_back(frames, page.into_free(frames), PageType::Detached);
                 }
             });
         }
     }
 
-    /// Frees tables that no CPU remembers.
+    /// Frees tables that no CPU remembers any more, all that were detached.
     pub(super) fn free_tables(&self, cpu: &Cpu, mut detached: FrameList) {
+        if let Ok(tables) = self.tables() {
+            let _locked = tables.lock(cpu);
+            // Relaxed: changes under the lock.
+            self.vmalloc.tables_frozen.store(false, Ordering::Relaxed);
+        }
         subtract(&self.vmalloc.counts.tables, u64::from(detached.len()));
         while let Some(page) = detached.pop_front(self.frames(), PageType::Detached, Order::ZERO) {
             self.pages().free(cpu, page.into_owned(self.frames()));
