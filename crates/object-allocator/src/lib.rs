@@ -32,7 +32,7 @@ pub use object_allocator::ObjectAllocator;
 pub use report::{BadByte, ReportSink, SlabFault, SlabReport, Track};
 pub use slab::{
     BrokenSlab, CacheFlags, CacheName, CacheParams, CacheUsage, CachedNodes, Constructor, Merging, RawCache,
-    SlabOptions, Stable, StableCache, StillInUse, TypeStable,
+    RcuSnapshot, SlabOptions, Stable, StableCache, StillInUse, TypeStable,
 };
 pub use typed::{KmemCache, Shared, SlabArc, SlabBox, TypedInUse};
 pub use vmalloc::{

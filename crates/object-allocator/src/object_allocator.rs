@@ -11,7 +11,7 @@ use crate::kmalloc::KmallocCaches;
 use crate::percpu::PercpuAllocator;
 use crate::report::ReportLog;
 use crate::shrinker::ShrinkerList;
-use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, SlabOptions};
+use crate::slab::{CachePtr, CacheSlot, CacheTable, MachineSizes, OptionCell, RcuQueue, SlabOptions};
 use crate::vmalloc::Vmalloc;
 use crate::vmstat::VmStat;
 
@@ -27,6 +27,7 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) kmalloc: KmallocCaches,
     pub(crate) options: OptionCell,
     pub(crate) reports: ReportLog,
+    pub(crate) rcu: RcuQueue,
     pub(crate) vmalloc: Vmalloc<P::Format>,
     percpu: PercpuAllocator,
     shrinkers: ShrinkerList,
@@ -65,6 +66,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             kmalloc: KmallocCaches::new(),
             options: OptionCell::default(),
             reports: ReportLog::new(),
+            rcu: RcuQueue::new(),
             vmalloc: Vmalloc::new(pages.platform(), pages.nr_cpus()),
             percpu: PercpuAllocator::new(),
             shrinkers: ShrinkerList::new(),

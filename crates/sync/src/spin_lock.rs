@@ -20,6 +20,8 @@ pub mod rank {
     pub const SLAB_CACHES: u8 = 4;
     /// A slab cache's slabs of one node.
     pub const SLAB_NODE: u8 = 6;
+    /// Slabs that wait for a grace period.
+    pub const SLAB_RCU: u8 = 7;
     /// A zone's free lists.
     pub const ZONE: u8 = 8;
     /// The reserve of a memory pool.

@@ -45,13 +45,16 @@ pub(crate) struct CacheNode(pub(crate) SpinLock<{ rank::SLAB_NODE }, NodeSlabs>)
 /// Slabs of one node. Slabs without a free object are on no list.
 ///
 /// # Invariants
-/// A slab of the cache on this node is on `partial` if and only if it has free objects.
+/// A slab of the cache on this node is on `partial` if and only if it has free objects and does not wait for a grace period.
 #[derive(Debug, Default)]
 pub(crate) struct NodeSlabs {
     pub(crate) partial: SlabList,
     pub(crate) nr_slabs: u64,
     /// Objects of all slabs, free ones included.
     pub(crate) total_objects: u64,
+    /// Empty slabs that wait for a grace period, and their objects.
+    pub(crate) waiting_slabs: u32,
+    pub(crate) waiting_objects: u64,
     /// Where in a slab the next objects are taken from; 0 for always the same end.
     pub(crate) random: u64,
 }
@@ -138,7 +141,7 @@ impl Cache {
     /// Returns true if slabs without objects stay with the cache, since someone may still look at what was in them.
     #[inline]
     pub(crate) const fn keeps_slabs(&self) -> bool {
-        self.flags.contains(CacheFlags::TYPESAFE_BY_RCU)
+        self.flags.contains(CacheFlags::KEEP_SLABS)
     }
 
     /// Returns the slabs of a node, or of node 0 for nodes that the machine does not have.

@@ -95,7 +95,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             with_free += u32::from(counted > 0);
             pages += order.nr_pages();
         }
-        if (nr_slabs, objects, with_free) != (slabs.nr_slabs, slabs.total_objects, slabs.partial.len()) {
+        let free_somewhere = slabs.partial.len() + slabs.waiting_slabs;
+        if (nr_slabs, objects, with_free) != (slabs.nr_slabs, slabs.total_objects, free_somewhere) {
             let law = "a node counts its slabs and objects and lists the slabs with free ones";
             return Err(BrokenSlab { law, cache: cache.name, slab: None });
         }

@@ -15,8 +15,10 @@ bitflags::bitflags! {
         const RECLAIM_ACCOUNT = 1 << 1;
         /// Memory of the DMA zone.
         const CACHE_DMA = 1 << 2;
-        /// A slab's memory stays of this type: the cache gives no slab back.
+        /// A slab's memory stays of this type until a grace period has passed.
         const TYPESAFE_BY_RCU = 1 << 3;
+        /// Slabs stay with the cache as long as the machine, since no grace period says when nobody looks at them any more.
+        const KEEP_SLABS = 1 << 9;
         /// Shares its slabs with no other cache.
         const NO_MERGE = 1 << 4;
         /// Frees are checked at once.
@@ -33,7 +35,7 @@ bitflags::bitflags! {
             | Self::STORE_USER.bits();
         /// Flags with which a cache is never merged.
         const NEVER_MERGE = Self::RED_ZONE.bits() | Self::POISON.bits() | Self::STORE_USER.bits()
-            | Self::TYPESAFE_BY_RCU.bits() | Self::NO_MERGE.bits();
+            | Self::TYPESAFE_BY_RCU.bits() | Self::NO_MERGE.bits() | Self::KEEP_SLABS.bits();
         /// Flags that must agree for two caches to be merged.
         const MERGE_SAME = Self::RECLAIM_ACCOUNT.bits() | Self::CACHE_DMA.bits();
     }

@@ -27,7 +27,7 @@ pub struct RawCache<'k, P: Platform, H: Hooks> {
 pub struct StillInUse<'k, P: Platform, H: Hooks> {
     /// The cache, unchanged but for its empty slabs.
     pub cache: RawCache<'k, P, H>,
-    /// Objects that are still allocated.
+    /// Objects that are still allocated; 0 if all that is left waits for a grace period.
     pub alive: u64,
 }
 

@@ -29,12 +29,14 @@ pub struct CacheUsage {
     pub objects: u64,
     /// Objects that are free in their slabs. Those in the CPUs' fronts are not among them.
     pub free: u64,
+    /// Objects of empty slabs that wait for a grace period.
+    pub awaiting_rcu: u64,
 }
 
 impl CacheUsage {
     /// Returns the objects that are allocated or in a front.
     pub const fn active(&self) -> u64 {
-        self.objects - self.free
+        self.objects - self.free - self.awaiting_rcu
     }
 }
 
@@ -87,6 +89,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             let slabs = node.0.lock(cpu);
             usage.slabs += slabs.nr_slabs;
             usage.objects += slabs.total_objects;
+            usage.awaiting_rcu += slabs.waiting_objects;
             for head in slabs.partial.iter(self.frames()) {
                 let Some((_, order)) = self.frame(head).slab() else { continue };
                 usage.free += u64::from(self.free_bits(cache, head, order).count());
@@ -117,7 +120,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Gives a handle back; the last one destroys the cache.
     ///
     /// # Errors
-    /// The number of objects that are still allocated; then the handle and the cache stay.
+    /// The number of objects that are still allocated, 0 if slabs wait for a grace period; then the handle and the cache stay.
     #[track_caller]
     pub(crate) fn release_cache(&self, cpu: &Cpu, cache: CachePtr) -> Result<(), u64> {
         let shared = {

@@ -14,6 +14,7 @@ use units::{Gfp, NodeId, Order, Pfn};
 use super::cache::Cache;
 use super::free_bits::FreeBits;
 use super::layout::SlabLayout;
+use super::params::CacheFlags;
 use crate::ObjectAllocator;
 use crate::error::ObjectError;
 
@@ -110,19 +111,25 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         Ok(request(eager, layout.order).or_else(|_| request(gfp, layout.min_order))?)
     }
 
-    /// Gives the pages of empty slabs back. The slabs are on no list of their cache any more.
-    ///
-    /// Counts a slab out of its cache only when its pages are gone, as the last thing: whoever then finds the cache empty may destroy it.
+    /// Gives the pages of empty slabs back, at once or when no reader can look at them. The slabs are on no list of their cache any more.
     pub(crate) fn discard_slabs(&self, cpu: &Cpu, cache: &Cache, mut slabs: SlabList) {
         while let Some(head) = slabs.pop_front(self.frames()) {
             let Some((_, order)) = self.frame(head).slab() else { continue };
-            let node = self.frame(head).place().node();
-            let objects = cache.layout.objects_in(order);
-            self.free_slab(cpu, cache, head, order);
-            let mut slabs = cache.node(node).0.lock(cpu);
-            slabs.nr_slabs -= 1;
-            slabs.total_objects -= u64::from(objects);
+            if cache.flags.contains(CacheFlags::TYPESAFE_BY_RCU) {
+                self.wait_for_readers(cpu, cache, head, cache.layout.objects_in(order));
+            } else {
+                self.release_slab(cpu, cache, head, order);
+            }
         }
+    }
+
+    /// Frees a slab and counts it out of its cache, as the last thing: whoever then finds the cache empty may destroy it.
+    pub(crate) fn release_slab(&self, cpu: &Cpu, cache: &Cache, head: Pfn, order: Order) {
+        let node = self.frame(head).place().node();
+        self.free_slab(cpu, cache, head, order);
+        let mut slabs = cache.node(node).0.lock(cpu);
+        slabs.nr_slabs -= 1;
+        slabs.total_objects -= u64::from(cache.layout.objects_in(order));
     }
 
     fn free_slab(&self, cpu: &Cpu, cache: &Cache, head: Pfn, order: Order) {

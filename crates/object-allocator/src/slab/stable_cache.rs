@@ -114,7 +114,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         name: &str,
     ) -> Result<StableCache<'k, T, P, H>, ObjectError> {
         const { assert!(!core::mem::needs_drop::<T>(), "objects of a stable cache are never dropped") };
-        let params = CacheParams::new(name, size_of::<T>()).align(align_of::<T>()).flags(CacheFlags::TYPESAFE_BY_RCU);
+        let flags = CacheFlags::TYPESAFE_BY_RCU | CacheFlags::KEEP_SLABS;
+        let params = CacheParams::new(name, size_of::<T>()).align(align_of::<T>()).flags(flags);
         // SAFETY: `init` writes a `T` and nothing else, and objects have its size and alignment.
         let params = unsafe { params.ctor(init::<T>) };
         Ok(StableCache { raw: self.create_cache(cpu, &params)?, object: PhantomData })

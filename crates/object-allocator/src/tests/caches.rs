@@ -232,3 +232,32 @@ fn a_start_that_fails_anywhere_can_be_repeated() {
         }
     }
 }
+
+#[test]
+fn empty_slabs_of_a_typesafe_cache_stay_until_a_grace_period_has_passed() {
+    let (machine, cpu) = Machine::new(1, 1, 1024);
+    machine.shrink_caches(&cpu);
+    let before = machine.check(&cpu);
+    let params = CacheParams::new("typesafe", 24).flags(CacheFlags::TYPESAFE_BY_RCU);
+    let cache = machine.create_cache(&cpu, &params).unwrap();
+    let mut objects = vec![core::ptr::null_mut(); 500];
+    cache.alloc_bulk(&cpu, Gfp::KERNEL, &mut objects).unwrap();
+    fill(NonNull::new(objects[0]).unwrap(), 24, 0x33);
+    let early = machine.rcu_snapshot(&cpu);
+    // SAFETY: allocated above, freed once.
+    unsafe { cache.free_bulk(&cpu, &objects) };
+    cache.shrink(&cpu);
+    machine.check(&cpu);
+    assert!(holds(NonNull::new(objects[0]).unwrap(), 24, 0x33), "a reader still sees the object");
+    assert_eq!((cache.usage(&cpu).active(), cache.usage(&cpu).slabs > 0), (0, true));
+    // SAFETY: the test is the only reader.
+    assert_eq!(unsafe { machine.rcu_complete(&cpu, early) }, 0);
+    let refused = cache.destroy(&cpu).unwrap_err();
+    assert_eq!(refused.alive, 0);
+    let late = machine.rcu_snapshot(&cpu);
+    // SAFETY: as above.
+    assert!(unsafe { machine.rcu_complete(&cpu, late) } > 0);
+    refused.cache.destroy(&cpu).unwrap();
+    machine.shrink_caches(&cpu);
+    assert_eq!(machine.check(&cpu), before);
+}
