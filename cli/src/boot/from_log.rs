@@ -50,7 +50,7 @@ pub(super) fn run(path: &Path, changes: &Changes) -> Result<ComparedBoot, Failur
     let appended = Appended::parse(&changes.append, facts.architecture)?;
     let replay = boot_log::replay_with(&log, Until::HandOver, &appended.options)
         .map_err(|error| Failure::BootLog { file: path.to_owned(), error })?;
-    if memblock_ranges(&replay.memblock, PAGE.shift).next().is_none() {
+    if memblock_ranges(&replay.memblock, PAGE.page_shift).next().is_none() {
         let expected = "a boot that adds memory, and options that leave some";
         return Err(InputError::new(path, Place::File, "no whole page of memory", expected).into());
     }
@@ -70,7 +70,7 @@ struct Boot<'a> {
 
 impl Boot<'_> {
     fn compare(self, changes: &Changes) -> Result<ComparedBoot, Failure> {
-        let memory: Vec<MemoryRange> = memblock_ranges(&self.replay.memblock, PAGE.shift).collect();
+        let memory: Vec<MemoryRange> = memblock_ranges(&self.replay.memblock, PAGE.page_shift).collect();
         let free: Vec<PfnRange> = self.replay.memblock.free_ranges(Pfn::new(u64::MAX)).collect();
         let rule = self.appended.movable_rule(&self.facts.command_line);
         let plan = ZonePlan::new(memory, &self.facts, rule);
@@ -83,8 +83,8 @@ impl Boot<'_> {
         let configured = plan.limits.configured();
         let mut settings = self.files.settings(configured)?;
         changes.settings.iter().try_for_each(|setting| settings.apply(setting, configured))?;
-        let huge_pages = self.appended.transparent_hugepage(&self.facts.command_line);
-        let machine = MachineNumbers::compute(&plan, &self.facts, &hand_over, &settings, huge_pages);
+        settings.tunables.transparent_hugepage = self.appended.transparent_hugepage(&self.facts.command_line);
+        let machine = MachineNumbers::compute(&plan, &self.facts, &hand_over, &settings);
         let mut not_compared = Vec::new();
         let numbers = compare_files(&self.files, &machine, &mut not_compared)?;
         Ok(ComparedBoot { lines, numbers, machine, not_compared })

@@ -86,6 +86,6 @@ impl<'a> HandOver<'a> {
             cma,
             highmem: (self.facts.architecture == Architecture::I386).then(|| self.high()),
         };
-        boot_log::write_memory(log, &figures, PAGE.shift)
+        boot_log::write_memory(log, &figures, PAGE.page_shift)
     }
 }

@@ -4,7 +4,8 @@
 //! Everything else that the log says about memory is computed and compared, never read.
 
 use frame_table::MemoryModel;
-use page_allocator::layout::{ArchRules, PageSizes, Release};
+use page_allocator::Geometry;
+use page_allocator::layout::{ArchRules, Release};
 use recordings::boot_log::{self, BootLog};
 use units::{MAX_NODES, NodeId, NodeMask, Pfn, PfnRange, PhysAddr};
 
@@ -69,7 +70,7 @@ pub(super) struct KernelFacts {
 }
 
 /// Page size of every recorded machine so far.
-pub(super) const PAGE: PageSizes = PageSizes::FOUR_KIB;
+pub(super) const PAGE: Geometry = Geometry::FOUR_KIB;
 
 impl KernelFacts {
     /// Gathers the facts from the log's messages and the `version` and `iomem` files beside it, which may be empty.
@@ -191,7 +192,7 @@ impl<'a> Lines<'a> {
         let patched = self.all().take_while(|message| !message.starts_with("Memory: "));
         let late = patched.into_iter().any(|message| message.starts_with("Freeing SMP alternatives memory: "));
         match self.rest("Memory: ").and_then(number).filter(|_| late) {
-            Some(kib) => MemoryLine::AfterInit(kib >> (PAGE.shift - 10)),
+            Some(kib) => MemoryLine::AfterInit(kib >> (PAGE.page_shift - 10)),
             None => MemoryLine::AtHandOver,
         }
     }
@@ -213,7 +214,7 @@ impl<'a> Lines<'a> {
         let areas = self.messages.iter().filter_map(|message| message.strip_prefix("cma: Reserved "));
         areas.filter_map(|area| {
             let (mib, at) = area.split_once(" MiB at ")?;
-            Some(PfnRange::with_len(pfn(hex(at)?), number(mib)? << (20 - PAGE.shift)))
+            Some(PfnRange::with_len(pfn(hex(at)?), number(mib)? << (20 - PAGE.page_shift)))
         })
     }
 
@@ -221,7 +222,7 @@ impl<'a> Lines<'a> {
         let initrd = self.initrd().unwrap_or(image);
         let lines = self.all().filter_map(|message| message.strip_prefix("Freeing ")?.split_once(" memory: "));
         let freed = lines.filter_map(|(what, size)| {
-            let nr_pages = number(size)? >> (PAGE.shift - 10);
+            let nr_pages = number(size)? >> (PAGE.page_shift - 10);
             let (at, when) = match what {
                 // Patching alternatives is done before the first initcall, which sets the watermarks.
                 "SMP alternatives" => (image, FreedWhen::BeforeWatermarks),
@@ -285,7 +286,7 @@ fn hex(text: &str) -> Option<PhysAddr> {
 }
 
 fn pfn(addr: PhysAddr) -> Pfn {
-    addr.pfn_down(PAGE.shift)
+    addr.pfn_down(PAGE.page_shift)
 }
 
 /// Reads the nodes of the CPUs from the options that a virtual machine was started with (`-numa node,nodeid=1,cpus=2-3`).

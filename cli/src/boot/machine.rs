@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use boot_memory::firmware::RangeKind;
-use page_allocator::{Tunables, Watermark};
+use page_allocator::Watermark;
 use proc_files::iomem::Resource;
 use recordings::pages::{InputError, Place};
 use serde::Serialize;
@@ -50,7 +50,7 @@ impl BootedMachine {
         let mut settings = Settings::default();
         let configured = super::configured_zones(description.arch);
         changes.settings.iter().try_for_each(|setting| settings.apply(setting, configured))?;
-        let tunables = Tunables::from(&settings);
+        let tunables = settings.tunables;
         let options = SimOptions { append: changes.append.clone(), tunables, ..SimOptions::default() };
         let machine = SimMachine::boot(&description, &options)?;
         Ok(Self { description, machine })

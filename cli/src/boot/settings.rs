@@ -1,30 +1,12 @@
 //! The vm.* settings that zone numbers depend on: as booted, as recorded, or as given with `--set`.
 
 use page_allocator::Tunables;
-use page_allocator::layout::{ByZone, DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR, ZoneSet};
+use page_allocator::layout::ZoneSet;
 
 /// Settings by the names of /proc/sys/vm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// vm.min_free_kbytes, if someone set it; boot computes it else.
-    pub(crate) min_free_kbytes: Option<u64>,
-    pub(crate) watermark_scale_factor: u64,
-    pub(crate) watermark_boost_factor: u64,
-    /// vm.lowmem_reserve_ratio by kind of zone.
-    pub(crate) lowmem_reserve_ratio: ByZone,
-    pub(crate) percpu_pagelist_high_fraction: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            min_free_kbytes: None,
-            watermark_scale_factor: DEFAULT_SCALE_FACTOR,
-            watermark_boost_factor: DEFAULT_BOOST_FACTOR,
-            lowmem_reserve_ratio: DEFAULT_RATIOS,
-            percpu_pagelist_high_fraction: 0,
-        }
-    }
+    pub(crate) tunables: Tunables,
 }
 
 /// Why a setting was refused.
@@ -42,19 +24,6 @@ const SCALARS: [(&str, u64, u64); 4] = [
     ("watermark_boost_factor", 0, u32::MAX as u64 >> 1),
     ("percpu_pagelist_high_fraction", 0, u32::MAX as u64 >> 1),
 ];
-
-impl From<&Settings> for Tunables {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            min_free_kbytes: settings.min_free_kbytes,
-            watermark_scale_factor: settings.watermark_scale_factor,
-            watermark_boost_factor: settings.watermark_boost_factor,
-            lowmem_reserve_ratio: settings.lowmem_reserve_ratio,
-            percpu_pagelist_high_fraction: settings.percpu_pagelist_high_fraction,
-            ..Self::default()
-        }
-    }
-}
 
 impl Settings {
     /// Applies `vm.NAME=VALUE`.
@@ -84,12 +53,12 @@ impl Settings {
             return Err("a number within the bounds of this setting (watermark_scale_factor: 1 to 3000)");
         }
         match name {
-            "min_free_kbytes" => self.min_free_kbytes = Some(value),
-            "watermark_scale_factor" => self.watermark_scale_factor = value,
-            "watermark_boost_factor" => self.watermark_boost_factor = value,
+            "min_free_kbytes" => self.tunables.min_free_kbytes = Some(value),
+            "watermark_scale_factor" => self.tunables.watermark_scale_factor = value,
+            "watermark_boost_factor" => self.tunables.watermark_boost_factor = value,
             // The kernel takes 0, or at least 8.
             _ if (1..8).contains(&value) => return Err("0, or a fraction of at least 8"),
-            _ => self.percpu_pagelist_high_fraction = value,
+            _ => self.tunables.percpu_pagelist_high_fraction = value,
         }
         Ok(())
     }
@@ -100,7 +69,8 @@ impl Settings {
         let mut kinds = configured.iter();
         for field in value.split([' ', '\t', ',', '\n']).filter(|field| !field.is_empty()) {
             let kind = kinds.next().ok_or(EXPECTED)?;
-            *self.lowmem_reserve_ratio.get_mut(kind.index()).ok_or(EXPECTED)? = field.parse().map_err(|_| EXPECTED)?;
+            *self.tunables.lowmem_reserve_ratio.get_mut(kind.index()).ok_or(EXPECTED)? =
+                field.parse().map_err(|_| EXPECTED)?;
         }
         Ok(())
     }
@@ -120,8 +90,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.apply("vm.min_free_kbytes=1024", X86).unwrap();
         settings.apply("vm.lowmem_reserve_ratio=64 32", X86).unwrap();
-        assert_eq!(settings.min_free_kbytes, Some(1024));
-        assert_eq!(settings.lowmem_reserve_ratio[..3], [64, 32, 32]);
+        assert_eq!(settings.tunables.min_free_kbytes, Some(1024));
+        assert_eq!(settings.tunables.lowmem_reserve_ratio[..3], [64, 32, 32]);
     }
 
     #[test]

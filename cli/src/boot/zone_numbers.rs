@@ -1,8 +1,7 @@
 //! The numbers of /proc/zoneinfo that boot computes: sizes, watermarks, reserves, per-CPU list sizes, counter thresholds.
 
-use boot_memory::firmware::TransparentHugepage;
 use page_allocator::layout::{
-    ByZone, PcpSize, PcpZone, WatermarkRule, Watermarks, ZoneSet, lowmem_reserve, normal_threshold, pcp_size,
+    ByZone, PcpSize, PcpZone, Watermarks, ZoneSet, lowmem_reserve, normal_threshold, pcp_size,
 };
 use units::{NodeId, PfnRange, ZoneType};
 
@@ -10,9 +9,6 @@ use super::hand_over::HandOver;
 use super::kernel_facts::{FreedWhen, KernelFacts, PAGE};
 use super::settings::Settings;
 use super::zone_plan::ZonePlan;
-
-/// Pages of a pageblock.
-const PAGEBLOCK_PAGES: u64 = 512;
 
 /// Numbers of one zone with memory.
 #[derive(Clone, Debug)]
@@ -49,15 +45,9 @@ struct SizedZone {
 
 impl MachineNumbers {
     /// Computes the numbers after boot: watermarks and reserves from what was managed when they were set.
-    pub(super) fn compute(
-        plan: &ZonePlan,
-        facts: &KernelFacts,
-        hand_over: &HandOver<'_>,
-        settings: &Settings,
-        huge_pages: TransparentHugepage,
-    ) -> Self {
+    pub(super) fn compute(plan: &ZonePlan, facts: &KernelFacts, hand_over: &HandOver<'_>, settings: &Settings) -> Self {
         // Someone who sets min_free_kbytes does so on the running machine.
-        let when = match settings.min_free_kbytes {
+        let when = match settings.tunables.min_free_kbytes {
             Some(_) => FreedWhen::AfterWatermarks,
             None => FreedWhen::BeforeWatermarks,
         };
@@ -65,18 +55,9 @@ impl MachineNumbers {
             .zones()
             .map(|(node, kind, span)| SizedZone { node, kind, span, managed: hand_over.managed(node, span, when) })
             .collect();
-        let rule = WatermarkRule {
-            min_free_kbytes: settings.min_free_kbytes.unwrap_or_default(),
-            scale_factor: settings.watermark_scale_factor,
-            page_shift: PAGE.shift,
-            movable_source: plan.limits.movable_source().unwrap_or(ZoneType::Normal),
-            release: facts.release,
-        };
         let sizes = sized.iter().map(|zone| (zone.kind, zone.managed));
-        let rule = match settings.min_free_kbytes {
-            Some(_) => rule,
-            None => rule.settled(sizes, huge_pages, PAGEBLOCK_PAGES),
-        };
+        let movable_source = plan.limits.movable_source().unwrap_or(ZoneType::Normal);
+        let rule = settings.tunables.watermark_rule(sizes, movable_source, PAGE, facts.release);
         let lowmem = rule.lowmem_pages(sized.iter().map(|zone| (zone.kind, zone.managed)));
         let zones = sized
             .iter()
@@ -94,9 +75,9 @@ impl MachineNumbers {
                     present: layout.map_or(0, |node| node.zone(zone.kind).present),
                     managed: hand_over.managed(zone.node, zone.span, FreedWhen::AfterWatermarks),
                     marks,
-                    reserve: lowmem_reserve(zone.kind, &managed, &settings.lowmem_reserve_ratio),
+                    reserve: lowmem_reserve(zone.kind, &managed, &settings.tunables.lowmem_reserve_ratio),
                     pcp: pcp(plan, facts, settings, zone, marks.low),
-                    stat_threshold: normal_threshold(zone.managed, facts.nr_cpus, PAGE.shift),
+                    stat_threshold: normal_threshold(zone.managed, facts.nr_cpus, PAGE.page_shift),
                 }
             })
             .collect();
@@ -110,6 +91,6 @@ fn pcp(plan: &ZonePlan, facts: &KernelFacts, settings: &Settings, zone: &SizedZo
         0 => facts.nr_cpus,
         cpus => cpus,
     };
-    let fraction = settings.percpu_pagelist_high_fraction;
-    Some(pcp_size(PcpZone { managed: zone.managed, low, cpus }, fraction, PAGE.shift, facts.release))
+    let fraction = settings.tunables.percpu_pagelist_high_fraction;
+    Some(pcp_size(PcpZone { managed: zone.managed, low, cpus }, fraction, PAGE.page_shift, facts.release))
 }

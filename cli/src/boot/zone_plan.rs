@@ -13,8 +13,6 @@ use super::kernel_facts::{Architecture, KernelFacts, PAGE};
 
 /// Address bits of the DMA zone on the Arm machines that were recorded.
 const ARM_DMA_BITS: u32 = 32;
-/// Pages of a pageblock.
-const PAGEBLOCK_PAGES: u64 = 512;
 
 /// Zones of a machine.
 pub(super) struct ZonePlan {
@@ -35,7 +33,7 @@ impl ZonePlan {
         let limits = match facts.architecture {
             Architecture::X86_64 => ZoneLimits::x86_64(span),
             Architecture::I386 => ZoneLimits::i386(span, facts.low_end.min(span.end)),
-            Architecture::Arm64 => ZoneLimits::arm64(span, ARM_DMA_BITS, PAGE.shift),
+            Architecture::Arm64 => ZoneLimits::arm64(span, ARM_DMA_BITS, PAGE.page_shift),
         };
         let ranges = || memory.iter().copied();
         let movable = MovableStarts::compute(ranges(), &limits, rule, PAGE);
@@ -73,12 +71,12 @@ impl ZonePlan {
 
     /// Writes the lines of zone and node setup up to the nodes' own.
     pub(super) fn write_zones(&self, log: &mut String, facts: &KernelFacts) -> fmt::Result {
-        boot_log::write_zone_ranges(log, &self.limits, PAGE.shift)?;
-        boot_log::write_movable_starts(log, &self.movable, PAGE.shift)?;
-        boot_log::write_memory_ranges(log, self.ranges(), PAGE.shift)?;
+        boot_log::write_zone_ranges(log, &self.limits, PAGE.page_shift)?;
+        boot_log::write_movable_starts(log, &self.movable, PAGE.page_shift)?;
+        boot_log::write_memory_ranges(log, self.ranges(), PAGE.page_shift)?;
         for node in &self.nodes {
             let state = if node.span.is_empty() { facts.arch_rules().memoryless } else { NodeState::Online };
-            boot_log::write_node_setup(log, node, state, facts.release, PAGE.shift)?;
+            boot_log::write_node_setup(log, node, state, facts.release, PAGE.page_shift)?;
         }
         Ok(())
     }
@@ -112,7 +110,7 @@ impl ZonePlan {
         }
         let online = self.nodes.iter().filter(|node| with_memory.contains(node.node) || with_cpus.contains(node.node));
         let total = self.memmap_cost(facts, reserved_low).total_pages(&self.nodes, facts.release);
-        let grouping = MobilityGrouping::decide(total, PAGEBLOCK_PAGES, nr_migrate_types(facts.architecture));
+        let grouping = MobilityGrouping::decide(total, PAGE.pageblock_pages(), nr_migrate_types(facts.architecture));
         boot_log::write_zonelists_built(log, online.count() as u64, grouping, total)?;
         if facts.is_numa() {
             let populated = self.zones().map(|(_, kind, _)| kind);
@@ -124,7 +122,7 @@ impl ZonePlan {
     fn memmap_cost(&self, facts: &KernelFacts, reserved_low: u64) -> MemmapCost {
         MemmapCost {
             descriptor_bytes: facts.arch_rules().descriptor_bytes,
-            page_shift: PAGE.shift,
+            page_shift: PAGE.page_shift,
             model: facts.memory_model(),
             dma_reserve: reserved_low,
         }

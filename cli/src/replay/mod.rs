@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use page_allocator::layout::ZoneSet;
-use page_allocator::{FreeHighRule, Tunables};
+use page_allocator::FreeHighRule;
 use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
 use serde::Serialize;
 use units::CpuId;
@@ -121,9 +121,9 @@ fn simulated(
         settings.apply(setting, ZoneSet::of(&before.zone_kinds))?;
     }
     let zone_settings = if arguments.settings.is_empty() {
-        SettingsSource::Recorded { watermark_boost_factor: settings.watermark_boost_factor }
+        SettingsSource::Recorded { watermark_boost_factor: settings.tunables.watermark_boost_factor }
     } else {
-        SettingsSource::Computed(Tunables::from(&settings))
+        SettingsSource::Computed(settings.tunables)
     };
     let list_order = match arguments.list_order {
         FreeListOrder::Recorded => ListOrder::Recorded,

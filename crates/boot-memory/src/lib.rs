@@ -9,3 +9,6 @@ pub mod bootmem;
 pub mod firmware;
 pub mod memblock;
 pub mod page_tables;
+mod set_up;
+
+pub use set_up::{LowMemory, Nodes};

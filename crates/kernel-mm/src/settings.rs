@@ -17,36 +17,14 @@ pub(crate) fn apply<P: Platform, H: Hooks>(
     pages: impl Fn(&Zone) -> u64,
 ) {
     allocator.set_watermark_boost_factor(tunables.watermark_boost_factor);
-    let rule = watermark_rule(allocator, tunables, release, &pages);
+    let zones = allocator.zones();
+    let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
+    let movable_source = if highmem { ZoneType::HighMem } else { ZoneType::Normal };
+    let sized = zones.iter().map(|zone| (zone.kind(), pages(zone)));
+    let rule = tunables.watermark_rule(sized, movable_source, allocator.map().geometry, release);
     for zone in allocator.zones() {
         let settings = zone_settings(allocator, tunables, &rule, &pages, zone);
         allocator.apply_settings(cpu, zone, &settings, tunables.pcp_batch_scale_max);
-    }
-}
-
-/// Settles what the watermarks of all zones follow from.
-fn watermark_rule<P: Platform, H: Hooks>(
-    allocator: &PageAllocator<P, H>,
-    tunables: &Tunables,
-    release: Release,
-    pages: &impl Fn(&Zone) -> u64,
-) -> WatermarkRule {
-    let zones = allocator.zones();
-    let geometry = allocator.map().geometry;
-    let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
-    let rule = WatermarkRule {
-        min_free_kbytes: tunables.min_free_kbytes.unwrap_or_default(),
-        scale_factor: tunables.watermark_scale_factor,
-        page_shift: geometry.page_shift,
-        movable_source: if highmem { ZoneType::HighMem } else { ZoneType::Normal },
-        release,
-    };
-    match tunables.min_free_kbytes {
-        Some(_) => rule,
-        None => {
-            let sized = zones.iter().map(|zone| (zone.kind(), pages(zone)));
-            rule.settled(sized, tunables.transparent_hugepage, geometry.pageblock_pages())
-        }
     }
 }
 

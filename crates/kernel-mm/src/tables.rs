@@ -6,8 +6,8 @@ use boot_memory::memblock::Memblock;
 use collections::BootSlice;
 use frame_table::{BootArena, FrameTable, MemoryModel, SectionMap};
 use page_allocator::layout::{
-    MemoryRange, MovableStarts, NodeLayout, NodeOrders, NodeZonelists, PageSizes, Topology, ZoneRef, ZonelistWriter,
-    boot_log, first_deferred, for_each_unavailable, memblock_ranges, nodes_with_memory,
+    MemoryRange, MovableStarts, NodeLayout, NodeOrders, NodeZonelists, Topology, ZoneRef, ZonelistWriter, boot_log,
+    first_deferred, for_each_unavailable, memblock_ranges, nodes_with_memory,
 };
 use page_allocator::{CpuPlace, DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, PcpSet, Zone};
 use platform::PhysMemory;
@@ -60,9 +60,8 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
     /// Lays the zones out and logs them.
     pub(crate) fn node_layouts(&mut self, memory: &[MemoryRange]) -> Result<BootSlice<NodeLayout>, BootError> {
         let (limits, shift) = (&self.config.limits, self.config.geometry.page_shift);
-        let page = PageSizes { shift, block_pages: self.config.geometry.max_order.nr_pages() };
         let ranges = memory.iter().copied();
-        let movable = MovableStarts::compute(ranges.clone(), limits, self.config.movable, page);
+        let movable = MovableStarts::compute(ranges.clone(), limits, self.config.movable, self.config.geometry);
         let log = &mut LineLog::new(self.arena.log());
         let _logged = boot_log::write_zone_ranges(log, limits, shift);
         let _logged = boot_log::write_movable_starts(log, &movable, shift);

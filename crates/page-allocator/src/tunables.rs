@@ -3,7 +3,8 @@
 use boot_memory::firmware::TransparentHugepage;
 use units::ZoneType;
 
-use crate::layout::{DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR};
+use crate::geometry::Geometry;
+use crate::layout::{DEFAULT_BOOST_FACTOR, DEFAULT_RATIOS, DEFAULT_SCALE_FACTOR, Release, WatermarkRule};
 
 /// Values of the sysctls, with Linux's defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,30 @@ pub struct Tunables {
     pub transparent_hugepage: TransparentHugepage,
     /// log2 of how far a pcp batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
     pub pcp_batch_scale_max: u32,
+}
+
+impl Tunables {
+    /// Returns what the watermarks of `zones`, kind and managed pages of each zone with memory, follow from: the chosen
+    /// vm.min_free_kbytes, or the one that boot settles.
+    pub fn watermark_rule(
+        &self,
+        zones: impl Iterator<Item = (ZoneType, u64)> + Clone,
+        movable_source: ZoneType,
+        geometry: Geometry,
+        release: Release,
+    ) -> WatermarkRule {
+        let rule = WatermarkRule {
+            min_free_kbytes: self.min_free_kbytes.unwrap_or_default(),
+            scale_factor: self.watermark_scale_factor,
+            page_shift: geometry.page_shift,
+            movable_source,
+            release,
+        };
+        match self.min_free_kbytes {
+            Some(_) => rule,
+            None => rule.settled(zones, self.transparent_hugepage, geometry.pageblock_pages()),
+        }
+    }
 }
 
 impl Default for Tunables {

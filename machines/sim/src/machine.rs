@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use boot_memory::Nodes;
 use boot_memory::firmware::BootOptions;
 use boot_memory::memblock::{BootContext, BootLog, Memblock};
 use frame_table::{BootArena, MemoryModel, OwnedBlock};
@@ -17,7 +18,7 @@ use proc_files::{Config, Profile};
 use sync::Cpu;
 use units::{CpuId, NodeId, PfnRange};
 
-use crate::boot_memblock::{self, Nodes, direct_map_end};
+use crate::boot_memblock::{self, direct_map_end};
 use crate::description::{Arch, LinuxVersion, Machine, MemoryModel as DescribedModel};
 use crate::{
     CpuGuard, CpuUnavailable, HostPages, HostUse, InterruptRate, MachineError, MemoryLayout, Rng, SimPlatform,

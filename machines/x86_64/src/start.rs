@@ -1,10 +1,11 @@
 //! The order of the boot, from the entry code to the end of the run.
 
+use boot_memory::Nodes;
 use boot_memory::firmware::RangeKind;
+use boot_memory::memblock::BootContext;
 use page_allocator::Checks;
 use units::{CpuId, PhysAddr, PhysRange, VirtAddr};
 
-use crate::boot_memblock::Nodes;
 use crate::console::{ConsoleLog, print_line};
 use crate::cpu_area::{self, CpuArea, this_area, this_cpu};
 use crate::error::BootError;
@@ -111,7 +112,9 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     }
     // SAFETY: the tables map the image and all of RAM as the boot tables do; nothing else is in use.
     unsafe { paging::activate(&tables) };
-    let nodes = boot_memblock::set_nodes(&mut memblock, &firmware.numa, options.numa)?;
+    let mut log = ConsoleLog;
+    let mut cx = BootContext::new(&(), &mut log, "numa_register_memblks");
+    let nodes = memblock.set_nodes(&firmware.numa, options.numa, &mut cx)?;
     let nodes = nr_nodes(nodes, &firmware);
     // SAFETY: the new tables map the page there, uncached.
     unsafe { apic::set_base(paging::APIC_PAGE) };

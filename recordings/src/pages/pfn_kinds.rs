@@ -48,6 +48,9 @@ impl PfnKinds {
         let mut kinds = Self { begin_mono_ns, end_mono_ns, runs: Vec::new() };
         while let Some(parsed) = lines.next_line()?.map(parse_run) {
             let run = parsed.map_err(|error| lines.error(error.found, error.expected))?;
+            if run.range.end.raw() > PFN_LIMIT {
+                return Err(lines.error(format!("{run}"), "a number of frames from 1 up to frame 100000000"));
+            }
             let end = kinds.end();
             if run.range.start < end {
                 return Err(lines.error(format!("{:x}", run.range.start), format!("a run at {end:x} or above")));
@@ -81,21 +84,10 @@ fn window(line: &[u8]) -> Option<(u64, u64)> {
 }
 
 fn parse_run(line: &[u8]) -> Result<PageRun, FieldError> {
-    const COUNT: &str = "a number of frames from 1 up to frame 100000000";
-    let mut fields = Fields::new(line);
-    let start = fields.pfn()?;
-    let nr_pages = fields.decimal(COUNT)?;
-    if nr_pages == 0 || nr_pages > PFN_LIMIT - start.raw() {
-        return Err(wrong(nr_pages.to_string().as_bytes(), COUNT));
-    }
-    let letter = fields.word();
-    let kind = match letter {
-        [letter] => PageKind::from_letter(char::from(*letter)),
-        _ => None,
+    let Ok(text) = str::from_utf8(line) else {
+        return Err(wrong(line, "a run of frames: its first frame, their number, their kind"));
     };
-    let kind = kind.ok_or_else(|| wrong(letter, "one of the kinds b a f s t m k r o -"))?;
-    fields.end()?;
-    Ok(PageRun { range: PfnRange::with_len(start, nr_pages), kind })
+    PageRun::parse(text).map_err(|error| wrong(error.found.as_bytes(), error.expected))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub use memmap::MemmapCost;
 pub use memory_range::{
     MemoryKind, MemoryRange, MemoryRanges, memblock_ranges, node_span, nodes_with_memory, present_pages, total_pages,
 };
-pub use movable::{MovableRule, MovableStarts, PageSizes};
+pub use movable::{MovableRule, MovableStarts};
 pub use node_order::{NodeOrder, NodeOrders, Topology};
 pub use pcp_size::{PcpSize, PcpZone, pcp_size};
 pub use release::Release;

@@ -7,6 +7,7 @@ use units::{MAX_NODES, NodeId, Pfn, PhysAddr, ZoneType};
 
 use super::memory_range::{MemoryKind, MemoryRanges, node_span, nodes_with_memory, total_pages};
 use super::zone_limits::ZoneLimits;
+use crate::geometry::Geometry;
 
 /// What the command line asks of ZONE_MOVABLE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,15 +67,15 @@ impl MovableStarts {
 
     /// Computes the starts for `memory` under `rule`.
     ///
-    /// `block_pages` is the size of the largest buddy block, to which every start is rounded up.
-    pub fn compute<M: MemoryRanges>(memory: M, limits: &ZoneLimits, rule: MovableRule, page: PageSizes) -> Self {
+    /// Every start is rounded up to the largest buddy block.
+    pub fn compute<M: MemoryRanges>(memory: M, limits: &ZoneLimits, rule: MovableRule, geometry: Geometry) -> Self {
         let mut found = Self { rule, ..Self::NONE };
         match rule {
             MovableRule::Sizes { kernelcore, movablecore } => {
                 let total = total_pages(memory.clone());
-                let kernelcore = resolve(kernelcore, total, page.shift);
-                let movablecore = resolve(movablecore, total, page.shift);
-                let Some(core) = core_pages(total, kernelcore, movablecore, page) else { return found };
+                let kernelcore = resolve(kernelcore, total, geometry.page_shift);
+                let movablecore = resolve(movablecore, total, geometry.page_shift);
+                let Some(core) = core_pages(total, kernelcore, movablecore, geometry) else { return found };
                 let Some(source) = limits.movable_source() else { return found };
                 found.spread(memory.clone(), limits, source, core);
             }
@@ -85,13 +86,13 @@ impl MovableStarts {
                 if !memory.clone().any(|range| range.kind == MemoryKind::Mirrored) {
                     return found;
                 }
-                let keep_end = MIRROR_KEEP_END.pfn_down(page.shift);
+                let keep_end = MIRROR_KEEP_END.pfn_down(geometry.page_shift);
                 found.lowest_of(
                     memory.clone().filter(|range| range.kind != MemoryKind::Mirrored && range.frames.start >= keep_end),
                 );
             }
         }
-        found.round_up(memory, page);
+        found.round_up(memory, geometry);
         found
     }
 
@@ -166,9 +167,9 @@ impl MovableStarts {
     }
 
     /// Rounds up to whole blocks and drops starts at or above the end of their node.
-    fn round_up(&mut self, memory: impl MemoryRanges, page: PageSizes) {
+    fn round_up(&mut self, memory: impl MemoryRanges, geometry: Geometry) {
         for (index, start) in self.starts.iter_mut().enumerate() {
-            *start = start.align_up(page.block_pages);
+            *start = start.align_up(geometry.max_order.nr_pages());
             let end = NodeId::try_new(index as u64)
                 .and_then(|node| node_span(memory.clone(), node))
                 .map_or(Pfn::ZERO, |span| span.end);
@@ -179,25 +180,11 @@ impl MovableStarts {
     }
 }
 
-/// Page sizes of a machine.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct PageSizes {
-    /// Base-2 logarithm of the page size.
-    pub shift: u32,
-    /// Pages of the largest buddy block (Linux: MAX_ORDER_NR_PAGES).
-    pub block_pages: u64,
-}
-
-impl PageSizes {
-    /// 4 KiB pages and blocks of order 10: x86, and arm64 as distributions build it.
-    pub const FOUR_KIB: Self = Self { shift: 12, block_pages: 1 << 10 };
-}
-
 /// Returns how many pages stay the kernel's, or `None` if no ZONE_MOVABLE is wanted or possible.
-fn core_pages(total: u64, kernelcore: u64, movablecore: u64, page: PageSizes) -> Option<u64> {
+fn core_pages(total: u64, kernelcore: u64, movablecore: u64, geometry: Geometry) -> Option<u64> {
     let mut core = kernelcore;
     if movablecore != 0 {
-        let movable = movablecore.checked_next_multiple_of(page.block_pages).unwrap_or(total).min(total);
+        let movable = movablecore.checked_next_multiple_of(geometry.max_order.nr_pages()).unwrap_or(total).min(total);
         core = core.max(total - movable);
     }
     (core != 0 && core < total).then_some(core)

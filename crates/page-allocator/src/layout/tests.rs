@@ -12,8 +12,13 @@ use proptest::prelude::*;
 use units::{NodeId, NodeMask, Pfn, PfnRange, ZoneType};
 
 use super::*;
+use crate::Geometry;
 
-const PAGE: PageSizes = PageSizes { shift: 12, block_pages: 8 };
+const PAGE: Geometry = Geometry {
+    page_shift: 12,
+    max_order: units::Order::new_truncate(3),
+    pageblock_order: units::Order::new_truncate(3),
+};
 const SECTION_PAGES: u64 = 64;
 
 /// Random machine: gap and length of each range, and which node it is on.
@@ -63,7 +68,7 @@ impl RandomMachine {
             assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "zones lie in the order of their kinds");
             assert!(spans.iter().all(|span| node.span.start <= span.start && span.end <= node.span.end));
             let movable = node.zone(ZoneType::Movable);
-            assert!(movable.span.start.raw().is_multiple_of(PAGE.block_pages));
+            assert!(movable.span.start.raw().is_multiple_of(PAGE.max_order.nr_pages()));
             assert_eq!(movable.span.is_empty(), self.movable.start(node.node).is_none());
             assert!(ZoneType::ALL.iter().all(|&kind| node.zone(kind).present <= node.zone(kind).span.nr_pages()));
         }

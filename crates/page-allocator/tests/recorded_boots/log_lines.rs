@@ -37,11 +37,11 @@ fn recorded(machine: &Machine) -> Vec<&str> {
 fn computed(machine: &Machine) -> String {
     let (limits, movable, layouts) = (machine.limits(), machine.movable_starts(), machine.layouts());
     let log = &mut String::new();
-    boot_log::write_zone_ranges(log, &limits, PAGE.shift).unwrap();
-    boot_log::write_movable_starts(log, &movable, PAGE.shift).unwrap();
-    boot_log::write_memory_ranges(log, machine.memory(), PAGE.shift).unwrap();
+    boot_log::write_zone_ranges(log, &limits, PAGE.page_shift).unwrap();
+    boot_log::write_movable_starts(log, &movable, PAGE.page_shift).unwrap();
+    boot_log::write_memory_ranges(log, machine.memory(), PAGE.page_shift).unwrap();
     for layout in &layouts {
-        boot_log::write_node_setup(log, layout, NodeState::Online, machine.release(), PAGE.shift).unwrap();
+        boot_log::write_node_setup(log, layout, NodeState::Online, machine.release(), PAGE.page_shift).unwrap();
     }
     for_each_unavailable(machine.memory(), &layouts, machine.model(), |found| {
         boot_log::write_unavailable(log, found).unwrap();

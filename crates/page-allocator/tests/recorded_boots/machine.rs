@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use boot_memory::firmware::BootOptions;
 use frame_table::MemoryModel;
+use mmkit_page_allocator::Geometry;
 use mmkit_page_allocator::layout::{
-    ArchRules, ByZone, MemmapCost, MemoryRange, MovableRule, MovableStarts, NodeLayout, PageSizes, Release, ZoneLimits,
+    ArchRules, ByZone, MemmapCost, MemoryRange, MovableRule, MovableStarts, NodeLayout, Release, ZoneLimits,
     nodes_with_memory,
 };
 use proc_files::parse::ZoneInfo;
 use units::{NodeId, NodeMask, Pfn, PfnRange, PhysAddr, ZoneType};
 
-pub(crate) const PAGE: PageSizes = PageSizes::FOUR_KIB;
+pub(crate) const PAGE: Geometry = Geometry::FOUR_KIB;
 
 /// Architecture of a recorded machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,9 +79,9 @@ impl Machine {
             Arch::X86 => ZoneLimits::x86_64(span),
             Arch::X86Old => {
                 let end = self.after("  low ram: 0 - ").expect("the end of low memory");
-                ZoneLimits::i386(span, hex(end).pfn_down(PAGE.shift))
+                ZoneLimits::i386(span, hex(end).pfn_down(PAGE.page_shift))
             }
-            Arch::Arm => ZoneLimits::arm64(span, 32, PAGE.shift),
+            Arch::Arm => ZoneLimits::arm64(span, 32, PAGE.page_shift),
         }
     }
 
@@ -118,7 +119,7 @@ impl Machine {
         let free = PfnRange::new(Pfn::new(0x100), Pfn::new(u64::MAX));
         MemmapCost {
             descriptor_bytes: self.arch_rules().descriptor_bytes,
-            page_shift: PAGE.shift,
+            page_shift: PAGE.page_shift,
             model: self.model(),
             dma_reserve: self.arch_rules().reserved_low(self.memory(), [free].into_iter()),
         }
@@ -173,7 +174,7 @@ impl Machine {
     fn freed_late(&self, span: PfnRange) -> u64 {
         let initrd = self.after("Allocated new RAMDISK: [mem ").or_else(|| self.after("RAMDISK: [mem "));
         // On the recorded Arm machines both lie in the first zone.
-        let initrd = initrd.map_or(self.memory[0].frames.start, |range| hex(range).pfn_down(PAGE.shift));
+        let initrd = initrd.map_or(self.memory[0].frames.start, |range| hex(range).pfn_down(PAGE.page_shift));
         let image = if self.arch == Arch::Arm { self.memory[0].frames.start } else { Pfn::new(0x1000) };
         let freed = self.log.iter().filter_map(|line| line.strip_prefix("Freeing "));
         let freed = freed.filter_map(|line| line.strip_suffix('K')?.split_once(" memory: "));
@@ -211,8 +212,8 @@ fn hex(text: &str) -> PhysAddr {
 fn memory_range(line: &str) -> Option<MemoryRange> {
     let (node, range) = line.strip_prefix("  node ")?.split_once(": [mem ")?;
     let (start, last) = range.strip_suffix(']')?.split_once('-')?;
-    let start = hex(start).pfn_up(PAGE.shift);
-    let end = PhysAddr::new(hex(last).raw() + 1).pfn_down(PAGE.shift);
+    let start = hex(start).pfn_up(PAGE.page_shift);
+    let end = PhysAddr::new(hex(last).raw() + 1).pfn_down(PAGE.page_shift);
     let node = NodeId::try_new(node.trim().parse().ok()?)?;
     Some(MemoryRange::plain(PfnRange::new(start, end), node))
 }

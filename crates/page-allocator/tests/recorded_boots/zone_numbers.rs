@@ -23,7 +23,7 @@ fn rule(machine: &Machine, min_free_kbytes: u64) -> WatermarkRule {
     WatermarkRule {
         min_free_kbytes,
         scale_factor: machine.sysctl("watermark_scale_factor")[0],
-        page_shift: PAGE.shift,
+        page_shift: PAGE.page_shift,
         movable_source: machine.limits().movable_source().unwrap(),
         release: machine.release(),
     }
@@ -88,8 +88,8 @@ fn per_cpu_list_sizes_and_thresholds_are_the_kernels() {
         };
         let zone = PcpZone { managed, low: recorded.pages("low").unwrap() - recorded.pages("boost").unwrap(), cpus };
         let fraction = machine.sysctl("percpu_pagelist_high_fraction")[0];
-        let size = pcp_size(zone, fraction, PAGE.shift, machine.release());
-        let threshold = normal_threshold(managed, machine.nr_cpus(None), PAGE.shift);
+        let size = pcp_size(zone, fraction, PAGE.page_shift, machine.release());
+        let threshold = normal_threshold(managed, machine.nr_cpus(None), PAGE.page_shift);
         for pageset in recorded.pagesets() {
             let place = format!("{}, node {}, {:?}", machine.name, layout.node, recorded.zone);
             assert_eq!(pageset.batch, size.batch, "{place}");
@@ -129,16 +129,16 @@ fn the_later_kernels_numbers_are_reproduced() {
             .collect();
         assert_eq!(recorded.protection(), Some(&*shown));
         let zone = PcpZone { managed: pages, low: recorded.pages("low").unwrap(), cpus: 2 };
-        let size = pcp_size(zone, 0, PAGE.shift, Release::V6_12);
+        let size = pcp_size(zone, 0, PAGE.page_shift, Release::V6_12);
         for pageset in recorded.pagesets() {
             let found = (pageset.batch, pageset.high_min, pageset.high_max);
             assert_eq!(found, (size.batch, size.high_min, size.high_max), "{:?}", recorded.zone);
-            assert_eq!(pageset.stat_threshold, normal_threshold(pages, 2, PAGE.shift));
+            assert_eq!(pageset.stat_threshold, normal_threshold(pages, 2, PAGE.page_shift));
         }
         let rule = WatermarkRule {
             min_free_kbytes: 67_584,
             scale_factor: 10,
-            page_shift: PAGE.shift,
+            page_shift: PAGE.page_shift,
             movable_source: ZoneType::Normal,
             release: Release::V6_12,
         };

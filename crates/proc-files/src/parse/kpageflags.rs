@@ -45,6 +45,16 @@ impl PageRuns {
     }
 }
 
+impl PageRun {
+    /// Reads one line of a scan, as large scans are read: without keeping the text.
+    ///
+    /// # Errors
+    /// At a run that is empty, of an unknown kind or beyond 2^40 frames; the line counts as the first.
+    pub fn parse(line: &str) -> Result<Self, ParseError> {
+        run(&mut Cursor::new(1, line), Pfn::ZERO)
+    }
+}
+
 fn run(cursor: &mut Cursor<'_>, end_before: Pfn) -> Result<PageRun, ParseError> {
     let here = *cursor;
     let start = cursor.hex("the first frame of a run, in hexadecimal")?;
