@@ -49,6 +49,8 @@ pub(crate) const TARGETS: &[&Target] = &[
     &proc_files::PAGEMAP,
     &proc_files::LOG,
     &recordings::PAGE_TRACE,
+    &recordings::PROCESS_TRACE,
+    &recordings::PROCESS_COUNTS,
     &recordings::PFN_KINDS,
     &recordings::BOOT_LOG,
     &recordings::INITIAL_STATE,

@@ -5,4 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod boot_log;
+mod fields;
+mod input_error;
+mod lines;
 pub mod pages;
+pub mod processes;

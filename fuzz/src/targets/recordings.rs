@@ -7,6 +7,7 @@ use recordings::boot_log::{BootLog, BootLogError, Until, replay};
 use recordings::pages::{
     GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader, present_ranges,
 };
+use recordings::processes::{self, Counts};
 use units::{Order, Pfn};
 
 use super::{Target, outcome};
@@ -22,6 +23,43 @@ pub(super) const PAGE_TRACE: Target = Target {
     seeds: &[Seed::Compressed("data/pages/cargo.trace.zst"), Seed::Compressed("data/pages/pressure.trace.zst")],
     tokens: &["A ", "F ", "G ", "Z ", "D ", "X ", "V ", "B ", "# ", "t0_mono_ns", " - ", "0s ", "1h ", "\n"],
     run: |input| outcome(read_trace(input)),
+};
+
+/// `TraceReader` of processes to the end of the trace.
+pub(super) const PROCESS_TRACE: Target = Target {
+    name: "process-trace",
+    seeds: &[Seed::Compressed("data/vm/bash.vmtrace.zst"), Seed::Compressed("data/vm/prog.vmtrace.zst")],
+    tokens: &[
+        "> ",
+        "< ",
+        "U ",
+        "K ",
+        "R ",
+        "N ",
+        "E ",
+        "Q ",
+        " mmap ",
+        " brk ",
+        " t2",
+        " m1 ",
+        " -12",
+        " file 3 /a",
+        "\n",
+    ],
+    run: |input| outcome(read_process_trace(input)),
+};
+
+/// `Counts`, in which every name is found.
+pub(super) const PROCESS_COUNTS: Target = Target {
+    name: "process-counts",
+    seeds: &[Seed::File("data/vm/hello.vm/t1.exit.counts")],
+    tokens: &["VmRSS ", " kB", "minflt ", "\n"],
+    run: |input| {
+        let counts = Counts::parse(Path::new("fuzzed"), &String::from_utf8_lossy(input));
+        outcome(counts.inspect(|counts| {
+            assert!(counts.iter().all(|(name, _)| counts.get(name).is_some()), "a name is lost");
+        }))
+    },
 };
 
 /// `PfnKinds`, and the free map made of it.
@@ -137,6 +175,16 @@ fn read_trace(input: &[u8]) -> Result<(), InputError> {
         guided.apply(&event);
     }
     guided.finish(&kinds);
+    Ok(())
+}
+
+fn read_process_trace(input: &[u8]) -> Result<(), InputError> {
+    let mut reader = processes::TraceReader::new(Path::new("fuzzed"), Box::new(Cursor::new(input.to_vec())))?;
+    let mut last = 0;
+    while let Some(event) = reader.next_event()? {
+        assert!(event.time_ns >= last, "time runs backward");
+        last = event.time_ns;
+    }
     Ok(())
 }
 

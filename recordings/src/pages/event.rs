@@ -4,7 +4,7 @@
 
 use units::{CpuId, Gfp, MigrateType, Order, Pfn};
 
-use super::fields::{FieldError, Fields, wrong};
+use crate::fields::{FieldError, Fields, wrong};
 
 /// What kind of code an event happened in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,12 +4,9 @@
 //! format. [`TraceReader`] streams the events, [`PfnKinds`] reads what each frame was used for.
 
 mod event;
-mod fields;
 mod free_map;
 mod guided;
 mod initial;
-mod input_error;
-mod lines;
 mod pcp_list;
 mod pfn_kinds;
 mod present;
@@ -18,12 +15,12 @@ mod recording;
 mod snapshot;
 mod trace;
 
+pub use crate::input_error::{InputError, Place};
+pub use crate::lines::Progress;
 pub use event::{Action, Batch, Context, Event, ExtFrag};
 pub use free_map::{FreeBlock, FreeMap};
 pub use guided::{GuidedCounts, GuidedOutcome, GuidedReplay, pcp_holds};
 pub use initial::{BulkPage, InitialBlock, InitialPageSet, InitialState, ListOrder, Surroundings};
-pub use input_error::{InputError, Place};
-pub use lines::Progress;
 pub use pcp_list::PcpList;
 pub use pfn_kinds::PfnKinds;
 pub use present::present_ranges;

@@ -8,9 +8,9 @@ use std::path::Path;
 use proc_files::kpageflags::{PageKind, PageRun};
 use units::{Pfn, PfnRange};
 
-use super::fields::{FieldError, Fields, PFN_LIMIT, wrong};
-use super::input_error::{InputError, quoted};
-use super::lines::Lines;
+use crate::fields::{FieldError, Fields, PFN_LIMIT, wrong};
+use crate::input_error::{InputError, quoted};
+use crate::lines::Lines;
 
 /// One scan: runs in ascending order that do not overlap.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

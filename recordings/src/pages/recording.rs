@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::input_error::{InputError, Place, quoted};
 use super::pfn_kinds::PfnKinds;
 use super::snapshot::Snapshot;
 use super::trace::TraceReader;
+use crate::input_error::{InputError, Place, quoted};
 
 /// Where the files of a recording are.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -11,8 +11,8 @@ use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, ParseError, VmStat, Zo
 use proc_files::zoneinfo::PageSet;
 use units::{CpuId, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
 
-use super::input_error::{InputError, Place};
 use super::profile::profile_of;
+use crate::input_error::{InputError, Place};
 
 /// State of the page allocator at one moment, as far as /proc shows it.
 #[derive(Clone, Debug)]
@@ -198,10 +198,7 @@ impl File {
     }
 
     fn parse<T>(&self, parser: impl Fn(&str) -> Result<T, ParseError>) -> Result<T, InputError> {
-        parser(&self.text).map_err(|error| {
-            let found = if error.found.is_empty() { "the end of the line".to_owned() } else { error.found };
-            InputError::new(&self.path, Place::Line(error.line as u64), found, error.expected)
-        })
+        parser(&self.text).map_err(|error| InputError::from_parse(&self.path, error))
     }
 
     fn lacks(&self, what: &str) -> InputError {

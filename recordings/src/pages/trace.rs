@@ -9,9 +9,9 @@ use std::path::Path;
 use units::MAX_CPUS;
 
 use super::event::{Event, parse_event};
-use super::fields::Fields;
-use super::input_error::{InputError, quoted};
-use super::lines::{Lines, Progress};
+use crate::fields::Fields;
+use crate::input_error::{InputError, quoted};
+use crate::lines::{Lines, Progress};
 
 /// What the header lines of a trace say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,8 +139,8 @@ fn read_header(lines: &mut Lines) -> Result<TraceHeader, InputError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::input_error::Place;
     use super::*;
+    use crate::input_error::Place;
 
     const HEADER: &str = "# mmtrace 1\n# t0_mono_ns 1000\n# cpus 2\n# missed_pages 0 missed_events 3\n";
 

@@ -44,11 +44,11 @@ use self::first_events::{FirstEvent, FirstEvents};
 use self::pcp_fill::SpareFrames;
 use self::shadow_lists::ShadowLists;
 use super::free_map::FreeMap;
-use super::input_error::InputError;
 use super::recording::Recording;
 use super::snapshot::Snapshot;
 use super::trace::TraceReader;
 use super::{PageKind, PfnKinds};
+use crate::input_error::InputError;
 
 /// What a simulated replay loads before the first event, and the demand that has no event.
 #[derive(Clone, Debug)]

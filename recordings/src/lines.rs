@@ -1,6 +1,6 @@
 //! Lines of a zstd-compressed or plain text file, read through one fixed buffer.
 //!
-//! Used by the trace reader and the pfn-kind reader. Memory is bounded by the buffer, whatever the file's size.
+//! Used by the readers of traces and of frame scans. Memory is bounded by the buffer, whatever the file's size.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::input_error::{InputError, Place, quoted};
+use crate::input_error::{InputError, Place, quoted};
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BUFFER_BYTES: usize = 1 << 18;

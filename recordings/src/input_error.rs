@@ -1,7 +1,9 @@
-//! The one error that the readers of page recordings return: where, what was found, what was expected.
+//! The one error that the readers of page and process recordings return: where, what was found, what was expected.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use proc_files::parse::ParseError;
 
 /// Position inside a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +36,12 @@ impl InputError {
     /// Makes an error about `file` at `place`.
     pub fn new(file: &Path, place: Place, found: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { file: file.to_owned(), place, found: found.into(), expected: expected.into() }
+    }
+
+    /// Makes an error about `file` of a parser's error.
+    pub(crate) fn from_parse(file: &Path, error: ParseError) -> Self {
+        let found = if error.found.is_empty() { "the end of the line".to_owned() } else { error.found };
+        Self::new(file, Place::Line(error.line as u64), found, error.expected)
     }
 }
 

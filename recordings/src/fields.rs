@@ -2,7 +2,7 @@
 
 use units::{MigrateType, Order, Pfn};
 
-use super::input_error::quoted;
+use crate::input_error::quoted;
 
 /// A field that is not what the line's format asks for.
 #[derive(Debug)]
@@ -45,6 +45,22 @@ impl<'a> Fields<'a> {
     pub(crate) fn hex32(&mut self, expected: &'static str) -> Result<u32, FieldError> {
         let word = self.word();
         parse_hex(word).and_then(|raw| u32::try_from(raw).ok()).ok_or_else(|| wrong(word, expected))
+    }
+
+    /// Takes a hexadecimal number.
+    pub(crate) fn hex(&mut self, expected: &'static str) -> Result<u64, FieldError> {
+        let word = self.word();
+        parse_hex(word).ok_or_else(|| wrong(word, expected))
+    }
+
+    /// Takes all that is left, blanks included.
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Returns true if nothing is left.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Takes a frame number, or the dash that stands for none.
