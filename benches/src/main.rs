@@ -4,8 +4,11 @@
 //! shared machine, ratios within one run do.
 
 mod clock;
+mod machine;
 mod memblock;
+mod objects;
 mod pages;
+mod two_threads;
 mod vma;
 mod vmalloc;
 
@@ -22,6 +25,8 @@ struct Arguments {
 enum Bench {
     /// The boot allocator with 10,000 regions.
     Memblock(memblock::Options),
+    /// Kernel objects: kmalloc and a slab cache, one and two threads.
+    Objects(objects::Options),
     /// Page frames: alloc and free of blocks, one and two threads.
     Pages(pages::Options),
     /// Areas of vmalloc: alloc and free with few and many alive.
@@ -33,6 +38,7 @@ enum Bench {
 fn main() {
     match Arguments::parse().bench {
         Bench::Memblock(options) => memblock::run(&options),
+        Bench::Objects(options) => objects::run(&options),
         Bench::Pages(options) => pages::run(&options),
         Bench::Vmalloc(options) => vmalloc::run(&options),
         Bench::Vma(options) => vma::run(&options),
