@@ -20,6 +20,11 @@ pub(crate) enum ProcFile {
     Meminfo,
     /// Free blocks and pageblocks by migratetype.
     Pagetypeinfo,
+    /// Figures of per-CPU memory, from /sys/kernel/debug.
+    #[value(name = "percpu_stats")]
+    PercpuStats,
+    /// Objects and pages of the slab caches.
+    Slabinfo,
     /// Areas that are contiguous for the kernel only.
     Vmallocinfo,
     /// Counters of the whole machine.
@@ -41,6 +46,8 @@ impl ProcFile {
             Self::Iomem => iomem(out),
             Self::Meminfo => view.write_meminfo(out),
             Self::Pagetypeinfo => view.write_pagetypeinfo(out),
+            Self::PercpuStats => view.write_percpu_stats(out),
+            Self::Slabinfo => view.write_slabinfo(out),
             Self::Vmallocinfo => view.write_vmallocinfo(out),
             Self::Vmstat => view.write_vmstat(out),
             Self::Zoneinfo => view.write_zoneinfo(out),

@@ -10,7 +10,7 @@ use proc_files::iomem::Resource;
 use recordings::pages::{InputError, Place};
 use serde::Serialize;
 use sim::description::{Machine, READY_MACHINES};
-use sim::{SimMachine, SimOptions};
+use sim::{MachineError, SimMachine, SimOptions};
 use units::{CpuId, PhysAddr};
 
 use super::Changes;
@@ -61,13 +61,17 @@ impl BootedMachine {
         self.machine.boot_log()
     }
 
-    /// Returns the text of a /proc file, as the described kernel release writes it.
-    pub(super) fn proc_file(&self, file: ProcFile) -> String {
+    /// Returns the text of a /proc file, as the described kernel release writes it, once the first kernel objects exist.
+    ///
+    /// # Errors
+    /// The machine has no room for them.
+    pub(super) fn proc_file(&self, file: ProcFile) -> Result<String, Failure> {
         let mut text = String::new();
-        let cpu = self.machine.cpu(CpuId::ZERO);
-        let written = cpu.map(|cpu| file.write(&mut text, &self.machine.proc(&cpu), |out| self.write_iomem(out)));
-        debug_assert!(written == Some(Ok(())), "a string takes every line, and nobody else has the machine's CPU");
-        text
+        let Some(cpu) = self.machine.cpu(CpuId::ZERO) else { return Err(MachineError::CpuCount(0).into()) };
+        self.machine.kernel().start_objects(&cpu).map_err(MachineError::from)?;
+        let written = file.write(&mut text, &self.machine.proc(&cpu), |out| self.write_iomem(out));
+        debug_assert!(written.is_ok(), "a string takes every line");
+        Ok(text)
     }
 
     /// Writes /proc/iomem: the firmware's map, and the kernel's image inside it.

@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &BootArguments) -> Result<ExitCode, Failure> {
     }
     let booted = BootedMachine::boot(arguments.machine.as_deref().unwrap_or_default(), &changes)?;
     match arguments.proc {
-        Some(file) => write!(out, "{}", booted.proc_file(file))?,
+        Some(file) => write!(out, "{}", booted.proc_file(file)?)?,
         None if arguments.json => output::write_report(&mut out, &booted.report())?,
         None => booted.log().iter().try_for_each(|line| writeln!(out, "{line}"))?,
     }

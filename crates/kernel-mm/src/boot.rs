@@ -40,6 +40,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let mut builder = TableBuilder { arena: &mut arena, machine: &platform, config, cpu };
         let memory = builder.memory_ranges()?;
         let nodes = builder.node_layouts(&memory)?;
+        let percpu = builder.percpu(0)?;
         let mut parts = builder.parts(&memory, &nodes)?;
         let marks = builder.deferred_marks(&memory, &nodes, &parts.zones)?;
         let early = builder.table("memmap_init", parts.zones.len(), |number| {
@@ -81,7 +82,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let _logged = boot_log::write_policy_zone(log, policy);
         let _logged = boot_log::write_memory(log, &figures, config.geometry.page_shift);
         Ok(Self {
-            objects: ObjectAllocator::new(allocator),
+            objects: ObjectAllocator::new(allocator).with_percpu(percpu),
             nodes,
             configured: config.limits.configured(),
             release: config.release,

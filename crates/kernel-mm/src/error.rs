@@ -3,6 +3,7 @@
 use core::fmt;
 
 use frame_table::{ArenaError, BadFree, TableError};
+use object_allocator::ObjectError;
 use units::PhysRange;
 
 /// Why a machine did not boot.
@@ -22,6 +23,8 @@ pub enum BootError {
     TooManyZones(usize),
     /// The machine has no CPU.
     NoCpu,
+    /// The first caches or counters could not be made.
+    Objects(ObjectError),
 }
 
 impl fmt::Display for BootError {
@@ -34,6 +37,7 @@ impl fmt::Display for BootError {
             Self::HandOver(error) => write!(f, "hand-over of boot memory: {error}"),
             Self::TooManyZones(zones) => write!(f, "{zones} zones are more than zonelists can number"),
             Self::NoCpu => f.write_str("the machine has no CPU"),
+            Self::Objects(error) => write!(f, "the first kernel objects: {error}"),
         }
     }
 }
@@ -43,6 +47,12 @@ impl core::error::Error for BootError {}
 impl From<ArenaError> for BootError {
     fn from(error: ArenaError) -> Self {
         Self::Arena(error)
+    }
+}
+
+impl From<ObjectError> for BootError {
+    fn from(error: ObjectError) -> Self {
+        Self::Objects(error)
     }
 }
 

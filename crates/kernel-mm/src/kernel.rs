@@ -7,6 +7,8 @@ use page_allocator::{Hooks, NoPressure, PageAllocator, Tunables};
 use platform::Platform;
 use sync::Cpu;
 
+use crate::error::BootError;
+
 /// One machine's memory management.
 #[derive(Debug)]
 pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
@@ -25,6 +27,16 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Returns the allocator of everything that is not a block of pages.
     pub const fn objects(&self) -> &ObjectAllocator<P, H> {
         &self.objects
+    }
+
+    /// Makes the first kernel objects: counters, slab caches, what kmalloc and vmalloc need (Linux: the second half of mm_core_init).
+    ///
+    /// Apart from [`Kernel::boot`], so that a machine whose pages are all that matters has them all. May be repeated.
+    ///
+    /// # Errors
+    /// [`BootError::Objects`]; what was made stays and is used by the next try.
+    pub fn start_objects(&self, cpu: &Cpu) -> Result<(), BootError> {
+        Ok(self.objects.start(cpu)?)
     }
 
     /// Returns how memory divides into zones, by node.

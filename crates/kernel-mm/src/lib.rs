@@ -12,6 +12,8 @@ mod handover;
 mod kernel;
 mod line_log;
 mod memmap;
+mod object_files;
+mod percpu;
 mod proc_view;
 mod report;
 mod settings;

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use object_allocator::vmstat::{NodeItem, VmEvent, ZoneItem};
 use page_allocator::layout::{ZoneLayout, normal_threshold};
 use page_allocator::{AllocRequest, Hooks, Watermark, Zone};
 use platform::Platform;
@@ -19,6 +20,25 @@ use units::{CpuId, MigrateType, NodeId, Order, ZoneType};
 
 use crate::kernel::Kernel;
 use crate::report::ReportSource;
+
+/// Fields of /proc/meminfo that are a node counter, in pages.
+const NODE_FIELDS: [(&str, &str); 15] = [
+    ("Active(anon)", "nr_active_anon"),
+    ("Inactive(anon)", "nr_inactive_anon"),
+    ("Active(file)", "nr_active_file"),
+    ("Inactive(file)", "nr_inactive_file"),
+    ("Unevictable", "nr_unevictable"),
+    ("SwapCached", "nr_swapcached"),
+    ("Cached", "nr_file_pages"),
+    ("Dirty", "nr_dirty"),
+    ("Writeback", "nr_writeback"),
+    ("WritebackTmp", "nr_writeback_temp"),
+    ("AnonPages", "nr_anon_pages"),
+    ("Mapped", "nr_mapped"),
+    ("Shmem", "nr_shmem"),
+    ("PageTables", "nr_page_table_pages"),
+    ("SecPageTables", "nr_sec_page_table_pages"),
+];
 
 /// A machine as its /proc files show it, in the words of one kernel release.
 pub struct ProcView<'a, P: Platform, H: Hooks> {
@@ -213,14 +233,9 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
         &room[..used]
     }
 
-    /// Value of a counter of a node, in pages; 0 for what does not exist on this machine.
+    /// Value of a counter of a node by its name in /proc/vmstat; 0 for what does not exist on this machine.
     pub(crate) fn node_stat(&self, node: NodeId, name: &str) -> u64 {
-        let stats = self.kernel.objects().node_stats(node);
-        match name {
-            "nr_slab_reclaimable" => stats.slab_reclaimable(),
-            "nr_slab_unreclaimable" => stats.slab_unreclaimable(),
-            _ => 0,
-        }
+        NodeItem::from_name(name).map_or(0, |item| self.kernel.objects().vmstat().node(node, item))
     }
 
     /// Sum of a counter over all nodes.
@@ -240,7 +255,10 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             "numa_foreign" => events().numa_foreign,
             "numa_local" => events().numa_local,
             "numa_other" => events().numa_other,
-            _ => 0,
+            _ => {
+                let place = (zone.node(), zone.kind());
+                ZoneItem::from_name(name).map_or(0, |item| self.kernel.objects().vmstat().zone(place, item))
+            }
         }
     }
 
@@ -272,6 +290,9 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
         if let Some(kind) = allocated_in {
             let is_kind = |zone: &Zone| zone.kind().name().eq_ignore_ascii_case(kind);
             return sum(&|zone| if is_kind(zone) { events(zone).allocated } else { 0 });
+        }
+        if let Some(event) = VmEvent::from_name(name) {
+            return self.kernel.objects().vmstat().events(event);
         }
         sum(&|zone| self.zone_stat(zone, name)) + self.all_nodes_stat(name)
     }
@@ -309,9 +330,18 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             "LowFree" => kb(&|zone| if is_high(zone) { 0 } else { zone.free_pages() }),
             "CommitLimit" => kb(&Zone::managed) / 2,
             "CmaFree" => kb(&Zone::free_cma),
+            "Percpu" => {
+                let percpu = self.kernel.objects().percpu().figures(self.cpu);
+                (percpu.populated as u64 * self.kernel.pages().nr_cpus() as u64) << shift
+            }
             "VmallocTotal" => self.kernel.objects().vmalloc_figures(self.cpu).total_bytes >> 10,
             "VmallocUsed" => self.kernel.objects().vmalloc_figures(self.cpu).used_pages << shift,
-            _ => 0,
+            // The kernel counts stacks in kB.
+            "KernelStack" => self.all_nodes_stat("nr_kernel_stack"),
+            _ => NODE_FIELDS
+                .iter()
+                .find(|field| field.0 == name)
+                .map_or(0, |field| self.all_nodes_stat(field.1) << shift),
         }
     }
 

@@ -8,6 +8,36 @@ use units::{MigrateType, NodeId, Order, ZoneType};
 
 use crate::proc_view::ProcView;
 
+/// Node counters, in pages, by their names in the report.
+const NODE_COUNTERS: [(&str, &str); 22] = [
+    ("active_anon", "nr_active_anon"),
+    ("inactive_anon", "nr_inactive_anon"),
+    ("isolated_anon", "nr_isolated_anon"),
+    ("isolated(anon)", "nr_isolated_anon"),
+    ("active_file", "nr_active_file"),
+    ("inactive_file", "nr_inactive_file"),
+    ("isolated_file", "nr_isolated_file"),
+    ("isolated(file)", "nr_isolated_file"),
+    ("unevictable", "nr_unevictable"),
+    ("dirty", "nr_dirty"),
+    ("writeback", "nr_writeback"),
+    ("writeback_tmp", "nr_writeback_temp"),
+    ("slab_reclaimable", "nr_slab_reclaimable"),
+    ("slab_unreclaimable", "nr_slab_unreclaimable"),
+    ("mapped", "nr_mapped"),
+    ("shmem", "nr_shmem"),
+    ("shmem_thp", "nr_shmem_hugepages"),
+    ("shmem_pmdmapped", "nr_shmem_pmdmapped"),
+    ("anon_thp", "nr_anon_transparent_hugepages"),
+    ("pagetables", "nr_page_table_pages"),
+    ("sec_pagetables", "nr_sec_page_table_pages"),
+    ("kernel_misc_reclaimable", "nr_kernel_misc_reclaimable"),
+];
+
+fn node_counter(name: &str) -> Option<&'static str> {
+    NODE_COUNTERS.iter().find(|counter| counter.0 == name).map(|counter| counter.1)
+}
+
 /// A machine as `show_mem` reads it.
 pub(crate) struct ReportSource<'a, 'b, P: Platform, H: Hooks> {
     pub(crate) view: &'a ProcView<'b, P, H>,
@@ -54,9 +84,7 @@ impl<P: Platform, H: Hooks> MemorySource for ReportSource<'_, '_, P, H> {
             "free" => self.sum(Zone::free_pages),
             "free_pcp" => self.sum(|zone| self.view.kernel.pages().pcp_pages(self.view.cpu, zone)),
             "free_cma" => self.sum(Zone::free_cma),
-            "slab_reclaimable" => self.view.all_nodes_stat("nr_slab_reclaimable"),
-            "slab_unreclaimable" => self.view.all_nodes_stat("nr_slab_unreclaimable"),
-            _ => 0,
+            _ => node_counter(name).map_or(0, |counter| self.view.all_nodes_stat(counter)),
         }
     }
 
@@ -65,8 +93,13 @@ impl<P: Platform, H: Hooks> MemorySource for ReportSource<'_, '_, P, H> {
         with_memory.nth(index).map(|layout| layout.node)
     }
 
-    fn node_kb(&self, _node: NodeId, _name: &str) -> u64 {
-        0
+    fn node_kb(&self, node: NodeId, name: &str) -> u64 {
+        let shift = self.view.kernel.pages().map().geometry.page_shift - 10;
+        match name {
+            // Counted in kB.
+            "kernel_stack" => self.view.node_stat(node, "nr_kernel_stack"),
+            _ => node_counter(name).map_or(0, |counter| self.view.node_stat(node, counter) << shift),
+        }
     }
 
     fn all_unreclaimable(&self, _node: NodeId) -> u64 {

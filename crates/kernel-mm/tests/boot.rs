@@ -8,7 +8,7 @@ use frame_table::{BootArena, HeapMemory, MemoryModel, PageFlags};
 use mmkit_kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
 use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{AllocRequest, Checks, Geometry, Tunables, Untraced};
-use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, VmStat, ZoneInfo};
+use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, SlabInfo, VmStat, ZoneInfo};
 use proc_files::{Config, Profile};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
@@ -231,4 +231,62 @@ fn a_failed_allocation_is_reported_in_linuxs_words() {
     assert!(report.contains(&format!(" free:{free} free_pcp:0 free_cma:0")), "{report}");
     assert!(report.contains("Node 0 DMA32: "), "{report}");
     assert!(report.lines().any(|line| line == format!("{} pages RAM", 63 << 8)), "{report}");
+}
+
+#[test]
+fn every_cpu_has_a_unit_of_per_cpu_memory_before_there_are_pages() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let kernel = boot(&mut memblock(&[(MIB, 63 * MIB, 0)]), 64 * MIB, &mut log, &cpu).unwrap();
+    let embedded = log.0.iter().find(|line| line.starts_with("percpu: Embedded ")).unwrap();
+    let figures = kernel.objects().percpu().figures(&cpu);
+    let sizes = figures.sizes.unwrap();
+    assert_eq!((sizes.reserved_size, sizes.unit_size), (8192, 2 << 20));
+    assert!(embedded.ends_with(&format!("pages/cpu s{} r8192 d{} u2097152", sizes.static_size, sizes.dyn_size)));
+    assert_eq!(figures.populated, sizes.used() >> 12);
+    kernel.objects().percpu().check_invariants(&cpu).unwrap();
+}
+
+#[test]
+fn the_first_objects_are_listed_and_counted() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let kernel = boot(&mut memblock(&[(MIB, 63 * MIB, 0)]), 64 * MIB, &mut log, &cpu).unwrap();
+    kernel.start_objects(&cpu).unwrap();
+    kernel.start_objects(&cpu).unwrap();
+    let object = kernel.objects().kmalloc(&cpu, 100, Gfp::KERNEL).unwrap();
+    let proc = kernel.proc(&cpu, Profile::new(proc_files::Release::V6_12, Config::X86_64));
+    let text = |write: &dyn Fn(&mut String) -> fmt::Result| {
+        let mut text = String::new();
+        write(&mut text).unwrap();
+        text
+    };
+    let slabinfo = text(&|out| proc.write_slabinfo(out));
+    let parsed = SlabInfo::parse(&slabinfo).unwrap();
+    assert_eq!((parsed.to_string(), parsed.nr_verbatim()), (slabinfo.clone(), 2));
+    let names: Vec<&str> = parsed.caches().map(|cache| cache.name.as_str()).collect();
+    let at = |name| names.iter().position(|&found| found == name).unwrap();
+    let order = ["kmalloc-rcl-8", "kmalloc-256", "kmalloc-192", "kmalloc-128", "kmalloc-96", "kmalloc-8", "kmem_cache"];
+    assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{names:?}");
+    let kmalloc = parsed.caches().find(|cache| cache.name == "kmalloc-128").unwrap();
+    assert!(kmalloc.active_objs >= 1 && kmalloc.num_objs >= kmalloc.active_objs && kmalloc.num_slabs >= 1);
+
+    let vmstat = text(&|out| proc.write_vmstat(out));
+    let pages: u64 =
+        vmstat.lines().find_map(|line| line.strip_prefix("nr_slab_unreclaimable ")).unwrap().parse().unwrap();
+    let held: u64 = parsed.caches().map(|cache| cache.num_slabs * cache.pagesperslab).sum();
+    assert!(pages > 0 && pages >= held, "{pages} pages counted, {held} in caches");
+    let meminfo = text(&|out| proc.write_meminfo(out));
+    let sizes = kernel.objects().percpu().figures(&cpu).populated * 4;
+    for line in [format!("SUnreclaim:     {:8} kB", pages * 4), format!("Percpu:         {sizes:8} kB")] {
+        assert!(meminfo.lines().any(|found| found == line), "{line}: {meminfo}");
+    }
+    let report = text(&|out| proc.write_mem_info(out));
+    assert!(report.contains(&format!(" slab_reclaimable:0 slab_unreclaimable:{pages}\n")), "{report}");
+
+    assert!(proc.is_slab_the_largest_user());
+    let dump = text(&|out| proc.write_unreclaimable_slab(out));
+    assert!(dump.starts_with("Unreclaimable slab info:\n") && dump.contains("\nkmalloc-128 "), "{dump}");
+    let stats = text(&|out| proc.write_percpu_stats(out));
+    assert!(stats.contains("\nChunk: <- Reserved Chunk\n") && stats.contains("\nChunk: <- First Chunk\n"), "{stats}");
+    // SAFETY: allocated above.
+    unsafe { kernel.objects().kfree(&cpu, object) };
 }

@@ -6,6 +6,7 @@
 #![no_std]
 
 mod atomic;
+mod cache_figures;
 mod direct_map;
 mod error;
 mod global_heap;
@@ -24,6 +25,7 @@ mod typed;
 mod vmalloc;
 pub mod vmstat;
 
+pub use cache_figures::CacheFigures;
 pub use error::ObjectError;
 pub use global_heap::GlobalHeap;
 pub use kmalloc::KmallocKind;

@@ -41,8 +41,10 @@ pub mod pagemap;
 pub mod pagetypeinfo;
 #[cfg(feature = "parse")]
 pub mod parse;
+pub mod percpu_stats;
 mod profile;
 pub mod show_mem;
+pub mod slabinfo;
 pub mod smaps;
 pub mod status;
 pub mod vmallocinfo;

@@ -253,6 +253,24 @@ fn memory_reports_are_the_recorded_text() {
     }
 }
 
+#[test]
+fn recorded_caches_stand_under_the_heading() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let mut files = 0;
+    for kind in ["boots", "pages"] {
+        for entry in data.join(kind).read_dir().unwrap() {
+            let Ok(text) = std::fs::read_to_string(entry.unwrap().path().join("slabinfo")) else { continue };
+            let mut written = mmkit_proc_files::slabinfo::Heading.to_string();
+            for cache in parse::SlabInfo::parse(&text).unwrap().caches() {
+                written += &format!("{cache}\n");
+            }
+            assert!(written == text, "every line is a heading or a cache");
+            files += 1;
+        }
+    }
+    assert!(files > 15, "{files} files");
+}
+
 /// Takes a recorded line apart and writes it again from plain values.
 fn written_again(area: &mmkit_proc_files::parse::VmallocArea) -> String {
     use mmkit_proc_files::vmallocinfo::{AreaDetails, AreaWords};

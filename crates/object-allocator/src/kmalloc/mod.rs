@@ -34,7 +34,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Makes the caches that are missing (Linux: create_kmalloc_caches).
     pub(crate) fn start_kmalloc(&self, cpu: &Cpu) -> Result<(), ObjectError> {
         for kind in KmallocKind::ALL {
-            for (slot, &size) in self.kmalloc.0[kind as usize].iter().zip(&SIZES) {
+            // By size, so that they are listed as Linux lists them.
+            for (slot, size) in by_size(&self.kmalloc.0[kind as usize]) {
                 if slot.get().is_some() || size == 0 || size > self.kmalloc_max_cached() {
                     continue;
                 }
@@ -68,6 +69,17 @@ fn write_name(out: &mut NameBuffer, kind: KmallocKind, size: usize) -> core::fmt
         KmallocKind::Dma => "dma-kmalloc",
     };
     if size >= 1024 { write!(out, "{prefix}-{}k", size / 1024) } else { write!(out, "{prefix}-{size}") }
+}
+
+/// Iterates over the slots of a kind by the size of their objects.
+fn by_size(slots: &[CacheSlot; CLASSES]) -> impl Iterator<Item = (&CacheSlot, usize)> {
+    let mut last = 0;
+    core::iter::from_fn(move || {
+        let larger = slots.iter().zip(SIZES).filter(|&(_, size)| size > last);
+        let next = larger.min_by_key(|&(_, size)| size)?;
+        last = next.1;
+        Some(next)
+    })
 }
 
 /// A short text.

@@ -29,7 +29,7 @@ pub use area::{AreaLayout, PerCpu, PercpuArea};
 pub use balance::Balanced;
 pub use first_chunk::FirstChunkPlan;
 pub use sizes::{EmbedRule, UnitSizes, write_embedded, write_unit_map};
-pub use statistics::{ChunkFigures, PercpuFigures};
+pub use statistics::{ChunkFigures, ChunkLabel, PercpuFigures};
 
 /// Step of allocation in bytes (Linux: PCPU_MIN_ALLOC_SIZE).
 const MIN_ALLOC_SIZE: usize = 4;

@@ -81,11 +81,26 @@ pub struct PercpuFigures {
     pub populated: usize,
 }
 
+/// Which chunk figures are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChunkLabel {
+    /// That of the modules.
+    Reserved,
+    /// The first dynamic one.
+    First,
+    /// Its empty pages are about to be given back.
+    ToDepopulate,
+    /// Used only when all others are full.
+    Sidelined,
+    /// Any other.
+    Plain,
+}
+
 /// Figures of a chunk, as /sys/kernel/debug/percpu_stats has them. Sizes in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkFigures {
-    /// What stands behind `Chunk` in the file.
-    pub label: &'static str,
+    /// Which chunk it is.
+    pub label: ChunkLabel,
     /// Areas.
     pub nr_alloc: usize,
     /// Largest area ever.
@@ -140,11 +155,11 @@ impl PercpuAllocator {
 
 fn chunk_figures(chunk: &Chunk) -> ChunkFigures {
     let label = match (chunk.kind, chunk.slot) {
-        (ChunkKind::Reserved, _) => ": <- Reserved Chunk",
-        (ChunkKind::First, _) => ": <- First Chunk",
-        (_, Slot::TO_DEPOPULATE) => " (to_depopulate)",
-        (_, Slot::SIDELINED) => " (sidelined):",
-        _ => ":",
+        (ChunkKind::Reserved, _) => ChunkLabel::Reserved,
+        (ChunkKind::First, _) => ChunkLabel::First,
+        (_, Slot::TO_DEPOPULATE) => ChunkLabel::ToDepopulate,
+        (_, Slot::SIDELINED) => ChunkLabel::Sidelined,
+        _ => ChunkLabel::Plain,
     };
     let map = &chunk.map;
     ChunkFigures {

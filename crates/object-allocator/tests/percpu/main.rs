@@ -7,7 +7,7 @@ mod recorded;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mmkit_object_allocator::percpu::{AreaLayout, MAX_AREA, PercpuAllocator, PercpuArea, PercpuError};
+use mmkit_object_allocator::percpu::{AreaLayout, ChunkLabel, MAX_AREA, PercpuAllocator, PercpuArea, PercpuError};
 use proptest::prelude::*;
 use sync::Cpu;
 use units::{CpuId, Gfp};
@@ -351,8 +351,8 @@ fn figures_describe_the_areas_of_each_chunk() {
     free(&percpu, &cpu, held.remove(1));
     let mut chunks = Vec::new();
     percpu.for_each_chunk(&cpu, |chunk| chunks.push(chunk));
-    let labels: Vec<&str> = chunks.iter().map(|chunk| chunk.label).collect();
-    assert_eq!(labels, [": <- Reserved Chunk", ": <- First Chunk"]);
+    let labels: Vec<ChunkLabel> = chunks.iter().map(|chunk| chunk.label).collect();
+    assert_eq!(labels, [ChunkLabel::Reserved, ChunkLabel::First]);
     let first = chunks[1];
     assert_eq!((first.nr_alloc, first.max_alloc_size, first.cur_alloc), (3, 400, [8, 16, 48]));
     assert_eq!((first.first_bit * 4, first.sum_frag, first.max_frag), (16, 400, 400));

@@ -25,6 +25,19 @@ pub struct ArchRules {
     pub dma_reserve: DmaReserve,
     /// What a node without memory is when zones are laid out.
     pub memoryless: NodeState,
+    /// How the units of per-CPU memory are cut from boot memory.
+    pub percpu_units: PercpuUnits,
+}
+
+/// How the units of per-CPU memory are cut from boot memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PercpuUnits {
+    /// In huge pages; modules have a part of their own (64-bit x86).
+    HugePages,
+    /// In pages; modules share the dynamic part (32-bit x86).
+    SharedReserve,
+    /// In pages; modules have a part of their own.
+    Pages,
 }
 
 /// First frame that 24-bit ISA devices do not reach.
@@ -32,13 +45,26 @@ const ISA_END: Pfn = Pfn::new(0x1000);
 
 impl ArchRules {
     /// 64-bit x86.
-    pub const X86_64: Self =
-        Self { descriptor_bytes: 64, dma_reserve: DmaReserve::Counted, memoryless: NodeState::Offline };
+    pub const X86_64: Self = Self {
+        descriptor_bytes: 64,
+        dma_reserve: DmaReserve::Counted,
+        memoryless: NodeState::Offline,
+        percpu_units: PercpuUnits::HugePages,
+    };
     /// 32-bit x86 with HighMem.
-    pub const I386: Self = Self { descriptor_bytes: 40, dma_reserve: DmaReserve::Ignored, ..Self::X86_64 };
+    pub const I386: Self = Self {
+        descriptor_bytes: 40,
+        dma_reserve: DmaReserve::Ignored,
+        percpu_units: PercpuUnits::SharedReserve,
+        ..Self::X86_64
+    };
     /// 64-bit Arm, which brings up every node that the firmware describes before it lays out zones.
-    pub const ARM64: Self =
-        Self { descriptor_bytes: 64, dma_reserve: DmaReserve::Ignored, memoryless: NodeState::Online };
+    pub const ARM64: Self = Self {
+        descriptor_bytes: 64,
+        dma_reserve: DmaReserve::Ignored,
+        memoryless: NodeState::Online,
+        percpu_units: PercpuUnits::Pages,
+    };
 
     /// Counts the frames below 16 MiB that are `memory` but not in `free`, where the architecture does.
     pub fn reserved_low(&self, memory: impl MemoryRanges, free: impl Iterator<Item = PfnRange>) -> u64 {

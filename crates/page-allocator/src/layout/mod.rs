@@ -22,7 +22,7 @@ mod zone_limits;
 mod zone_spans;
 mod zonelist;
 
-pub use arch_rules::{ArchRules, DmaReserve};
+pub use arch_rules::{ArchRules, DmaReserve, PercpuUnits};
 pub use deferred::first_deferred;
 pub use lowmem_reserve::{ByZone, DEFAULT_RATIOS, lowmem_reserve, unusable_pages};
 pub use memmap::MemmapCost;

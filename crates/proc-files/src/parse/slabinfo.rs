@@ -14,29 +14,7 @@ pub struct SlabInfo {
 }
 
 /// One cache.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SlabCache {
-    /// Name.
-    pub name: String,
-    /// Objects in use.
-    pub active_objs: u64,
-    /// Objects of all slabs.
-    pub num_objs: u64,
-    /// Size of an object with its metadata, in bytes.
-    pub objsize: u64,
-    /// Objects of a slab.
-    pub objperslab: u64,
-    /// Pages of a slab.
-    pub pagesperslab: u64,
-    /// Slabs with an object in use.
-    pub active_slabs: u64,
-    /// All slabs.
-    pub num_slabs: u64,
-    /// Limit, batch count and shared factor of per-CPU arrays; 0 with SLUB.
-    tunables: [u64; 3],
-    /// Objects in shared arrays; 0 with SLUB.
-    sharedavail: u64,
-}
+pub type SlabCache = crate::slabinfo::SlabCache<String>;
 
 impl SlabInfo {
     /// Reads the file's text.
@@ -90,15 +68,6 @@ fn numbers<const N: usize>(cursor: &mut Cursor<'_>) -> Result<[u64; N], ParseErr
         *number = cursor.number("a number")?;
     }
     Ok(numbers)
-}
-
-impl fmt::Display for SlabCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<17} {:6} {:6} {:6} ", self.name, self.active_objs, self.num_objs, self.objsize)?;
-        write!(f, "{:4} {:4} : tunables", self.objperslab, self.pagesperslab)?;
-        self.tunables.iter().try_for_each(|tunable| write!(f, " {tunable:4}"))?;
-        write!(f, " : slabdata {:6} {:6} {:6}", self.active_slabs, self.num_slabs, self.sharedavail)
-    }
 }
 
 impl fmt::Display for SlabInfo {
