@@ -37,7 +37,7 @@ impl PageblockHint {
         (self.0 >> ZONE_SHIFT) as u16
     }
 
-    /// Returns the type's number; meant for [`crate::pcp_index::PcpIndex::get_raw`].
+    /// Returns the type's number; meant for [`crate::pcp_index::PcpIndex::raw`].
     #[inline(always)]
     pub(crate) const fn raw_type(self) -> u32 {
         self.0
@@ -108,5 +108,46 @@ impl PageblockTypes {
             self.set(pfn, migratetype);
             pfn = pfn.add(pages);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::boxed::Box;
+
+    use super::*;
+
+    const ORDER: Order = Order::new_truncate(9);
+
+    fn types(nr_pages: u64) -> PageblockTypes {
+        let span = PfnRange::with_len(Pfn::new(1024), nr_pages);
+        let entries = (0..PageblockTypes::entries(span, ORDER)).map(|_| AtomicU32::new(0)).collect::<Box<[_]>>();
+        PageblockTypes::new(BootSlice::from_static(Box::leak(entries)), span, ORDER)
+    }
+
+    #[test]
+    fn a_pageblock_of_two_zones_names_none() {
+        let types = types(2048);
+        types.note_zone(PfnRange::with_len(Pfn::new(1024), 1100), 0);
+        types.note_zone(PfnRange::with_len(Pfn::new(2124), 948), 1);
+        let zones = [1024, 1536, 2048, 2560].map(|pfn| types.hint(Pfn::new(pfn)).zone());
+        assert_eq!(zones, [0, 0, u16::MAX, 1]);
+        assert_eq!(types.hint(Pfn::new(3072)).zone(), u16::MAX, "outside the machine");
+    }
+
+    #[test]
+    fn a_type_changes_without_the_zone() {
+        let types = types(1024);
+        types.note_zone(PfnRange::with_len(Pfn::new(1024), 1024), 7);
+        types.set_range(PfnRange::with_len(Pfn::new(1024), 512), MigrateType::Reclaimable);
+        types.set(Pfn::new(1600), MigrateType::Isolate);
+        assert_eq!([1024, 1535, 1536].map(|pfn| types.get(Pfn::new(pfn))), {
+            [MigrateType::Reclaimable, MigrateType::Reclaimable, MigrateType::Isolate]
+        });
+        assert_eq!(types.hint(Pfn::new(1030)).zone(), 7);
+        assert_eq!(types.hint(Pfn::new(1030)).raw_type() & 7, MigrateType::Reclaimable as u32);
+        assert_eq!(types.get(Pfn::new(5000)), MigrateType::Unmovable, "outside the machine");
     }
 }
