@@ -10,6 +10,7 @@ use units::{Gfp, NodeMask, Order, ZoneType};
 use crate::alloc_context::{AllocContext, AllocError, TaskFlags};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::PageAllocator;
+use crate::compact_retry::{CompactRound, CompactVerdict, Room, compact_gap};
 use crate::highatomic::Unreserve;
 use crate::pressure::{CompactPriority, Compaction, Hooks, Progress};
 use crate::slow_step::{Outcome, SlowRequest, SlowState, SlowStep};
@@ -17,8 +18,6 @@ use crate::zone::Watermark;
 
 /// Rounds of reclaim without progress before reclaim counts as hopeless (Linux: MAX_RECLAIM_RETRIES).
 const MAX_RECLAIM_RETRIES: u32 = 16;
-/// Rounds of compaction of a costly order (Linux: MAX_COMPACT_RETRIES).
-const MAX_COMPACT_RETRIES: u32 = 16;
 
 /// What the path remembers between its steps.
 struct SlowRun<'a> {
@@ -79,7 +78,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             SlowStep::Compact(priority) => self.compact(cpu, run, priority),
             SlowStep::Reclaim => self.reclaim(cpu, run),
             SlowStep::JudgeReclaim => Err(self.judge_reclaim(cpu, run, state.reclaim_helped())),
-            SlowStep::JudgeCompaction => Err(Self::judge_compaction(run)),
+            SlowStep::JudgeCompaction => Err(self.judge_compaction(run, state.compact_priority())),
             SlowStep::Kill => self.kill(cpu, run),
             SlowStep::TryNofailReserve => {
                 let found = self.walk(cpu, run, AllocFlags::MIN_RESERVE | AllocFlags::CPUSET);
@@ -185,14 +184,40 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         }
     }
 
-    fn judge_compaction(run: &mut SlowRun<'_>) -> Outcome {
-        let order = run.context.request.order;
-        run.compact_retries += 1;
-        let limit = if order > Order::COSTLY { MAX_COMPACT_RETRIES / 4 } else { MAX_COMPACT_RETRIES };
-        let again = order > Order::ZERO
-            && run.compact_retries <= limit
-            && matches!(run.last_compaction, Compaction::Success | Compaction::Incomplete | Compaction::Complete);
-        if again { Outcome::Worthwhile } else { Outcome::Hopeless }
+    fn judge_compaction(&self, run: &mut SlowRun<'_>, priority: CompactPriority) -> Outcome {
+        let round = CompactRound {
+            order: run.context.request.order,
+            task: run.context.request.task,
+            result: run.last_compaction,
+            priority,
+            retries: run.compact_retries,
+        };
+        match round.judge(|| self.room_for_compaction(&run.context)) {
+            CompactVerdict::GiveUp => Outcome::Hopeless,
+            CompactVerdict::Again { retries } => {
+                run.compact_retries = retries;
+                Outcome::Worthwhile
+            }
+            CompactVerdict::Harder(priority) => {
+                run.compact_retries = 0;
+                Outcome::WorthwhileAt(priority)
+            }
+        }
+    }
+
+    /// Would a zone have the pages that compaction moves, if reclaim freed a share of it that shrinks with the order?
+    fn room_for_compaction(&self, context: &AllocContext<'_>) -> Room {
+        let order = context.request.order;
+        let mark = if order > Order::COSTLY { Watermark::Low } else { Watermark::Min };
+        let suitable = context.list.walk(context.highest, context.nodes).any(|entry| {
+            self.zone_number(entry.zone).is_some_and(|zone| {
+                let reclaimable = self.hooks.reclaimable_pages(zone) / u64::from(order.raw().max(1));
+                let available = zone.free_pages() + reclaimable;
+                let mark = zone.watermark(mark) + compact_gap(order);
+                zone.watermark_holds_with(available, Order::ZERO, mark, context.highest, AllocFlags::CMA)
+            })
+        });
+        if suitable { Room::AfterReclaim } else { Room::Nowhere }
     }
 
     /// Looks once more at the high watermark, in case a parallel kill freed memory, and calls the OOM killer.

@@ -12,7 +12,7 @@
 //! | else | reclaim, then compact |
 //! | both failed, NORETRY, or costly without RETRY_MAYFAIL | give up |
 //! | reclaim may still help | retry |
-//! | reclaim helped and compaction may | retry |
+//! | reclaim helped and compaction may (see `compact_retry`) | retry, with compaction trying harder if it failed |
 //! | else | OOM killer; retry if it killed |
 //! | given up, NOFAIL | try the reserves, retry |
 //!
@@ -57,6 +57,8 @@ pub enum Outcome {
     Reclaimed(bool),
     /// A judgement, or the OOM killer, says that another round is worth it.
     Worthwhile,
+    /// Another round is worth it if compaction tries as hard as this.
+    WorthwhileAt(CompactPriority),
     /// It is not.
     Hopeless,
 }
@@ -124,6 +126,11 @@ impl SlowState {
         self.step
     }
 
+    /// Returns how hard compaction tries behind reclaim.
+    pub const fn compact_priority(&self) -> CompactPriority {
+        self.priority
+    }
+
     /// Returns whether the last reclaim freed pages.
     pub const fn reclaim_helped(&self) -> bool {
         self.reclaim_helped
@@ -149,8 +156,14 @@ impl SlowState {
             SlowStep::JudgeReclaim if outcome == Outcome::Worthwhile => SlowStep::TryReserves,
             SlowStep::JudgeReclaim if self.reclaim_helped && request.may_compact() => SlowStep::JudgeCompaction,
             SlowStep::JudgeReclaim => SlowStep::Kill,
-            SlowStep::JudgeCompaction if outcome == Outcome::Worthwhile => SlowStep::TryReserves,
-            SlowStep::JudgeCompaction => SlowStep::Kill,
+            SlowStep::JudgeCompaction => match outcome {
+                Outcome::Worthwhile => SlowStep::TryReserves,
+                Outcome::WorthwhileAt(priority) => {
+                    next.priority = priority;
+                    SlowStep::TryReserves
+                }
+                _ => SlowStep::Kill,
+            },
             SlowStep::Kill if request.task.contains(TaskFlags::OOM_VICTIM) => Self::give_up(request),
             SlowStep::Kill if outcome == Outcome::Worthwhile => SlowStep::TryReserves,
             SlowStep::Kill => Self::give_up(request),

@@ -96,3 +96,13 @@ fn compaction_is_judged_only_after_reclaim_helped() {
     let state = state.after(&kernel, Outcome::Compacted(Compaction::Incomplete)).after(&kernel, Outcome::Hopeless);
     assert_eq!(state.step(), JudgeCompaction);
 }
+
+#[test]
+fn compaction_tries_harder_in_the_round_that_was_granted_for_it() {
+    let kernel = request(Gfp::KERNEL, 2);
+    let state = SlowState { step: JudgeCompaction, ..SlowState::START };
+    let state = state.after(&kernel, Outcome::WorthwhileAt(CompactPriority::SyncFull));
+    assert_eq!(state.step(), TryReserves);
+    let state = state.after(&kernel, Outcome::NoBlock).after(&kernel, Outcome::Reclaimed(true));
+    assert_eq!(state.step(), Compact(CompactPriority::SyncFull));
+}
