@@ -17,6 +17,9 @@ pub(super) const SLOTS: usize = if cfg!(loom) { 4 } else { 10 };
 /// Fewest slots in use, but for the root and for nodes on the right edge, which grow from less.
 pub(super) const MIN_SLOTS: usize = if cfg!(loom) { 2 } else { 4 };
 
+/// Most slots that two neighbours are merged into: with less than two slots of room, the next insertions would split the node again.
+pub(super) const MERGED_SLOTS: usize = SLOTS - SLOTS / 5;
+
 /// Key of a slot that is not in use, and of the last child, above which nothing separates.
 pub(super) const NO_KEY: u64 = u64::MAX;
 

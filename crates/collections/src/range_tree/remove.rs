@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 
 use units::VirtAddr;
 
-use super::node::{Kind, MIN_SLOTS, NO_KEY, Node, SLOTS, Slot};
+use super::node::{Kind, MERGED_SLOTS, MIN_SLOTS, NO_KEY, Node, SLOTS, Slot};
 use super::path::Path;
 use super::sequence::{Writing, settle};
 use super::source::NodeList;
@@ -143,7 +143,7 @@ pub(super) fn move_boundary((next, turn): &(Path<'_>, usize), end: u64) {
     next.correct_gaps(next.leaf_level());
 }
 
-/// Merges children `left` and `left + 1` of `parent` if one node holds both, and returns the node that is empty then; else evens them out.
+/// Merges children `left` and `left + 1` of `parent` if they fit well into one node, and returns the node that is empty then; else evens them out.
 ///
 /// The ranges below `left` begin at `lower` or above. The largest gap of both together stays what it is, so nothing above `parent` changes.
 fn rebalance(writing: &Writing<'_>, parent: &Node, left: usize, kind: Kind, lower: u64) -> Option<NonNull<Node>> {
@@ -160,7 +160,7 @@ fn rebalance(writing: &Writing<'_>, parent: &Node, left: usize, kind: Kind, lowe
         last.key = parent.key(left);
     }
     let slots = slots.get_mut(..total)?;
-    if total <= SLOTS {
+    if total <= MERGED_SLOTS {
         first.fill(slots, kind);
         parent.set_middle(left + 1, parent.middle(left).max(parent.middle(left + 1)));
         parent.set_word(left + 1, parent.word(left));
