@@ -17,13 +17,15 @@ struct HeapNodes {
     free: Vec<NonNullNode>,
     /// How many nodes it may have out; it fails above.
     limit: usize,
+    /// Calls of `alloc` that gave a node.
+    handed_out: usize,
 }
 
 type NonNullNode = core::ptr::NonNull<Node>;
 
 impl HeapNodes {
     fn new() -> Self {
-        Self { all: Vec::new(), free: Vec::new(), limit: usize::MAX }
+        Self { all: Vec::new(), free: Vec::new(), limit: usize::MAX, handed_out: 0 }
     }
 
     fn out(&self) -> usize {
@@ -37,6 +39,7 @@ unsafe impl NodeSource for HeapNodes {
         if self.out() >= self.limit {
             return None;
         }
+        self.handed_out += 1;
         Some(self.free.pop().unwrap_or_else(|| {
             let node = NonNullNode::from(Box::leak(Box::new(Node::new())));
             self.all.push(node);
@@ -381,4 +384,59 @@ fn a_walk_goes_on_when_the_tree_changes_under_it() {
     let old: Vec<u64> = seen.iter().copied().filter(|&value| value < 300).collect();
     assert!(old.iter().copied().eq(0..300));
     pair.tree.check_invariants().unwrap();
+}
+
+#[test]
+fn splitting_and_restoring_the_same_ranges_settles_without_nodes_coming_and_going() {
+    let mut pair = Pair::default();
+    (0..MANY).for_each(|slot| pair.insert(slot * 10, slot * 10 + 5, slot));
+    let pass = |pair: &mut Pair| {
+        for slot in 0..MANY {
+            pair.split(slot * 10 + 2, slot);
+            pair.merge_next(slot * 10);
+        }
+        pair.check();
+        pair.nodes.0.handed_out
+    };
+    // The first pass makes room in full leaves.
+    pass(&mut pair);
+    assert_eq!(pass(&mut pair), pass(&mut pair));
+}
+
+#[test]
+fn lookups_of_another_thread_find_what_is_there_all_the_time() {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    let mut nodes = HeapNodes::new();
+    let tree = RangeTree::<u64>::new();
+    // Even slots stay; odd ones come and go in bursts, so that leaves split and merge and their nodes are used again.
+    (0..400).step_by(2).for_each(|slot| tree.insert(range(slot * 10, slot * 10 + 5), slot, &mut nodes).unwrap());
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut found = 0u64;
+            // Relaxed: only ends the loop.
+            while !is_done.load(Ordering::Relaxed) || found == 0 {
+                for slot in (0..400).step_by(2) {
+                    if let Ok(entry) = tree.try_find(at(slot * 10 + 4)) {
+                        assert_eq!(entry.map(|entry| entry.value), Some(slot));
+                        found += 1;
+                    }
+                    let coming = tree.find(at(slot * 10 + 12)).map(|entry| entry.value);
+                    assert!(coming.is_none_or(|value| value == slot + 1));
+                }
+                assert_eq!(tree.iter().filter(|entry| entry.value % 2 == 0).count(), 200);
+            }
+        });
+        for burst in 0..300 {
+            let odd = (burst % 7 * 40 + 1..400).step_by(2).take(60);
+            odd.clone().for_each(|slot| tree.insert(range(slot * 10, slot * 10 + 5), slot, &mut nodes).unwrap());
+            odd.for_each(|slot| assert!(tree.remove(at(slot * 10), &mut nodes).is_some()));
+        }
+        is_done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    tree.check_invariants().unwrap();
+    tree.clear(&mut nodes);
+    assert_eq!(nodes.out(), 0);
 }
