@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use page_allocator::layout::ZoneSet;
 use page_allocator::FreeHighRule;
+use page_allocator::layout::ZoneSet;
 use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
 use serde::Serialize;
 use units::CpuId;

@@ -1,6 +1,6 @@
 //! vmalloc on the hosted machine, seen through the CPUs' TLBs: every byte goes through the page tables in the machine's memory.
 
-use mmkit_sim::description::Machine;
+use mmkit_sim::description::{Machine, READY_MACHINES};
 use mmkit_sim::{SimMachine, SimOptions, VirtFault};
 use object_allocator::{AreaKind, ObjectAllocator, VmallocError, VmallocRequest};
 use platform::{Attributes, MemoryType};
@@ -73,7 +73,7 @@ fn an_area_is_contiguous_and_ends_in_a_guard_page() {
 
 #[test]
 fn zeroed_areas_are_zero_on_every_ready_machine() {
-    for name in ["small", "i386-highmem", "server-2node"] {
+    for name in READY_MACHINES.iter().map(|ready| ready.name) {
         let machine = boot(name);
         let cpu = machine.cpu(CpuId::ZERO).unwrap();
         let objects = objects(&machine, &cpu);
@@ -386,4 +386,55 @@ fn vmallocinfo_tells_areas_from_those_that_wait() {
     objects.vm_unmap_ram(&cpu, ram).unwrap();
     objects.vunmap(&cpu, device.into_area());
     objects.vfree(&cpu, second);
+}
+
+#[test]
+fn a_failure_of_any_allocation_maps_nothing_of_given_pages() {
+    let machine = boot("small");
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let objects = objects(&machine, &cpu);
+    let faults = &machine.pages().debug().faults;
+    let pages: Vec<Pfn> = (0..600).map(|page| Pfn::new(0x1000 + page)).collect();
+    let device = PhysRange::with_len(PhysAddr::new(0xfed0_0000), 3 * PAGE);
+    let mut failures = [0; 3];
+    for skip in 0..60 {
+        faults.arm(skip, 1);
+        let area = objects.vmap(&cpu, &pages, Attributes::KERNEL_DATA, "test");
+        faults.arm(skip, 1);
+        let mapping = objects.vm_map_ram(&cpu, &pages[..4]);
+        faults.arm(skip, 1);
+        let registers = objects.ioremap(&cpu, device, MemoryType::Device, "test");
+        faults.arm(u64::MAX, 0);
+        failures[0] += u64::from(area.is_err());
+        failures[1] += u64::from(mapping.is_err());
+        failures[2] += u64::from(registers.is_err());
+        area.into_iter().for_each(|area| objects.vunmap(&cpu, area));
+        mapping.into_iter().for_each(|mapping| objects.vm_unmap_ram(&cpu, mapping).unwrap());
+        registers.into_iter().for_each(|mapped| objects.vunmap(&cpu, mapped.into_area()));
+        objects.purge_vmap_areas(&cpu);
+        let figures = objects.vmalloc_figures(&cpu);
+        assert_eq!((figures.areas, figures.lazy_bytes), (0, 0));
+        assert!(figures.table_pages <= 1, "the table under the root stays");
+    }
+    assert!(failures.iter().all(|&count| count > 0), "{failures:?}");
+}
+
+#[test]
+fn kernel_bytes_are_read_across_holes_and_devices_read_as_zeros() {
+    let machine = boot("small");
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let objects = objects(&machine, &cpu);
+    let mut first = objects.vmalloc(&cpu, PAGE, "test").unwrap();
+    let device = PhysRange::with_len(PhysAddr::new(0xfed0_0000), PAGE);
+    let device = objects.ioremap(&cpu, device, MemoryType::Device, "test").unwrap();
+    objects.write_area(&cpu, &mut first, PAGE - 4, b"last").unwrap();
+    assert!(objects.write_area(&cpu, &mut first, PAGE - 3, b"last").is_err());
+    let mut bytes = vec![0xff; 3 * PAGE as usize];
+    // SAFETY: nobody writes to the area meanwhile.
+    let read = unsafe { objects.vread(&cpu, first.start(), &mut bytes) };
+    assert_eq!(read as u64, PAGE);
+    assert_eq!(&bytes[PAGE as usize - 4..PAGE as usize], b"last");
+    assert!(bytes[PAGE as usize..].iter().all(|&byte| byte == 0));
+    objects.vunmap(&cpu, device.into_area());
+    objects.vfree(&cpu, first);
 }

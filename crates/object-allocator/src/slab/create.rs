@@ -61,7 +61,11 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     fn start_internal(&self, cpu: &Cpu, slot: &CacheSlot, params: &CacheParams<'_>) -> Result<(), ObjectError> {
         if slot.get().is_none() {
-            slot.set(self.make_cache(cpu, params, &self.plan(params, CacheFlags::empty())?, BootSlice::empty())?);
+            let mut plan = self.plan(params, CacheFlags::empty())?;
+            if self.internal.bits.get().is_none() {
+                plan.layout = plan.layout.with_bits_in_head();
+            }
+            slot.set(self.make_cache(cpu, params, &plan, BootSlice::empty())?);
         }
         Ok(())
     }
@@ -89,7 +93,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     fn make_root(&self, cpu: &Cpu) -> Result<CachePtr, ObjectError> {
         let bytes = size_of::<Cache>() + self.node_slots() * size_of::<CacheNode>();
         let params = CacheParams::new("kmem_cache", bytes).align(align_of::<Cache>().max(64));
-        let plan = self.plan(&params, CacheFlags::empty())?;
+        let mut plan = self.plan(&params, CacheFlags::empty())?;
+        plan.layout = plan.layout.with_bits_in_head();
         let order = plan.layout.min_order;
         let block = self.pages().alloc(cpu, Gfp::KERNEL, order)?;
         let head = block.into_slab(self.frames(), 0);

@@ -92,6 +92,12 @@ impl SlabLayout {
         })
     }
 
+    /// Leaves objects out so that the head's word has a bit for each: for the caches that bitmaps of others come from.
+    pub(crate) fn with_bits_in_head(self) -> Self {
+        let most = INLINE_OBJECTS;
+        Self { objects: self.objects.min(most), min_objects: self.min_objects.min(most), ..self }
+    }
+
     /// Returns the objects of a slab of `order`, one of the layout's two.
     #[inline]
     pub(crate) const fn objects_in(&self, order: Order) -> u32 {
