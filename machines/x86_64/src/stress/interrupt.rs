@@ -1,6 +1,6 @@
 //! Allocations from the timer's interrupt handler.
 //!
-//! Each CPU keeps a few blocks between its interrupts. Its own handler is the only user of them, and, with interrupts off, the
+//! Each CPU keeps a few blocks and objects between its interrupts. Its own handler is the only user of them, and, with interrupts off, the
 //! CPU itself when the stress ends.
 
 use core::cell::UnsafeCell;
@@ -10,6 +10,7 @@ use page_allocator::Untraced;
 use sync::Cpu;
 use units::{Gfp, Order};
 
+use super::objects::HeldObject;
 use super::worker::{Exchange, Fault, Held, Worker, new_exchange};
 use super::{INTERRUPT_WORKERS, report};
 use crate::instructions::{interrupts_enable, interrupts_save};
@@ -18,6 +19,9 @@ use crate::machine::Machine;
 
 /// Blocks that a CPU keeps between its interrupts.
 const KEPT: usize = 4;
+
+/// Bytes of the objects among them, which take turns.
+const OBJECT_SIZES: [usize; KEPT] = [64, 8, 3000, 200];
 
 /// Whether handlers allocate.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -36,15 +40,21 @@ unsafe impl Sync for InterruptWork {}
 struct State {
     worker: Option<Worker<'static, Machine, Untraced>>,
     kept: [Option<Held>; KEPT],
+    objects: [Option<HeldObject>; KEPT],
     turn: usize,
 }
 
 impl InterruptWork {
     pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new(State { worker: None, kept: [const { None }; KEPT], turn: 0 }))
+        Self(UnsafeCell::new(State {
+            worker: None,
+            kept: [const { None }; KEPT],
+            objects: [const { None }; KEPT],
+            turn: 0,
+        }))
     }
 
-    /// Frees one block and allocates another, in the handler.
+    /// Frees one block and one object and allocates others, in the handler.
     ///
     /// # Safety
     /// Called on the CPU that the state belongs to, with interrupts off and not from within itself.
@@ -87,6 +97,12 @@ impl State {
             worker.free(cpu, held)?;
         }
         *slot = worker.allocate_as(cpu, Gfp::ATOMIC, Order::new_truncate(self.turn as u8 % 3))?;
+        let Some(slot) = self.objects.get_mut(self.turn) else { return Ok(()) };
+        if let Some(held) = slot.take() {
+            held.free(kernel.objects(), cpu)?;
+        }
+        let (size, stamp) = (OBJECT_SIZES[self.turn % OBJECT_SIZES.len()], number << 32 | self.turn as u64);
+        *slot = HeldObject::allocate(kernel.objects(), cpu, Gfp::ATOMIC, size, stamp)?;
         Ok(())
     }
 
@@ -96,6 +112,10 @@ impl State {
             if let Some(Err(fault)) = slot.take().map(|held| worker.free(cpu, held)) {
                 report(fault);
             }
+        }
+        if let Some(kernel) = booted() {
+            let held = self.objects.iter_mut().filter_map(Option::take);
+            held.filter_map(|held| held.free(kernel.objects(), cpu).err()).for_each(report);
         }
         worker.counts.allocated
     }

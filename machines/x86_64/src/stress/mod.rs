@@ -5,6 +5,7 @@
 
 mod exhaustion;
 mod interrupt;
+mod objects;
 mod rng;
 mod stamp;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::instructions::{interrupts_enable, interrupts_save};
 use crate::kernel::{BareKernel, booted};
 use crate::{smp, timer};
 use interrupt::Activity;
+use objects::{ObjectExchange, ObjectWorker, new_object_exchange};
 use worker::{Exchange, Fault, Worker, new_exchange};
 
 /// Steps of each CPU if the command line does not say.
@@ -34,9 +36,11 @@ const STEPS_PER_AREA: u64 = 20;
 const INTERRUPT_WORKERS: u64 = 1 << 16;
 
 static EXCHANGE: Exchange = new_exchange();
+static OBJECTS: ObjectExchange = new_object_exchange();
 static STEPS: AtomicU64 = AtomicU64::new(0);
 static TOTALS: Totals = Totals {
     allocated: AtomicU64::new(0),
+    objects: AtomicU64::new(0),
     failed: AtomicU64::new(0),
     in_interrupts: AtomicU64::new(0),
     exhausted: AtomicU64::new(0),
@@ -46,6 +50,7 @@ static TOTALS: Totals = Totals {
 /// Sums over all CPUs. Statistics, read after the jobs, which synchronise; so every access is Relaxed.
 struct Totals {
     allocated: AtomicU64,
+    objects: AtomicU64,
     failed: AtomicU64,
     in_interrupts: AtomicU64,
     exhausted: AtomicU64,
@@ -75,12 +80,15 @@ pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
     // Relaxed: read in jobs, which synchronise.
     STEPS.store(steps, Ordering::Relaxed);
     let areas_passed = vmalloc::run(kernel, steps / STEPS_PER_AREA);
+    kernel.objects().shrink_caches(cpu);
     let before = pages.check_invariants(cpu);
     interrupt::set_active(Activity::On);
     smp::run_on_all(|area| on_one_cpu(area, work));
+    smp::run_on_all(|area| on_one_cpu(area, work_with_objects));
     smp::run_on_all(|area| on_one_cpu(area, exhaust));
     interrupt::set_active(Activity::Off);
     smp::run_on_all(give_back);
+    kernel.objects().shrink_caches(cpu);
     let after = pages.check_invariants(cpu);
     print_line!(
         cpu,
@@ -89,6 +97,7 @@ pub(crate) fn run(kernel: &BareKernel, steps: u64) -> bool {
         sum(&TOTALS.in_interrupts),
         sum(&TOTALS.failed)
     );
+    print_line!(cpu, "stress: {} objects of 1 B to 16 KiB allocated", sum(&TOTALS.objects));
     print_line!(cpu, "stress: {} single pages taken until none was left", sum(&TOTALS.exhausted));
     let managed: u64 = pages.zones().iter().map(Zone::managed).sum();
     print_line!(cpu, "stress: free pages {before:?} before and {after:?} after, {managed} managed");
@@ -124,6 +133,17 @@ fn work(kernel: &'static BareKernel) -> Result<(), Fault> {
     Ok(())
 }
 
+fn work_with_objects(kernel: &'static BareKernel) -> Result<(), Fault> {
+    let cpu = this_cpu();
+    let mut worker = ObjectWorker::new(kernel.objects(), &OBJECTS, u64::from(cpu.id().raw()));
+    for _ in 0..STEPS.load(Ordering::Relaxed) {
+        worker.step(cpu)?;
+    }
+    worker.finish(cpu)?;
+    add(&TOTALS.objects, worker.counts.allocated);
+    Ok(())
+}
+
 fn exhaust(kernel: &'static BareKernel) -> Result<(), Fault> {
     add(&TOTALS.exhausted, exhaustion::run(kernel.pages(), this_cpu())?);
     Ok(())
@@ -135,7 +155,7 @@ fn give_back(area: &'static CpuArea) {
     let cpu = this_cpu();
     // SAFETY: the job runs on the CPU that the area belongs to.
     add(&TOTALS.in_interrupts, unsafe { area.interrupt_work.finish(cpu) });
-    if let Err(fault) = Worker::new(kernel.pages(), &EXCHANGE, 0).finish(cpu) {
-        report(fault);
-    }
+    let blocks = Worker::new(kernel.pages(), &EXCHANGE, 0).finish(cpu);
+    let objects = ObjectWorker::new(kernel.objects(), &OBJECTS, 0).finish(cpu);
+    [blocks, objects].into_iter().filter_map(Result::err).for_each(report);
 }

@@ -14,6 +14,7 @@ use sync::{Cpu, IrqControl};
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange};
 
 use super::exhaustion;
+use super::objects::{HeldObject, ObjectWorker, new_object_exchange};
 use super::worker::{Fault, Held, Worker, new_exchange};
 
 const BYTES: u64 = 64 << 20;
@@ -49,6 +50,7 @@ fn machine() -> (Kernel<HeapMemory>, [Cpu; 2]) {
     // SAFETY: the memory was just made for this memblock and lives until the process ends.
     let arena = unsafe { BootArena::new(&mut memblock, &(), &mut silent) };
     let kernel = Kernel::boot(memory, Untraced, arena, &config, &cpus[0]).unwrap();
+    kernel.start_objects(&cpus[0]).unwrap();
     (kernel, cpus)
 }
 
@@ -96,4 +98,43 @@ fn exhaustion_takes_every_page_above_the_reserves_and_gives_all_back() {
     let taken = exhaustion::run(kernel.pages(), &cpus[0]).unwrap();
     assert!(taken > before / 2 && taken < before, "{taken} of {before}");
     assert_eq!(kernel.pages().check_invariants(&cpus[0]).unwrap(), before);
+}
+
+#[test]
+fn two_workers_with_objects_of_all_sizes_leave_all_memory_free() {
+    let (kernel, cpus) = machine();
+    let exchange = new_object_exchange();
+    kernel.objects().shrink_caches(&cpus[0]);
+    let before = kernel.pages().check_invariants(&cpus[0]).unwrap();
+    let mut workers = [0, 1].map(|number| ObjectWorker::new(kernel.objects(), &exchange, number));
+    for _ in 0..5000 {
+        for (worker, cpu) in workers.iter_mut().zip(&cpus) {
+            worker.step(cpu).unwrap();
+        }
+    }
+    for (worker, cpu) in workers.iter_mut().zip(&cpus) {
+        worker.finish(cpu).unwrap();
+    }
+    let [first, second] = workers.map(|worker| worker.counts);
+    assert_eq!(first.allocated + second.allocated, first.freed + second.freed);
+    assert!(first.allocated > 4000 && second.allocated > 4000, "{first:?} {second:?}");
+    kernel.objects().shrink_caches(&cpus[0]);
+    assert_eq!(kernel.pages().check_invariants(&cpus[0]).unwrap(), before);
+}
+
+#[test]
+fn a_write_to_a_held_object_is_found_at_the_free() {
+    let (kernel, cpus) = machine();
+    for size in [1, 8, 13, 700] {
+        let object = kernel.objects().kmalloc(&cpus[0], size, Gfp::KERNEL).unwrap();
+        // SAFETY: allocated above, freed once.
+        unsafe { kernel.objects().kfree(&cpus[0], object) };
+        // The front hands the object out again.
+        let held = HeldObject::allocate(kernel.objects(), &cpus[0], Gfp::KERNEL, size, 7).unwrap().unwrap();
+        // SAFETY: the last byte of an object of this test's machine.
+        let last = unsafe { object.add(size - 1) };
+        // SAFETY: as above.
+        unsafe { last.write(99) };
+        assert!(matches!(held.free(kernel.objects(), &cpus[0]), Err(Fault::SharedObject { stamp: 7, .. })), "{size}");
+    }
 }

@@ -75,6 +75,19 @@ pub(crate) enum Fault {
     NotZero(Pfn),
     /// The machine does not map a block that it handed out.
     NotMapped(Pfn),
+    /// A held object does not bear its holder's stamp at both ends.
+    SharedObject {
+        /// Where it starts.
+        address: VirtAddr,
+        /// Its bytes.
+        size: usize,
+        /// The stamp that it should bear.
+        stamp: u64,
+    },
+    /// A zeroed object of this size was asked for and was not zero.
+    ObjectNotZero(VirtAddr, usize),
+    /// An object of this size is not aligned as promised.
+    WrongObject(VirtAddr, usize),
     /// A block is not aligned to its size, or of another order than was asked for.
     WrongBlock(Pfn, Order),
     /// An area that could be had was refused.
