@@ -6,7 +6,9 @@
 
 mod atomic;
 mod boot_slice;
+mod per_cpu_slice;
 pub mod range_tree;
 
 pub use boot_slice::BootSlice;
+pub use per_cpu_slice::PerCpuSlice;
 pub use range_tree::RangeTree;

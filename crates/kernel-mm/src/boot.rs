@@ -18,7 +18,7 @@ use crate::handover;
 use crate::kernel::Kernel;
 use crate::line_log::LineLog;
 use crate::settings;
-use crate::tables::{TableBuilder, all_nodes, free_ranges};
+use crate::tables::{TableBuilder, all_nodes, free_ranges, nr_zones};
 
 impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Boots: lays out zones, cuts tables from the arena, initialises descriptors and hands free memory over.
@@ -40,8 +40,8 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let mut builder = TableBuilder { arena: &mut arena, machine: &platform, config, cpu };
         let memory = builder.memory_ranges()?;
         let nodes = builder.node_layouts(&memory)?;
-        let percpu = builder.percpu(0)?;
-        let mut parts = builder.parts(&memory, &nodes)?;
+        let (percpu, page_sets) = builder.percpu(nr_zones(&nodes))?;
+        let mut parts = builder.parts(&memory, &nodes, page_sets)?;
         let marks = builder.deferred_marks(&memory, &nodes, &parts.zones)?;
         let early = builder.table("memmap_init", parts.zones.len(), |number| {
             // Relaxed: boot is single-threaded here.

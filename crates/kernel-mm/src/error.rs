@@ -4,6 +4,7 @@ use core::fmt;
 
 use frame_table::{ArenaError, BadFree, TableError};
 use object_allocator::ObjectError;
+use object_allocator::percpu::PercpuError;
 use units::PhysRange;
 
 /// Why a machine did not boot.
@@ -23,6 +24,8 @@ pub enum BootError {
     TooManyZones(usize),
     /// The machine has no CPU.
     NoCpu,
+    /// The units of per-CPU memory do not hold what boot puts there.
+    Percpu(PercpuError),
     /// The first caches or counters could not be made.
     Objects(ObjectError),
 }
@@ -37,6 +40,7 @@ impl fmt::Display for BootError {
             Self::HandOver(error) => write!(f, "hand-over of boot memory: {error}"),
             Self::TooManyZones(zones) => write!(f, "{zones} zones are more than zonelists can number"),
             Self::NoCpu => f.write_str("the machine has no CPU"),
+            Self::Percpu(error) => write!(f, "per-CPU memory: {error}"),
             Self::Objects(error) => write!(f, "the first kernel objects: {error}"),
         }
     }
@@ -47,6 +51,12 @@ impl core::error::Error for BootError {}
 impl From<ArenaError> for BootError {
     fn from(error: ArenaError) -> Self {
         Self::Arena(error)
+    }
+}
+
+impl From<PercpuError> for BootError {
+    fn from(error: PercpuError) -> Self {
+        Self::Percpu(error)
     }
 }
 

@@ -9,15 +9,16 @@ use page_allocator::layout::{
     MemoryRange, MovableStarts, NodeLayout, NodeOrders, NodeZonelists, Topology, ZoneRef, ZonelistWriter, boot_log,
     first_deferred, for_each_unavailable, memblock_ranges, nodes_with_memory,
 };
-use page_allocator::{CpuPlace, DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, PcpSet, Zone};
+use page_allocator::{CpuPlace, DebugOptions, Deferred, FrameMap, OwnerTable, PageblockTypes, Parts, Zone};
 use platform::PhysMemory;
-use sync::{Cpu, OwnerCell};
-use units::{CpuId, MAX_NODES, NodeId, NodeMask, PfnRange};
+use sync::Cpu;
+use units::{MAX_NODES, NodeId, NodeMask, PfnRange};
 
 use crate::config::BootConfig;
 use crate::error::BootError;
 use crate::line_log::LineLog;
 use crate::memmap::{self, Memmap};
+use crate::percpu::PageSets;
 
 /// Builds frame table, zones, per-CPU sets and lists.
 pub(crate) struct TableBuilder<'a, 'b, M: PhysMemory> {
@@ -102,25 +103,22 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
     }
 
     /// Builds everything that the allocator is made of.
-    pub(crate) fn parts(&mut self, memory: &[MemoryRange], nodes: &[NodeLayout]) -> Result<Parts, BootError> {
+    pub(crate) fn parts(
+        &mut self,
+        memory: &[MemoryRange],
+        nodes: &[NodeLayout],
+        pcps: PageSets,
+    ) -> Result<Parts, BootError> {
         let config = self.config;
         let nr_cpus = config.cpu_nodes.len();
         let map = self.frame_map(memory)?;
-        let nr_zones = nodes.iter().map(|node| node.populated().count()).sum::<usize>();
-        if nr_zones >= usize::from(u16::MAX) {
-            return Err(BootError::TooManyZones(nr_zones));
-        }
+        let nr_zones = nr_zones(nodes);
         let mut layouts =
             nodes.iter().flat_map(|node| node.populated().map(move |(kind, zone)| (node.node, kind, *zone)));
         let zones = self.table("free_area_init_core", nr_zones, |number| {
             let (node, kind, zone) =
                 layouts.next().unwrap_or((NodeId::ZERO, units::ZoneType::Normal, Default::default()));
-            Zone::new(node, kind, zone.span, zone.present, number * nr_cpus)
-        })?;
-        let machine_number = self.cpu.machine();
-        let pcps = self.table("setup_per_cpu_pageset", nr_zones * nr_cpus, |at| {
-            let id = CpuId::try_new((at % nr_cpus) as u64).unwrap_or_default();
-            OwnerCell::new(Cpu::tag_of(machine_number, id), PcpSet::boot())
+            Zone::new(node, kind, zone.span, zone.present, number)
         })?;
         let cpus = self.table("setup_per_cpu_areas", nr_cpus, |id| CpuPlace::on(config.cpu_nodes[id]))?;
         let (zonelists, node_lists) = self.zonelists(nodes, &zones)?;
@@ -200,6 +198,11 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
 /// Returns every node; a node of CPUs without memory has zonelists too.
 pub(crate) fn all_nodes(nodes: &[NodeLayout]) -> NodeMask {
     nodes.iter().fold(NodeMask::EMPTY, |mask, node| mask.with(node.node))
+}
+
+/// Counts the zones that have memory.
+pub(crate) fn nr_zones(nodes: &[NodeLayout]) -> usize {
+    nodes.iter().map(|node| node.populated().count()).sum()
 }
 
 /// Iterates over the whole free frames of a memblock, each range on one node, ascending.

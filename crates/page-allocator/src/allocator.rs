@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use collections::BootSlice;
+use collections::{BootSlice, PerCpuSlice};
 use frame_table::FramePlace;
 use platform::Platform;
 use sync::{Cpu, OwnerCell};
@@ -34,8 +34,8 @@ pub struct Parts {
     pub zonelists: BootSlice<ZoneRef>,
     /// Where each node's lists are in `zonelists`, by node number.
     pub node_lists: BootSlice<NodeZonelists>,
-    /// One set per populated zone and CPU; a zone's sets start at its `first_pcp`.
-    pub pcps: BootSlice<OwnerCell<PcpSet>>,
+    /// For each CPU a set per populated zone, by the zone's number, in memory near the CPU.
+    pub pcps: PerCpuSlice<OwnerCell<PcpSet>>,
     /// Where each CPU is.
     pub cpus: BootSlice<CpuPlace>,
     /// Kinds of zones that the architecture has.
@@ -91,7 +91,7 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     zone_of_slot: [u16; FramePlace::SLOTS],
     zonelists: BootSlice<ZoneRef>,
     node_lists: BootSlice<NodeZonelists>,
-    pcps: BootSlice<OwnerCell<PcpSet>>,
+    pcps: PerCpuSlice<OwnerCell<PcpSet>>,
     cpus: BootSlice<CpuPlace>,
     pub(crate) pcp_index: PcpIndex,
     pub(crate) zone_table: ZoneTable,
@@ -229,7 +229,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     #[inline]
     pub(crate) fn pcp(&self, zone: &Zone, cpu: CpuId) -> Option<&OwnerCell<PcpSet>> {
-        self.pcps.get(zone.first_pcp + cpu.index())
+        self.pcps.get(cpu.index(), zone.number)
     }
 
     pub(crate) fn lock<'a>(&'a self, zone: &'a Zone, cpu: &'a Cpu) -> LockedZone<'a> {
@@ -277,7 +277,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     pub fn apply_settings(&self, cpu: &Cpu, zone: &Zone, settings: &ZoneSettings, batch_scale_max: u32) {
         zone.set_limits(settings);
         for id in 0..self.nr_cpus() {
-            let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
+            let Some(cell) = self.pcps.get(id, zone.number) else { continue };
             self.with_pcp(cpu, cell, |pcp| {
                 pcp.counters.set_limits(settings.pcp, batch_scale_max);
             });
@@ -310,7 +310,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     pub fn zone_events(&self, cpu: &Cpu, zone: &Zone) -> ZoneEvents {
         let mut sum = *self.lock(zone, cpu).events();
         for (id, place) in self.cpus.iter().enumerate() {
-            let Some(cell) = self.pcps.get(zone.first_pcp + id) else { continue };
+            let Some(cell) = self.pcps.get(id, zone.number) else { continue };
             let local = place.node == zone.node();
             if let Some(events) = self.with_pcp(cpu, cell, |pcp| pcp.events(&self.map.geometry, local)) {
                 sum.add(&events);
@@ -321,9 +321,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns the pages on all per-CPU lists of a zone (Linux: free_pcp in Mem-Info).
     pub fn pcp_pages(&self, cpu: &Cpu, zone: &Zone) -> u64 {
-        let counts = (0..self.nr_cpus()).filter_map(|id| {
-            self.with_pcp(cpu, self.pcps.get(zone.first_pcp + id)?, |pcp| u64::from(pcp.counters.count))
-        });
+        let counts = (0..self.nr_cpus())
+            .filter_map(|id| self.with_pcp(cpu, self.pcps.get(id, zone.number)?, |pcp| u64::from(pcp.counters.count)));
         counts.sum()
     }
 }

@@ -124,7 +124,7 @@ pub struct Zone {
     boost: AtomicU64,
     lowmem_reserve: [AtomicU64; ZoneType::COUNT],
     pub(crate) pcp_limits: [AtomicU32; 3],
-    pub(crate) first_pcp: usize,
+    pub(crate) number: usize,
     flags: AtomicU8,
     /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check. The
     /// largest number while the zone has `BOOSTED`.
@@ -140,8 +140,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Makes an empty zone; `first_pcp` is where its per-CPU sets start in the allocator's table.
-    pub fn new(node: NodeId, kind: ZoneType, span: PfnRange, present: u64, first_pcp: usize) -> Self {
+    /// Makes an empty zone; `number` is its place in the allocator's table.
+    pub fn new(node: NodeId, kind: ZoneType, span: PfnRange, present: u64, number: usize) -> Self {
         Self {
             node,
             kind,
@@ -152,7 +152,7 @@ impl Zone {
             boost: AtomicU64::new(0),
             lowmem_reserve: [const { AtomicU64::new(0) }; ZoneType::COUNT],
             pcp_limits: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(1)],
-            first_pcp,
+            number,
             flags: AtomicU8::new(0),
             plenty: [const { AtomicI64::new(i64::MAX) }; ZoneType::COUNT],
             free_plain: AtomicI64::new(0),

@@ -7,11 +7,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicPtr;
 
 use boot_memory::memblock::AllocRequest;
+use collections::{BootSlice, PerCpuSlice};
 use frame_table::{ArenaError, BootArena};
 use platform::PhysMemory;
 use units::{CpuId, NodeId, PhysAddr, PhysRange};
 
-use super::area::PercpuArea;
+use super::allocator::PercpuError;
+use super::area::{AreaLayout, PercpuArea};
 use super::area_map::{AreaMap, MapRoom, PageHint};
 use super::bits;
 use super::chunk::{Chunk, ChunkKind, ChunkRoom, PageStates, Pages};
@@ -41,6 +43,14 @@ pub struct FirstChunk {
     rows: Rows,
     reserved: Option<NonNull<Chunk>>,
     chunk: NonNull<Chunk>,
+    /// Whether someone owns the static part.
+    static_part: StaticPart,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StaticPart {
+    Free,
+    Taken,
 }
 
 // SAFETY: the chunks are reached through the allocator's lock alone.
@@ -81,7 +91,7 @@ impl FirstChunkPlan<'_> {
             _ => Some(self.chunk(arena, memory, ChunkKind::Reserved, rows, sizes.static_size..reserved_end)?),
         };
         let chunk = self.chunk(arena, memory, ChunkKind::First, rows, reserved_end..sizes.used())?;
-        Ok(FirstChunk { sizes, page_shift: self.page_shift, rows, reserved, chunk })
+        Ok(FirstChunk { sizes, page_shift: self.page_shift, rows, reserved, chunk, static_part: StaticPart::Free })
     }
 
     /// Cuts the units of one node's CPUs, gives back what rounding added, and fills the rest.
@@ -167,8 +177,37 @@ impl FirstChunk {
         self.chunk
     }
 
+    /// Makes `len` values of each CPU in the static part and hands it over; `rows` has an entry for each CPU.
+    ///
+    /// # Errors
+    /// [`PercpuError::BadLayout`] if the part has no room for them, is taken, or `rows` is for another number of CPUs.
+    pub fn take_static<T>(
+        &mut self,
+        mut rows: BootSlice<NonNull<T>>,
+        len: usize,
+        mut init: impl FnMut(CpuId, usize) -> T,
+    ) -> Result<PerCpuSlice<T>, PercpuError> {
+        let layout = AreaLayout { size: len.saturating_mul(size_of::<T>()), align: align_of::<T>() };
+        let fits = layout.size <= self.sizes.static_size && layout.align <= 1 << self.page_shift;
+        if !fits || self.static_part == StaticPart::Taken || rows.len() != usize::from(self.rows.nr_cpus()) {
+            return Err(PercpuError::BadLayout(layout));
+        }
+        self.static_part = StaticPart::Taken;
+        for (row, cpu) in rows.iter_mut().zip(self.rows.cpus()) {
+            *row = self.unit(cpu).ok_or(PercpuError::BadLayout(layout))?.cast();
+            for at in 0..len {
+                // SAFETY: the static part has room for `len` values.
+                let place = unsafe { row.add(at) };
+                // SAFETY: as above; units start at pages, and the part has no other owner.
+                unsafe { place.write(init(cpu, at)) };
+            }
+        }
+        // SAFETY: just filled; units of CPUs do not overlap, boot memory stays, and the part was marked as taken.
+        Ok(unsafe { PerCpuSlice::from_rows(rows, len) })
+    }
+
     pub(super) fn static_area(&self) -> Option<PercpuArea> {
-        if self.sizes.static_size == 0 {
+        if self.sizes.static_size == 0 || self.static_part == StaticPart::Taken {
             return None;
         }
         // SAFETY: the unit has a first page.

@@ -27,7 +27,7 @@ mod statistics;
 pub use allocator::{PercpuAllocator, PercpuError};
 pub use area::{AreaLayout, PerCpu, PercpuArea};
 pub use balance::Balanced;
-pub use first_chunk::FirstChunkPlan;
+pub use first_chunk::{FirstChunk, FirstChunkPlan};
 pub use sizes::{EmbedRule, UnitSizes, write_embedded, write_unit_map};
 pub use statistics::{ChunkFigures, ChunkLabel, PercpuFigures};
 

@@ -67,6 +67,10 @@ impl Rows {
         Self { rows, frames, nr_cpus }
     }
 
+    pub(super) const fn nr_cpus(self) -> u16 {
+        self.nr_cpus
+    }
+
     /// Iterates over the CPUs of a row.
     pub(super) fn cpus(self) -> impl Iterator<Item = CpuId> + use<> {
         (0..u64::from(self.nr_cpus)).filter_map(CpuId::try_new)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use boot_memory::memblock::{BootContext, Memblock, MemblockConfig, SilentLog};
 use fixture::{Fixture, Shape, ZoneShape};
 use frame_table::{BootArena, HeapMemory};
-use mmkit_object_allocator::percpu::{EmbedRule, FirstChunkPlan, PercpuAllocator, UnitSizes};
+use mmkit_object_allocator::percpu::{EmbedRule, FirstChunk, FirstChunkPlan, PercpuAllocator, UnitSizes};
 use page_allocator::{DebugOptions, Geometry, PageAllocator, PcpLimits};
 use platform::PhysMemory;
 use sync::{Cpu, IrqControl};
@@ -66,6 +66,11 @@ impl Machine {
 
     /// Makes an allocator with a first chunk in memory of its own, with `static_size` static bytes.
     pub(crate) fn with_first_chunk(&self, static_size: usize) -> PercpuAllocator {
+        PercpuAllocator::with_first_chunk(self.first_chunk(static_size))
+    }
+
+    /// Makes a first chunk in memory of its own, with `static_size` static bytes.
+    pub(crate) fn first_chunk(&self, static_size: usize) -> FirstChunk {
         let cpu_nodes: Vec<NodeId> = (0..self.pages().nr_cpus() as u64)
             .map(|id| self.pages().node_of_cpu(CpuId::try_new(id).unwrap()))
             .collect();
@@ -84,7 +89,7 @@ impl Machine {
             min_addr: PhysAddr::ZERO,
             image: b"image",
         };
-        PercpuAllocator::with_first_chunk(plan.embed(&mut arena, &memory).unwrap())
+        plan.embed(&mut arena, &memory).unwrap()
     }
 
     /// Returns the node of the frame that the kernel sees at `place`.

@@ -7,6 +7,7 @@ mod recorded;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use collections::{BootSlice, PerCpuSlice};
 use mmkit_object_allocator::percpu::{AreaLayout, ChunkLabel, MAX_AREA, PercpuAllocator, PercpuArea, PercpuError};
 use proptest::prelude::*;
 use sync::Cpu;
@@ -338,6 +339,27 @@ fn the_first_chunk_has_a_static_a_reserved_and_a_dynamic_part() {
     assert_eq!(percpu.figures(&cpu).populated, (used.used() >> 12) + 1);
     reserved.into_iter().chain(dynamic).chain([later]).for_each(|held| free(&percpu, &cpu, held));
     machine.all_back(&percpu, &cpu);
+}
+
+#[test]
+fn the_static_part_has_one_owner_who_finds_the_values_of_every_cpu() {
+    let machine = Machine::new(3, 1, 256);
+    let room = |nr_cpus| BootSlice::from_static(vec![NonNull::dangling(); nr_cpus].leak());
+    let mut first = machine.first_chunk(800);
+    let refused = |outcome: Result<PerCpuSlice<u64>, PercpuError>| matches!(outcome, Err(PercpuError::BadLayout(_)));
+    assert!(refused(first.take_static(room(3), 101, |_, _| 0)), "there is room for 100");
+    assert!(refused(first.take_static(room(2), 100, |_, _| 0)));
+    let values = first.take_static(room(3), 100, |cpu, at| u64::from(cpu.raw()) * 1000 + at as u64).unwrap();
+    assert!(refused(first.take_static(room(3), 1, |_, _| 0)));
+    let percpu = PercpuAllocator::with_first_chunk(first);
+    assert!(percpu.static_area().is_none());
+    let held: Vec<Held> = (0..200)
+        .map_while(|_| percpu.alloc_early(&machine.cpu(0), layout(64, 64)).ok())
+        .map(|area| Held::new(area, 5))
+        .collect();
+    assert_eq!((values.get(2, 99), values.get(0, 100), values.get(3, 0)), (Some(&2099), None, None));
+    assert!(values.iter().zip((0..3).flat_map(|cpu| (0..100).map(move |at| cpu * 1000 + at))).all(|(a, b)| *a == b));
+    held.into_iter().for_each(|held| free(&percpu, &machine.cpu(0), held));
 }
 
 #[test]

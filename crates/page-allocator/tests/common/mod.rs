@@ -1,8 +1,9 @@
 //! A small machine on the host's heap, put together by hand.
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use collections::BootSlice;
+use collections::{BootSlice, PerCpuSlice};
 use frame_table::{FrameTable, HeapMemory, MemoryModel, PageFlags, SectionMap};
 use mmkit_page_allocator::layout::{NodeZonelists, ZoneRef, ZoneSet, ZonelistWriter};
 use mmkit_page_allocator::{
@@ -63,13 +64,15 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
     for (number, plan) in plans.iter().enumerate() {
         let node = NodeId::try_new(plan.node).unwrap();
         let range = PfnRange::with_len(start, plan.pages);
-        let zone = Zone::new(node, plan.kind, range, plan.pages, number * cpus.len());
+        let zone = Zone::new(node, plan.kind, range, plan.pages, number);
         frames.init_range(range, zone.place(), PageFlags::empty());
         zones.push(zone);
         start = range.end;
     }
     let (zonelists, node_lists) = zonelists(plans);
-    let pcps = (0..zones.len() * cpus.len()).map(|at| OwnerCell::new(cpus[at % cpus.len()].tag(), PcpSet::boot()));
+    let cells = cpus.iter().flat_map(|cpu| zones.iter().map(|_| OwnerCell::new(cpu.tag(), PcpSet::boot())));
+    let rows = BootSlice::from_static(vec![NonNull::dangling(); cpus.len()].leak());
+    let pcps = PerCpuSlice::divide(leak(cells.collect()), rows);
     let last_node = plans.iter().map(|plan| plan.node).max().unwrap_or(0);
     let cpus_on = (0..nr_cpus).map(|id| CpuPlace::on(NodeId::try_new(id % (last_node + 1)).unwrap())).collect();
     let allocator = PageAllocator::new(
@@ -80,7 +83,7 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
             zones: leak(zones),
             zonelists,
             node_lists,
-            pcps: leak(pcps.collect()),
+            pcps,
             cpus: leak(cpus_on),
             configured: ZoneSet::of(&ZONES),
             deferred: None,
