@@ -66,8 +66,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     }
 
     /// Puts a block on the zone's lists. The pageblock's type is read again under the lock: isolation may have changed it.
-    #[cold]
-    fn free_to_buddy(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
+    #[inline(never)]
+    pub(crate) fn free_to_buddy(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
         block.clear_flags(&self.map.frames);
         let mut locked = self.lock(zone, cpu);
         locked.events().freed += block.order().nr_pages();

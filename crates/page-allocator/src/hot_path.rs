@@ -1,4 +1,4 @@
-//! The two common paths: taking a block that lies ready on this CPU's list, and putting one back.
+//! The common paths: taking a block that lies ready on this CPU's list or in a zone with plenty, and putting one back.
 //!
 //! They decide nothing that the general paths (`fast_path`, `free_path`) would decide otherwise, and hand over to them whenever
 //! something speaks against the short way.
@@ -9,11 +9,13 @@ use core::sync::atomic::Ordering;
 use frame_table::OwnedBlock;
 use platform::Platform;
 use sync::Cpu;
-use units::{Gfp, Order};
+use units::{Gfp, MigrateType, Order};
 
 use crate::alloc_context::{AllocError, AllocRequest};
 use crate::allocator::{PageAllocator, PcpSet};
+use crate::pcp_index::LISTS;
 use crate::pressure::Hooks;
+use crate::zone::Zone;
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Allocates a block of `order` from the CPU's own node or the nearest that has memory.
@@ -48,9 +50,27 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if !zone.has_plenty(highest) || order > Order::ZERO && !zone.watermark_ok_above_high(order, highest) {
             return None;
         }
+        if list >= LISTS {
+            return self.alloc_unlisted(cpu, zone, gfp, order);
+        }
         let mut set = self.pcp(zone, cpu.id())?.enter(cpu)?;
         let PcpSet(pcp) = &mut *set;
         pcp.take(&self.map.frames, list, order)
+    }
+
+    /// Takes a block of an order that is not kept per CPU from a zone with plenty, if its own type has one.
+    #[inline(never)]
+    fn alloc_unlisted(&self, cpu: &Cpu, zone: &Zone, gfp: Gfp, order: Order) -> Option<OwnedBlock> {
+        let migratetype = gfp.migrate_type();
+        // The use of CMA memory is to be balanced.
+        if migratetype == MigrateType::Movable && zone.free_cma() > 0 {
+            return None;
+        }
+        let mut locked = self.lock(zone, cpu);
+        let block = locked.take_smallest(order, migratetype)?;
+        locked.events().add(&self.events_of(cpu, zone, zone, order));
+        drop(locked);
+        Some(block.into_owned(&self.map.frames))
     }
 
     #[inline(always)]
@@ -76,6 +96,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let hint = self.map.pageblocks.hint(block.pfn());
         let list = self.pcp_index.raw(block.order_bits(), hint.raw_type());
         let Some(zone) = self.zone_number(hint.zone()) else { return Some(block) };
+        if list >= LISTS {
+            self.free_to_buddy(cpu, zone, block.into_free(&self.map.frames));
+            return None;
+        }
         let Some(mut set) = self.pcp(zone, cpu.id()).and_then(|cell| cell.enter(cpu)) else { return Some(block) };
         let PcpSet(pcp) = &mut *set;
         let order = block.order();
