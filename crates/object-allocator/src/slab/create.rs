@@ -44,7 +44,10 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         if self.caches.all().is_empty() {
             let order = Order::covering((TABLE_BYTES / self.map().page_size()) as u64).unwrap_or_default();
             let block = self.pages().alloc(cpu, Gfp::KERNEL | Gfp::ZERO, order)?;
-            let room = self.pages().address(&block).ok_or(ObjectError::Impossible)?;
+            let Some(room) = self.pages().address(&block) else {
+                self.pages().free(cpu, block);
+                return Err(ObjectError::Impossible);
+            };
             block.into_raw(self.frames());
             // SAFETY: the block is zeroed, as large as its slots, and never freed.
             unsafe { self.caches.set_slots(room, TABLE_BYTES.max(self.map().page_size()) / size_of::<CacheSlot>()) };
@@ -209,7 +212,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
 
     /// Takes a handle of a cache whose objects serve as well: no constructor, the same kind of memory, and hardly larger.
     fn find_mergeable(&self, cpu: &Cpu, params: &CacheParams<'_>, plan: &Plan) -> Option<CachePtr> {
-        let never = params.ctor.is_some() || plan.flags.intersects(CacheFlags::NEVER_MERGE);
+        let never = params.ctor.is_some() || plan.flags.intersects(CacheFlags::NEVER_MERGE | CacheFlags::DEBUG);
         if never || self.options.merging() == Merging::Never {
             return None;
         }

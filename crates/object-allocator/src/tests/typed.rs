@@ -111,3 +111,25 @@ fn values_of_every_alignment_lie_aligned() {
     assert_eq!(machine.slab_faults(&cpu), 0);
     machine.check(&cpu);
 }
+
+#[test]
+fn a_failed_page_allocation_drops_the_value_and_loses_nothing() {
+    let (machine, cpu) = Machine::new(1, 1, 1024);
+    machine.shrink_caches(&cpu);
+    let (before, drops) = (machine.check(&cpu), AtomicUsize::new(0));
+    for skip in 0..20 {
+        machine.pages().debug().faults.arm(skip, u64::MAX / 2);
+        let mut made = 0;
+        if let Ok(cache) = KmemCache::create(&*machine, &cpu, "fails", CacheFlags::empty()) {
+            let alloc = || cache.alloc(&cpu, Gfp::KERNEL, Counted(&drops, 0));
+            let values: Vec<_> = core::iter::from_fn(|| alloc().ok()).collect();
+            made = values.len() + 1;
+            drop(values);
+            cache.destroy(&cpu).unwrap();
+        }
+        assert_eq!(drops.swap(0, Ordering::Relaxed), made, "failure {skip}");
+        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.shrink_caches(&cpu);
+        assert_eq!(machine.check(&cpu), before, "failure {skip}");
+    }
+}
