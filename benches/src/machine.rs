@@ -81,6 +81,7 @@ pub(crate) fn boot(bytes: u64, nr_cpus: usize) -> SimKernel {
         page_owner: false,
         deferral: Deferral::None,
         hand_over: HandOver::Release,
+        slab: Default::default(),
         described: None,
     };
     let number = platform.number();

@@ -24,7 +24,7 @@ pub(crate) enum AppendError {
 /// Options whose last mention counts, wherever it is.
 const OVERRIDING: [&str; 4] = ["kernelcore", "movablecore", "movable_node", "transparent_hugepage"];
 /// Options that a recording cannot take, with the reason.
-const REFUSED: [(&str, &str); 7] = [
+const REFUSED: [(&str, &str); 10] = [
     ("numa", OTHER_REQUESTS),
     ("cma", OTHER_REQUESTS),
     ("page_poison", NO_ALLOCATOR),
@@ -32,6 +32,9 @@ const REFUSED: [(&str, &str); 7] = [
     ("init_on_free", NO_ALLOCATOR),
     ("debug_pagealloc", NO_ALLOCATOR),
     ("page_owner", OTHER_REQUESTS),
+    ("slab_debug", NO_ALLOCATOR),
+    ("slub_debug", NO_ALLOCATOR),
+    ("slab_nomerge", NO_ALLOCATOR),
 ];
 const OTHER_REQUESTS: &str = "with it the recorded kernel would have made other boot-time requests than those of its log; \
     expected mem=, memmap=, kernelcore=, movablecore=, movable_node or transparent_hugepage=";
@@ -109,7 +112,11 @@ mod tests {
     #[test]
     fn options_that_make_no_sense_are_refused_with_the_reason() {
         for (name, reason) in REFUSED {
-            let value = if name == "numa" { "off" } else { "1" };
+            let value = match name {
+                "numa" => "off",
+                "slab_debug" | "slub_debug" => "FZ",
+                _ => "1",
+            };
             let option = format!("quiet {name}={value}");
             let error = parse(&option).unwrap_err().to_string();
             assert_eq!(error, format!("--append {name}={value}: {reason}"));

@@ -82,7 +82,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         let _logged = boot_log::write_policy_zone(log, policy);
         let _logged = boot_log::write_memory(log, &figures, config.geometry.page_shift);
         Ok(Self {
-            objects: ObjectAllocator::new(allocator).with_percpu(percpu),
+            objects: ObjectAllocator::new(allocator).with_percpu(percpu).with_slab_options(config.slab),
             nodes,
             configured: config.limits.configured(),
             release: config.release,

@@ -2,6 +2,7 @@
 
 use boot_memory::memblock::Memblock;
 use frame_table::MemoryModel;
+use object_allocator::SlabOptions;
 use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables};
 use units::NodeId;
@@ -49,6 +50,8 @@ pub struct BootConfig<'a> {
     pub checks: Checks,
     /// Record who owns each block.
     pub page_owner: bool,
+    /// Options of all slab caches.
+    pub slab: SlabOptions,
     /// When descriptors are initialised.
     pub deferral: Deferral,
     /// What happens to free memory.

@@ -56,6 +56,7 @@ fn config<'a>(end: u64, distance: &'a dyn Fn(NodeId, NodeId) -> u8, cpu_nodes: &
         page_owner: false,
         deferral: Deferral::None,
         hand_over: HandOver::Release,
+        slab: Default::default(),
         described: None,
     }
 }

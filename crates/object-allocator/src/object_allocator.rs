@@ -81,6 +81,13 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         Self { percpu, ..self }
     }
 
+    /// Sets the options that [`ObjectAllocator::start`] gives to all caches.
+    #[must_use]
+    pub fn with_slab_options(self, options: SlabOptions) -> Self {
+        self.options.set(options);
+        self
+    }
+
     /// Makes the counters, the first caches, and what kmalloc and vmalloc need (Linux: kmem_cache_init, setup_per_cpu_pageset,
     /// vmalloc_init).
     ///
@@ -90,7 +97,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// # Errors
     /// [`ObjectError`].
     pub fn start(&self, cpu: &Cpu) -> Result<(), ObjectError> {
-        self.start_with(cpu, SlabOptions::default())
+        self.start_with(cpu, self.options.get())
     }
 
     /// As [`ObjectAllocator::start`], with options for all caches.

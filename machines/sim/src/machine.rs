@@ -328,6 +328,7 @@ impl<'a> Plan<'a> {
             page_owner: boot.debug.page_owner.unwrap_or(options.page_owner),
             deferral: options.deferral.unwrap_or(automatic),
             hand_over: HandOver::Release,
+            slab: object_allocator::SlabOptions::from(boot),
             described: None,
         }
     }

@@ -103,6 +103,7 @@ impl<H: Hooks> SimMachine<H> {
             page_owner: false,
             deferral: Deferral::None,
             hand_over: HandOver::Keep,
+            slab: Default::default(),
             described: Some(&described),
         };
         let machine = Self::start(&platform, hooks, &config, memory, recorded.profile)?;

@@ -127,6 +127,7 @@ pub(crate) unsafe fn boot(
         page_owner: input.options.debug.page_owner == Some(true),
         deferral: Deferral::None,
         hand_over: HandOver::Release,
+        slab: object_allocator::SlabOptions::from(input.options),
         described: None,
     };
     let regions = DirectRegions(input.ram);

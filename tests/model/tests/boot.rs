@@ -113,6 +113,7 @@ fn boot(machine: &Refusing, deferral: Deferral) -> Option<Result<Kernel<Refusing
         page_owner: true,
         deferral,
         hand_over: HandOver::Release,
+        slab: Default::default(),
         described: None,
     };
     // SAFETY: the memory is the machine's own, used by nobody else, and the kernel holds the machine.

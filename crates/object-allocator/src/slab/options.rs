@@ -5,6 +5,8 @@
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use boot_memory::firmware::{BootOptions, SlabDebug};
+
 use super::params::CacheFlags;
 
 /// Whether like caches share slabs.
@@ -28,6 +30,25 @@ pub struct SlabOptions {
     pub freelist_seed: Option<NonZeroU64>,
 }
 
+impl From<&BootOptions<'_>> for SlabOptions {
+    /// Takes over `slab_debug=` and `slab_nomerge`.
+    fn from(options: &BootOptions<'_>) -> Self {
+        let SlabDebug { consistency, red_zone, poison, store_user } = options.slab_debug;
+        let asked = [
+            (consistency, CacheFlags::CONSISTENCY_CHECKS),
+            (red_zone, CacheFlags::RED_ZONE),
+            (poison, CacheFlags::POISON),
+            (store_user, CacheFlags::STORE_USER),
+        ];
+        let on = asked.into_iter().filter(|(on, _)| *on);
+        Self {
+            debug: on.fold(CacheFlags::empty(), |flags, (_, flag)| flags | flag),
+            merging: if options.slab_nomerge { Merging::Never } else { Merging::Allowed },
+            freelist_seed: None,
+        }
+    }
+}
+
 /// Options as the allocator keeps them.
 ///
 /// Relaxed throughout: set before there are caches, by whoever makes them.
@@ -43,6 +64,11 @@ impl OptionCell {
         self.debug.store((options.debug & CacheFlags::DEBUG).bits(), Ordering::Relaxed);
         self.never_merge.store(options.merging == Merging::Never, Ordering::Relaxed);
         self.seed.store(options.freelist_seed.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> SlabOptions {
+        let freelist_seed = NonZeroU64::new(self.seed.load(Ordering::Relaxed));
+        SlabOptions { debug: self.debug(), merging: self.merging(), freelist_seed }
     }
 
     /// Returns the checks that every cache runs.
@@ -65,5 +91,29 @@ impl OptionCell {
             0 => 0,
             seed => (seed ^ u64::from(cache) << 48 | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_options_choose_checks_and_merging() {
+        let read = |text| SlabOptions::from(&BootOptions::parse(text).unwrap());
+        assert_eq!(read("quiet"), SlabOptions::default());
+        assert_eq!(read("slab_debug").debug, CacheFlags::DEBUG);
+        let chosen = read("slub_debug=PU slab_nomerge");
+        assert_eq!(chosen.debug, CacheFlags::POISON | CacheFlags::STORE_USER);
+        assert_eq!(chosen.merging, Merging::Never);
+    }
+
+    #[test]
+    fn kept_options_read_back() {
+        let options =
+            SlabOptions { debug: CacheFlags::RED_ZONE, merging: Merging::Never, freelist_seed: NonZeroU64::new(7) };
+        let cell = OptionCell::default();
+        cell.set(options);
+        assert_eq!(cell.get(), options);
     }
 }

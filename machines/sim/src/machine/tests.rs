@@ -216,3 +216,24 @@ fn kernel_options_switch_checks_on() {
     assert_eq!(freed_byte("init_on_free=1"), 0);
     assert_eq!(freed_byte("page_owner=on"), 0x5a);
 }
+
+#[test]
+fn slab_debug_poisons_freed_objects() {
+    let freed_byte = |append: &str| {
+        let options = SimOptions { append: append.to_owned(), ..SimOptions::default() };
+        let machine = boot("small", &options).unwrap();
+        let (objects, cpu) = (machine.kernel().objects(), machine.cpu(CpuId::ZERO).unwrap());
+        objects.start(&cpu).unwrap();
+        let object = objects.kmalloc(&cpu, 64, Gfp::KERNEL).unwrap();
+        // SAFETY: byte 40 of an object of 64 bytes that this test owns.
+        let byte = unsafe { object.add(40) };
+        // SAFETY: as above.
+        unsafe { byte.write(0x11) };
+        // SAFETY: the object came from kmalloc and is freed once.
+        unsafe { objects.kfree(&cpu, object) };
+        // SAFETY: the page of the object's slab stays mapped, and no other CPU runs.
+        unsafe { byte.read() }
+    };
+    assert_eq!(freed_byte(""), 0x11);
+    assert_eq!(freed_byte("slab_debug=P"), 0x6b, "POISON_FREE");
+}

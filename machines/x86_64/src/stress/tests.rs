@@ -44,6 +44,7 @@ fn machine() -> (Kernel<HeapMemory>, [Cpu; 2]) {
         page_owner: false,
         deferral: Deferral::None,
         hand_over: HandOver::Release,
+        slab: Default::default(),
         described: None,
     };
     let mut silent = SilentLog;

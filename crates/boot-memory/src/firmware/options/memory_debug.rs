@@ -32,8 +32,52 @@ pub struct MemoryDebug {
     pub page_owner: Option<bool>,
 }
 
-pub(super) const NAMES: [&str; 6] =
-    ["page_poison", "init_on_alloc", "init_on_free", "debug_pagealloc", "page_owner", "transparent_hugepage"];
+/// Checks of all slab caches, as `slab_debug=` names them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlabDebug {
+    /// `F`: check frees at once.
+    pub consistency: bool,
+    /// `Z`: check bytes around each object.
+    pub red_zone: bool,
+    /// `P`: fill free objects with a pattern.
+    pub poison: bool,
+    /// `U`: keep who allocated and freed each object.
+    pub store_user: bool,
+}
+
+pub(super) const NAMES: [&str; 9] = [
+    "page_poison",
+    "init_on_alloc",
+    "init_on_free",
+    "debug_pagealloc",
+    "page_owner",
+    "transparent_hugepage",
+    "slab_debug",
+    "slub_debug",
+    "slab_nomerge",
+];
+
+impl SlabDebug {
+    /// Reads the flags; without a value all checks run, and `-` switches them off.
+    pub(super) fn parse(value: Option<&str>) -> Result<Self, &'static str> {
+        let mut debug = Self::default();
+        let letters = match value {
+            None | Some("") => "FZPU",
+            Some("-") => "",
+            Some(letters) => letters,
+        };
+        for letter in letters.bytes() {
+            match letter.to_ascii_uppercase() {
+                b'F' => debug.consistency = true,
+                b'Z' => debug.red_zone = true,
+                b'P' => debug.poison = true,
+                b'U' => debug.store_user = true,
+                _ => return Err("letters of F, Z, P and U, for all caches, or -"),
+            }
+        }
+        Ok(debug)
+    }
+}
 
 impl MemoryDebug {
     /// Takes an option in; returns false if it is none of these.
@@ -102,6 +146,19 @@ mod tests {
             let error = BootOptions::parse(text).unwrap_err();
             assert_eq!((error.text, error.expected), (text, "on, off, y, n, 1 or 0"));
         }
+    }
+
+    #[test]
+    fn slab_checks_are_letters() {
+        let read = |text| BootOptions::parse(text).map(|options| options.slab_debug);
+        let all = SlabDebug { consistency: true, red_zone: true, poison: true, store_user: true };
+        assert_eq!(read("slab_debug"), Ok(all));
+        assert_eq!(read("slub_debug=fzpu"), Ok(all));
+        assert_eq!(read("slab_debug slab_debug=-"), Ok(SlabDebug::default()));
+        assert_eq!(read("slab-debug=ZP"), Ok(SlabDebug { red_zone: true, poison: true, ..SlabDebug::default() }));
+        let error = BootOptions::parse("slab_debug=FZ,dentry").unwrap_err();
+        assert_eq!(error.expected, "letters of F, Z, P and U, for all caches, or -");
+        assert!(BootOptions::parse("slab_nomerge").unwrap().slab_nomerge);
     }
 
     #[test]

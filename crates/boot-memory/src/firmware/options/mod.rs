@@ -16,7 +16,7 @@ use units::PhysRange;
 use super::memory_map::{MapFull, MemoryMap};
 use super::text::{take_number, take_size};
 pub use memmap::MapChange;
-pub use memory_debug::{MemoryDebug, TransparentHugepage};
+pub use memory_debug::{MemoryDebug, SlabDebug, TransparentHugepage};
 pub use token::{OptionToken, option_tokens};
 
 /// An option whose value cannot be used.
@@ -117,6 +117,10 @@ pub struct BootOptions<'a> {
     pub transparent_hugepage: TransparentHugepage,
     /// `page_poison=` and the like.
     pub debug: MemoryDebug,
+    /// `slab_debug=`, which older kernels call `slub_debug=`.
+    pub slab_debug: SlabDebug,
+    /// `slab_nomerge`: like caches share no slabs.
+    pub slab_nomerge: bool,
 }
 
 impl<'a> BootOptions<'a> {
@@ -188,6 +192,10 @@ impl<'a> BootOptions<'a> {
             token.value.filter(|&value| value == "debug").ok_or("memblock=debug")?;
         } else if token.is("transparent_hugepage") {
             self.transparent_hugepage = TransparentHugepage::parse(token.value)?;
+        } else if token.is("slab_debug") || token.is("slub_debug") {
+            self.slab_debug = SlabDebug::parse(token.value)?;
+        } else if token.is("slab_nomerge") {
+            self.slab_nomerge = true;
         } else if token.is("cma") {
             self.cma = Some(
                 token.value.and_then(parse_cma).ok_or("cma=SIZE[@BASE[-LIMIT]], with BASE + SIZE not above LIMIT")?,
