@@ -60,13 +60,8 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
                 handover::release(&allocator, cpu, memblock, &memory, zone, part)?;
             }
         }
-        let cost = MemmapCost {
-            descriptor_bytes: config.arch.descriptor_bytes,
-            page_shift: config.geometry.page_shift,
-            model: config.memory_model,
-            dma_reserve: config.arch.reserved_low(memory.iter().copied(), free_ranges(memblock)),
-        };
-        let total = cost.total_pages(&nodes, config.release);
+        let reserved_low = config.arch.reserved_low(memory.iter().copied(), free_ranges(memblock));
+        let total = memmap_cost(config, reserved_low).total_pages(&nodes, config.release);
         let grouping = MobilityGrouping::decide(total, config.geometry.pageblock_pages(), MigrateType::COUNT as u64);
         allocator.set_group_by_mobility(grouping);
         if config.hand_over == HandOver::Release {
@@ -87,6 +82,16 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
             configured: config.limits.configured(),
             release: config.release,
         })
+    }
+}
+
+/// Returns what Linux counts for descriptors; `dma_reserve` is the reserved frames below 16 MiB.
+const fn memmap_cost(config: &BootConfig<'_>, dma_reserve: u64) -> MemmapCost {
+    MemmapCost {
+        descriptor_bytes: config.arch.descriptor_bytes,
+        page_shift: config.geometry.page_shift,
+        model: config.memory_model,
+        dma_reserve,
     }
 }
 
