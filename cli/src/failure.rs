@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// The recorded machine cannot be built on this host, or its recording describes none.
     #[error("cannot build the machine: {0}")]
     Machine(String),
+    /// The process on the host's kernel could not be run.
+    #[error("the process on the host's kernel: {0}")]
+    Host(String),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -53,7 +56,7 @@ impl Failure {
                 ExitCode::from(2)
             }
             Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) | Self::Machine(_) => ExitCode::from(2),
-            Self::Boot(_) | Self::Output(_) => ExitCode::from(1),
+            Self::Boot(_) | Self::Host(_) | Self::Output(_) => ExitCode::from(1),
         }
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod diff;
 mod failure;
 mod proc_file;
 mod replay;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Boots a machine and compares its log and zones with the real kernel's.
     Boot(boot::BootArguments),
+    /// Makes random memory calls on the kernel underneath and on this memory manager, and compares.
+    Diff(diff::DiffArguments),
     /// Replays a recorded page-allocator trace and compares with the real kernel.
     Replay(replay::ReplayArguments),
 }
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Boot(arguments) => boot::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {

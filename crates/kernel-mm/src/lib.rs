@@ -7,6 +7,7 @@
 
 mod boot;
 mod config;
+mod errno;
 mod error;
 mod handover;
 mod kernel;
@@ -21,6 +22,7 @@ mod tables;
 mod vmallocinfo;
 
 pub use config::{BootConfig, Deferral, HandOver};
+pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
 pub use proc_view::ProcView;

@@ -1,0 +1,215 @@
+//! Random calls, most of them sensible, some with arguments that must be refused.
+//!
+//! The calls for a seed are part of the interface. Ranges never reach what the process itself needs.
+
+use address_space::{Advice, LockAllFlags, MapFlags, PAGE_SIZE, Prot, RemapFlags, SyncFlags};
+use sim::Rng;
+
+use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
+
+/// Calls by how often they are made, of 100.
+const WEIGHTS: [(&str, u64); 14] = [
+    ("mmap", 22),
+    ("munmap", 11),
+    ("mprotect", 14),
+    ("mremap", 11),
+    ("madvise", 12),
+    ("mlock", 3),
+    ("mlock2", 2),
+    ("munlock", 3),
+    ("mlockall", 1),
+    ("munlockall", 1),
+    ("brk", 4),
+    ("msync", 2),
+    ("write", 9),
+    ("read", 5),
+];
+
+/// Names of all calls.
+pub(super) fn calls() -> impl Iterator<Item = &'static str> {
+    WEIGHTS.iter().map(|&(call, _)| call)
+}
+
+/// Source of calls.
+pub(super) struct Generator {
+    rng: Rng,
+    only: Vec<String>,
+}
+
+impl Generator {
+    /// Starts the calls of a seed; `only` restricts them, unless it is empty.
+    pub(super) fn new(seed: u64, part: u64, only: &[String]) -> Self {
+        Self { rng: Rng::for_part(seed, part), only: only.to_vec() }
+    }
+
+    /// Returns the next call.
+    pub(super) fn next(&mut self) -> Operation {
+        let allowed: Vec<_> = WEIGHTS
+            .iter()
+            .filter(|(call, _)| self.only.is_empty() || self.only.iter().any(|one| one == call))
+            .collect();
+        let mut left = self.rng.below(allowed.iter().map(|(_, weight)| weight).sum());
+        let mut chosen = "mmap";
+        for (call, weight) in allowed {
+            chosen = call;
+            if left < *weight {
+                break;
+            }
+            left -= weight;
+        }
+        self.make(chosen)
+    }
+
+    fn make(&mut self, call: &str) -> Operation {
+        let (at, len) = self.range();
+        match call {
+            "munmap" => Operation::Munmap { at, len },
+            "mprotect" => Operation::Mprotect { at, len, prot: self.prot() },
+            "mremap" => self.mremap(),
+            "madvise" => Operation::Madvise { at, len, advice: self.advice() },
+            "mlock" => Operation::Mlock { at, len },
+            "mlock2" => Operation::MlockOnFault { at, len },
+            "munlock" => Operation::Munlock { at, len },
+            "mlockall" => Operation::Mlockall { flags: LockAllFlags::from_bits_retain(self.rng.below(9) as u32) },
+            "munlockall" => Operation::Munlockall,
+            "brk" => Operation::Brk { bytes: self.rng.below(24 * PAGE_SIZE) },
+            "msync" => Operation::Msync { at, len, flags: SyncFlags::from_bits_retain(self.rng.below(9) as u32) },
+            "write" => Operation::Write { at: self.page(), byte: self.rng.below(255) as u8 + 1 },
+            "read" => Operation::Read { at: self.page() },
+            _ => self.mmap(),
+        }
+    }
+
+    fn page(&mut self) -> Place {
+        if self.rng.one_in(4) {
+            Place::Slot(self.rng.index(SLOTS), self.rng.below(8) * PAGE_SIZE)
+        } else {
+            Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE)
+        }
+    }
+
+    fn range(&mut self) -> (Place, u64) {
+        let mut at = self.page();
+        let mut len = self.len(match at {
+            Place::Slot(..) => 8,
+            _ => 16,
+        });
+        match self.rng.below(60) {
+            0 => len = 0,
+            1 => len = u64::MAX - self.rng.below(4096),
+            2 => len = len.saturating_sub(self.rng.below(PAGE_SIZE)),
+            3 => {
+                if let Place::Arena(offset) = at {
+                    at = Place::Arena(offset + self.rng.below(PAGE_SIZE));
+                }
+            }
+            _ => {}
+        }
+        (at, len)
+    }
+
+    fn len(&mut self, most: u64) -> u64 {
+        (1 + self.rng.below(most)) * PAGE_SIZE
+    }
+
+    fn prot(&mut self) -> Prot {
+        let mut prot = Prot::from_bits_retain(match self.rng.below(8) {
+            0 => 0,
+            1..3 => 1,
+            3 => 5,
+            4 => self.rng.below(8) as u32,
+            _ => 3,
+        });
+        match self.rng.below(80) {
+            0 => prot |= Prot::GROWSDOWN,
+            1 => prot |= Prot::GROWSUP,
+            2 => prot |= Prot::SEM,
+            3 => prot |= Prot::from_bits_retain(1 << self.rng.below(32)),
+            _ => {}
+        }
+        prot
+    }
+
+    fn mmap(&mut self) -> Operation {
+        let kind = match self.rng.below(20) {
+            0 => self.rng.below(16) as u32,
+            1..5 => 1,
+            _ => 2,
+        };
+        let mut flags = MapFlags::from_bits_retain(kind);
+        let file = self.rng.one_in(4).then(|| self.rng.below(FILES));
+        flags.set(MapFlags::ANONYMOUS, file.is_none());
+        let rare = [
+            (MapFlags::GROWSDOWN, 24),
+            (MapFlags::LOCKED, 24),
+            (MapFlags::NORESERVE, 16),
+            (MapFlags::POPULATE, 16),
+            (MapFlags::NONBLOCK, 40),
+            (MapFlags::STACK, 24),
+            (MapFlags::LOW_2GB, 30),
+            (MapFlags::ABOVE_4GB, 30),
+            (MapFlags::SYNC, 60),
+            (MapFlags::DENYWRITE, 60),
+        ];
+        for (flag, chances) in rare {
+            flags.set(flag, self.rng.one_in(chances));
+        }
+        let (at, mut len) = match self.rng.below(10) {
+            0..2 => (Place::Exact(0), self.len(8)),
+            2 => (Place::Exact(self.odd_address()), self.len(8)),
+            _ => self.range(),
+        };
+        match self.rng.below(if matches!(at, Place::Slot(..)) { 7 } else { 10 }) {
+            0 => flags |= MapFlags::FIXED_NOREPLACE,
+            1..6 if !matches!(at, Place::Exact(_)) => flags |= MapFlags::FIXED,
+            _ => {}
+        }
+        if at == Place::Exact(0) && self.rng.one_in(6) {
+            len = (1 + self.rng.below(3)) << 21;
+        }
+        let offset = if file.is_some() { self.rng.below(FILE_PAGES + 4) * PAGE_SIZE } else { 0 };
+        let offset = match self.rng.below(100) {
+            0 => offset + 1 + self.rng.below(4095),
+            1 => u64::MAX - self.rng.below(1 << 16) & !4095,
+            _ => offset,
+        };
+        Operation::Mmap { at, len, prot: self.prot(), flags, file, offset, slot: self.rng.index(SLOTS) }
+    }
+
+    /// Hints at the edges of what may be mapped.
+    fn odd_address(&mut self) -> u64 {
+        let edges =
+            [1, 4096, 65536, 65535, (1 << 47) - 4096, 1 << 47, u64::MAX - 4095, 0x7fff_ffff_f000 - 8192, 0x4000_0000];
+        edges[self.rng.index(edges.len())]
+    }
+
+    fn mremap(&mut self) -> Operation {
+        let (at, old_len) = self.range();
+        let new_len = match self.rng.below(12) {
+            0 => 0,
+            1..5 => old_len,
+            _ => self.len(16),
+        };
+        let flags = match self.rng.below(16) {
+            0 => self.rng.below(16) as u32,
+            1..4 => 0,
+            4..8 => 1,
+            8..12 => 3,
+            12 => 5,
+            13 => 7,
+            _ => 1,
+        };
+        let flags = RemapFlags::from_bits_retain(flags);
+        let to =
+            if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) { self.range().0 } else { Place::Exact(0) };
+        let to = if let Place::Slot(..) = to { Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE) } else { to };
+        let old_len = if self.rng.one_in(30) { 0 } else { old_len };
+        Operation::Mremap { at, old_len, new_len, flags, to, slot: self.rng.index(SLOTS) }
+    }
+
+    fn advice(&mut self) -> Advice {
+        // Whether huge pages can be made depends on memory that is free; poison is for root.
+        let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| *one != Advice::Collapse).collect();
+        fit[self.rng.index(fit.len())]
+    }
+}

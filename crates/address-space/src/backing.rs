@@ -1,0 +1,141 @@
+//! What lies below areas: page tables and files. The layers above implement both.
+//!
+//! Every method is called with the address space locked for writing, and says for which area it is called as the area is then.
+//! Linux 6.12: mm/memory.c and mm/mprotect.c for [`PageTables`]; `struct file`, `struct vm_operations_struct` and mm/shmem.c for [`Pager`].
+
+use units::{VirtAddr, VirtRange};
+
+use crate::error::MmError;
+use crate::vma::{FileId, Vma};
+
+/// What a call on areas has to do to the pages that are mapped there.
+pub trait PageTables {
+    /// Forgets the pages of `range` and the tables that only it needed (Linux: `unmap_region`).
+    fn unmap(&mut self, vma: &Vma, range: VirtRange);
+
+    /// Gives the pages of `range` the permissions of `vma`, which are in force from now on (Linux: `change_protection`).
+    fn protect(&mut self, vma: &Vma, range: VirtRange);
+
+    /// Moves the pages of `old` to `to` in `target` (Linux: `move_page_tables`).
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]; then all pages are where they were.
+    fn relocate(&mut self, source: &Vma, old: VirtRange, target: &Vma, to: VirtAddr) -> Result<(), MmError>;
+
+    /// Does to the pages of `range` what advice says that does not change the area.
+    ///
+    /// # Errors
+    /// What the advice is refused with.
+    fn advise(&mut self, vma: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError>;
+
+    /// Makes the pages of `range` present; its permissions were checked (Linux: `populate_vma_page_range`).
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`], or [`MmError::BadAddress`] behind the end of a file.
+    fn populate(&mut self, vma: &Vma, range: VirtRange, access: Access) -> Result<(), MmError>;
+
+    /// Writes for each page of `range` into `resident` whether it is in memory (Linux: `do_mincore`).
+    fn residency(&mut self, vma: &Vma, range: VirtRange, resident: &mut [u8]);
+}
+
+/// How pages are made present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For writing: a private page is the area's own afterwards.
+    Write,
+}
+
+/// Advice on pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageAdvice {
+    /// Contents are not needed: anonymous pages read as zeros afterwards.
+    DontNeed,
+    /// Contents may be dropped until they are written again.
+    Free,
+    /// Not needed soon.
+    Cold,
+    /// To be written out now.
+    PageOut,
+    /// Needed soon.
+    WillNeed,
+    /// To be put into huge pages.
+    Collapse,
+}
+
+/// What of a file decides how it can be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileFacts {
+    /// What the descriptor allows and the file system provides.
+    pub traits: FileTraits,
+    /// Bytes that offsets reach (Linux: `file_mmap_size_max`).
+    pub max_bytes: u64,
+}
+
+bitflags::bitflags! {
+    /// Properties of an open file.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub struct FileTraits: u32 {
+        /// Opened for reading.
+        const READ = 1;
+        /// Opened for writing.
+        const WRITE = 2;
+        /// Only to be appended to.
+        const APPEND = 4;
+        /// On a file system without execution.
+        const NOEXEC = 8;
+        /// Can be mapped at all.
+        const MMAP = 16;
+        /// Its file system aligns large mappings for huge pages.
+        const HUGE_ALIGNED = 32;
+        /// Sealed against writing (memfd).
+        const SEALED_WRITE = 64;
+        /// Supports MAP_SYNC.
+        const MMAP_SYNC = 128;
+        /// In the page cache of shmem: no advice reads it ahead from a disk.
+        const SHMEM = 256;
+    }
+}
+
+/// The files behind areas, by number.
+pub trait Pager {
+    /// Returns what is known of a file.
+    ///
+    /// # Errors
+    /// [`MmError::BadFile`] if there is none.
+    fn facts(&self, file: FileId) -> Result<FileFacts, MmError>;
+
+    /// Makes the file behind a shared anonymous mapping; one user is counted (Linux: `shmem_zero_setup`).
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn shared_anonymous(&mut self, bytes: u64, reserve: Reserve) -> Result<FileId, MmError>;
+
+    /// Counts another area as a user of the file.
+    fn open(&mut self, file: FileId);
+
+    /// One area less uses the file.
+    fn close(&mut self, file: FileId);
+
+    /// Writes dirty pages of the bytes from `offset` back.
+    ///
+    /// # Errors
+    /// [`MmError::Io`].
+    fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError>;
+
+    /// Frees the bytes from `offset`, which read as zeros afterwards (Linux: `vfs_fallocate` with FALLOC_FL_PUNCH_HOLE).
+    ///
+    /// # Errors
+    /// What the file says.
+    fn punch_hole(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError>;
+}
+
+/// Whether a shared mapping's memory is counted as committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reserve {
+    /// All of it at once.
+    Whole,
+    /// Page by page, when it is used (VM_NORESERVE).
+    OnUse,
+}

@@ -1,0 +1,66 @@
+//! Beginning and end of an address space: areas that exec or the kernel puts there, fork's copy, exit.
+//!
+//! Linux 6.12: kernel/fork.c (`dup_mmap`), mm/mmap.c (`insert_vm_struct`, `exit_mmap`).
+
+use page_allocator::Hooks;
+use platform::Platform;
+
+use crate::backing::{PageTables, Pager};
+use crate::error::MmError;
+use crate::flags::VmFlags;
+use crate::mm::{Call, Mm};
+use crate::vma::{AnonVma, Vma};
+
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
+    /// Enters an area as it is: a stack, the vDSO, what a recording says (Linux: `insert_vm_struct`). Its file has one more user.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`] if something is there, or the promise of an area with `ACCOUNT` cannot be made.
+    pub fn insert_area(&mut self, vma: &Vma) -> Result<(), MmError> {
+        if self.mm.find_intersection(vma.range).is_some() {
+            return Err(MmError::NoMemory);
+        }
+        let charged = if vma.flags.contains(VmFlags::ACCOUNT) { vma.nr_pages() } else { 0 };
+        self.charge(charged)?;
+        self.enter(vma).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
+        if let Some(file) = vma.file {
+            self.backing.open(file);
+        }
+        self.mm.counters.add(vma.flags, vma.nr_pages());
+        if vma.flags.contains(VmFlags::LOCKED) {
+            self.mm.counters.locked += vma.nr_pages();
+        }
+        Ok(())
+    }
+
+    /// Copies all areas of `parent` that fork copies into this address space, which has none (Linux: `dup_mmap`).
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]; what was copied stays, and [`Call::exit`] takes it out.
+    pub fn duplicate_areas(&mut self, parent: &Mm<'k>) -> Result<(), MmError> {
+        debug_assert!(self.mm.tree.is_empty(), "fork fills an address space without areas");
+        for vma in parent.areas() {
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                continue;
+            }
+            let mut copy = Vma { flags: vma.flags - VmFlags::LOCKED_MASK, uffd: 0, ..vma };
+            copy.flags -= VmFlags::UFFD;
+            copy.anon = match vma.anon {
+                Some(parent) if !vma.flags.contains(VmFlags::WIPEONFORK) => {
+                    let id = self.spaces.another_anon_vma().ok_or(MmError::NoMemory)?;
+                    Some(AnonVma { id, links: parent.links.saturating_add(1) })
+                }
+                _ => None,
+            };
+            self.insert_area(&copy)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out every area (Linux: `exit_mmap`).
+    pub fn exit(&mut self) {
+        while let Some(vma) = self.mm.find(units::VirtAddr::ZERO) {
+            self.complete_unmap(vma.range, 0);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! When neighbouring areas become one.
+//!
+//! [`Candidate`] is what an area would be; it joins a neighbour that has the same properties, continues its file offsets and whose anonymous pages can
+//! share a reverse map. Two ways: a range that has no area yet ([`Call::merge_new`]), and a part of an area that changes ([`Call::modify`]).
+//! Linux 6.12: mm/vma.c (`is_mergeable_vma`, `can_vma_merge_before`, `can_vma_merge_after`, `vma_merge_new_range`,
+//! `vma_merge_existing_range`, `vma_modify`).
+
+use page_allocator::Hooks;
+use platform::Platform;
+use units::{VirtAddr, VirtRange};
+
+use crate::backing::{PageTables, Pager};
+use crate::error::MmError;
+use crate::flags::VmFlags;
+use crate::limits::Release;
+use crate::mm::Call;
+use crate::vma::{AnonVma, PAGE_SHIFT, Vma};
+
+/// Which neighbours a range joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joins {
+    /// None: it stays or becomes an area of its own.
+    Neither,
+    /// The one before.
+    Before,
+    /// The one behind.
+    Behind,
+    /// Both, and all three become one.
+    Both,
+}
+
+/// Properties that must be equal (Linux: `is_mergeable_vma`).
+fn is_alike(one: &Vma, other: &Vma) -> bool {
+    one.flags == other.flags && one.file == other.file && one.uffd == other.uffd && one.name == other.name
+}
+
+/// Returns true if the anonymous pages of `range` can share the reverse map of `neighbour` (Linux: `is_mergeable_anon_vma`).
+///
+/// An area whose chain holds a parent's anon_vma is left alone, so that reverse maps of families of processes do not grow into each other.
+fn is_anon_compatible(release: Release, range: &Vma, neighbour: &Vma) -> bool {
+    let same = range.anon.map(|anon| anon.id) == neighbour.anon.map(|anon| anon.id);
+    match (range.anon, neighbour.anon) {
+        (Some(_), Some(_)) | (None, None) => same,
+        (None, Some(_)) => neighbour.has_one_anon_vma(),
+        // Before 6.16 the chain of the neighbour was asked, which is empty.
+        (Some(_), None) => release >= Release::V6_18 && range.has_one_anon_vma(),
+    }
+}
+
+/// Decides which neighbours `range` joins; `before` and `behind` are the areas that touch it, where it may join at all.
+pub(crate) fn joins(release: Release, range: &Vma, before: Option<&Vma>, behind: Option<&Vma>) -> Joins {
+    if range.flags.intersects(VmFlags::SPECIAL) {
+        return Joins::Neither;
+    }
+    let before = before.filter(|before| {
+        before.end() == range.start()
+            && is_alike(before, range)
+            && is_anon_compatible(release, range, before)
+            && before.pgoff.wrapping_add(before.nr_pages()) == range.pgoff
+    });
+    let behind = behind.filter(|behind| {
+        range.end() == behind.start()
+            && is_alike(behind, range)
+            && is_anon_compatible(release, range, behind)
+            && range.pgoff.wrapping_add(range.nr_pages()) == behind.pgoff
+    });
+    match (before, behind) {
+        (None, None) => Joins::Neither,
+        (Some(_), None) => Joins::Before,
+        (None, Some(_)) => Joins::Behind,
+        // Each fits the range, which does not mean that they fit each other.
+        (Some(before), Some(behind)) => match (before.anon, behind.anon) {
+            (Some(one), Some(other)) if one.id != other.id => Joins::Before,
+            _ => Joins::Both,
+        },
+    }
+}
+
+/// The anonymous pages of areas that become one: the first that has any.
+fn joined_anon(of: [Option<AnonVma>; 3]) -> Option<AnonVma> {
+    of.into_iter().flatten().next()
+}
+
+impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+    /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits.
+    pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
+        let before = self.mm.find_before(range.start());
+        let behind = self.mm.find(range.start());
+        match joins(self.spaces.settings.release, range, before.as_ref(), behind.as_ref()) {
+            Joins::Neither => None,
+            Joins::Before => before.map(|before| self.grow_up(&before, range)),
+            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range)),
+            Joins::Both => before.zip(behind).map(|(before, behind)| {
+                self.take_out(behind.start());
+                let anon = joined_anon([before.anon, behind.anon, range.anon]);
+                let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
+                self.rewrite(before.start(), &whole);
+                whole
+            }),
+        }
+    }
+
+    /// As [`Call::merge_new`], but only with the area before (Linux: `VMG_FLAG_JUST_EXPAND`, for the heap).
+    pub(crate) fn merge_new_before(&mut self, range: &Vma) -> Option<Vma> {
+        let before = self.mm.find_before(range.start());
+        let fits = joins(self.spaces.settings.release, range, before.as_ref(), None) == Joins::Before;
+        before.filter(|_| fits).map(|before| self.grow_up(&before, range))
+    }
+
+    fn grow_up(&mut self, before: &Vma, range: &Vma) -> Vma {
+        let anon = joined_anon([before.anon, range.anon, None]);
+        let whole = Vma { range: before.range.joined(range.range), anon, ..*before };
+        self.rewrite(before.start(), &whole);
+        whole
+    }
+
+    fn grow_down(&mut self, behind: &Vma, range: &Vma) -> Vma {
+        let anon = joined_anon([behind.anon, range.anon, None]);
+        let whole = Vma { range: behind.range.joined(range.range), pgoff: range.pgoff, anon, ..*behind };
+        self.rewrite(behind.start(), &whole);
+        whole
+    }
+
+    /// Makes `range`, a part of `vma` or all of it, an area with what `changed` says, joined with its neighbours or split off
+    /// (Linux: `vma_modify`). Returns the area that holds it then.
+    ///
+    /// The area has the changed properties in the tree already. Counts nothing.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]; the range is as before then, perhaps split off.
+    pub(crate) fn modify(&mut self, vma: &Vma, range: VirtRange, changed: &Vma) -> Result<Vma, MmError> {
+        let part = Vma { flags: changed.flags, uffd: changed.uffd, name: changed.name, ..vma.part(range) };
+        let at_start = range.start == vma.start();
+        let at_end = range.end == vma.end();
+        let before = self.mm.find_before(range.start).filter(|_| at_start);
+        let behind = self.mm.find(range.end).filter(|_| at_end);
+        match joins(self.spaces.settings.release, &part, before.as_ref(), behind.as_ref()) {
+            Joins::Neither => {}
+            Joins::Before => {
+                if let Some(before) = before {
+                    self.shrink_to(vma, VirtRange::new(range.end, vma.end()));
+                    return Ok(self.grow_up(&before, &part));
+                }
+            }
+            Joins::Behind => {
+                if let Some(behind) = behind {
+                    self.shrink_to(vma, VirtRange::new(vma.start(), range.start));
+                    return Ok(self.grow_down(&behind, &part));
+                }
+            }
+            Joins::Both => {
+                if let (Some(before), Some(behind)) = (before, behind) {
+                    self.take_out(vma.start());
+                    self.take_out(behind.start());
+                    let anon = joined_anon([before.anon, behind.anon, part.anon]);
+                    let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
+                    self.rewrite(before.start(), &whole);
+                    return Ok(whole);
+                }
+            }
+        }
+        self.split_off(vma, range)?;
+        self.store(&part);
+        Ok(part)
+    }
+
+    /// Leaves of `vma` only `rest`, at one of its ends; nothing of it if that is empty.
+    fn shrink_to(&mut self, vma: &Vma, rest: VirtRange) {
+        if rest.is_empty() {
+            self.take_out(vma.start());
+        } else {
+            self.rewrite(vma.start(), &vma.part(rest));
+        }
+    }
+
+    /// Makes `range` an area of its own within `vma`.
+    fn split_off(&mut self, vma: &Vma, range: VirtRange) -> Result<(), MmError> {
+        let mut rest = *vma;
+        if vma.start() < range.start {
+            self.split(vma, range.start)?;
+            rest = vma.part(VirtRange::new(range.start, vma.end()));
+        }
+        if range.end < vma.end() {
+            self.split(&rest, range.end)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the page number of an address.
+    pub(crate) const fn page_of(addr: VirtAddr) -> u64 {
+        addr.raw() >> PAGE_SHIFT
+    }
+}

@@ -1,0 +1,42 @@
+//! mseal.
+//!
+//! Linux 6.12: mm/mseal.c.
+
+use page_allocator::Hooks;
+use platform::Platform;
+use units::{VirtAddr, VirtRange};
+
+use crate::backing::{PageTables, Pager};
+use crate::error::MmError;
+use crate::flags::VmFlags;
+use crate::mm::Call;
+use crate::vma::{PAGE_SIZE, Vma};
+
+impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+    /// Keeps the pages of `len` bytes from `start` from being unmapped, moved or changed until the process ends (Linux: `mseal`).
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] for a bad range or any `flags`, [`MmError::NoMemory`] if part of it is not mapped; nothing is sealed then. Also
+    /// [`MmError::NoMemory`] if an area cannot be split; those before it are sealed then.
+    pub fn mseal(&mut self, start: VirtAddr, len: u64, flags: u64) -> Result<(), MmError> {
+        if flags != 0 || !start.raw().is_multiple_of(PAGE_SIZE) {
+            return Err(MmError::Invalid);
+        }
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(MmError::Invalid)?;
+        let end = start.checked_add(len).ok_or(MmError::Invalid)?;
+        let mut at = start;
+        while at < end {
+            at = self.mm.lookup(at).ok_or(MmError::NoMemory)?.end();
+        }
+        at = start;
+        while at < end {
+            let vma = self.mm.lookup(at).ok_or(MmError::NoMemory)?;
+            let part = VirtRange::new(at, vma.end().min(end));
+            if vma.can_modify() {
+                self.modify(&vma, part, &Vma { flags: vma.flags | VmFlags::SEALED, ..vma })?;
+            }
+            at = self.mm.lookup(at).map_or(part.end, |whole| whole.end());
+        }
+        Ok(())
+    }
+}

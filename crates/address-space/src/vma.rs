@@ -1,0 +1,187 @@
+//! An area of an address space: addresses with one purpose.
+//!
+//! [`Vma`] is a copy of all that is known of an area, taken and put back under the lock of its address space. [`VmaSlot`] is where it lies: an
+//! object of a slab cache whose fields are atomics, so that a lookup without the lock may read it, and then has to make sure that it is still
+//! the area that it looked for. Where the area begins and ends is said by the tree alone.
+//! Linux 6.12: include/linux/mm_types.h (`struct vm_area_struct`), mm/vma.c (`vm_area_alloc`, `vm_area_dup`).
+
+use core::num::NonZeroU64;
+
+use object_allocator::TypeStable;
+use units::{VirtAddr, VirtRange};
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::flags::VmFlags;
+use crate::name::AreaName;
+
+/// Bytes of a page: the call surface is that of x86-64.
+pub const PAGE_SHIFT: u32 = 12;
+/// Bytes of a page.
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+
+/// Number of a file, given by the [`Pager`](crate::Pager).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FileId(NonZeroU64);
+
+impl FileId {
+    /// Makes the number; `None` of 0.
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Returns the number.
+    pub const fn raw(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Identity of the root of the reverse map of anonymous pages (Linux: `struct anon_vma`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AnonVmaId(NonZeroU64);
+
+impl AnonVmaId {
+    /// Makes the number; `None` of 0.
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+}
+
+/// The anonymous pages of an area: its anon_vma and how many it is linked to.
+///
+/// An area that was not inherited by fork is linked to one, its own; a child's to its own and to those of all its ancestors.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AnonVma {
+    /// Where new pages go.
+    pub id: AnonVmaId,
+    /// Length of Linux's anon_vma_chain, at least 1.
+    pub links: u32,
+}
+
+/// What is known of an area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vma {
+    /// Its addresses, whole pages.
+    pub range: VirtRange,
+    /// Its properties.
+    pub flags: VmFlags,
+    /// Page of the file where it begins; of anonymous areas the page number that it was first mapped at.
+    pub pgoff: u64,
+    /// The file behind it.
+    pub file: Option<FileId>,
+    /// Its anonymous pages, once there was one.
+    pub anon: Option<AnonVma>,
+    /// The userfaultfd that watches it; 0 for none.
+    pub uffd: u64,
+    /// Its name, for anonymous areas.
+    pub name: Option<AreaName>,
+}
+
+impl Vma {
+    /// Returns the first address.
+    pub const fn start(&self) -> VirtAddr {
+        self.range.start
+    }
+
+    /// Returns the address behind the last.
+    pub const fn end(&self) -> VirtAddr {
+        self.range.end
+    }
+
+    /// Returns the number of pages.
+    pub const fn nr_pages(&self) -> u64 {
+        self.range.len() >> PAGE_SHIFT
+    }
+
+    /// Returns the page offset of an address of the area.
+    pub const fn pgoff_at(&self, addr: VirtAddr) -> u64 {
+        self.pgoff.wrapping_add(addr.since(self.range.start) >> PAGE_SHIFT)
+    }
+
+    /// Returns true if the area has no file (Linux: `vma_is_anonymous`).
+    pub const fn is_anonymous(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Returns true if any access is permitted (Linux: `vma_is_accessible`).
+    pub const fn is_accessible(&self) -> bool {
+        self.flags.intersects(VmFlags::ACCESS)
+    }
+
+    /// Returns true if calls may change the area (Linux: `can_modify_vma`).
+    pub const fn can_modify(&self) -> bool {
+        !self.flags.contains(VmFlags::SEALED)
+    }
+
+    /// Returns the first address that nothing else may be mapped at below the area: a stack keeps a distance (Linux: `vm_start_gap`).
+    pub fn start_with_gap(&self, guard_gap: u64) -> VirtAddr {
+        let gap = if self.flags.contains(VmFlags::GROWSDOWN) { guard_gap } else { 0 };
+        VirtAddr::new(self.range.start.raw().saturating_sub(gap))
+    }
+
+    /// Returns the part of the area in `range`, which overlaps it.
+    pub(crate) fn part(&self, range: VirtRange) -> Self {
+        let range = self.range.intersection(range);
+        Self { range, pgoff: self.pgoff_at(range.start), ..*self }
+    }
+
+    /// Returns whether the area has exactly one anon_vma (Linux: `list_is_singular(&vma->anon_vma_chain)`).
+    pub(crate) fn has_one_anon_vma(&self) -> bool {
+        self.anon.is_some_and(|anon| anon.links == 1)
+    }
+}
+
+/// Memory of an area. Opaque outside this crate.
+#[derive(Debug, Default)]
+pub struct VmaSlot {
+    flags: AtomicU64,
+    pgoff: AtomicU64,
+    file: AtomicU64,
+    anon: AtomicU64,
+    links: AtomicU64,
+    uffd: AtomicU64,
+    name: AtomicU64,
+}
+
+impl TypeStable for VmaSlot {
+    fn fresh() -> Self {
+        Self::default()
+    }
+}
+
+impl VmaSlot {
+    // Relaxed throughout: fields are read and written under the lock of the address space; a reader without it checks by other means.
+
+    /// Returns what lies here, for an area at `range`.
+    pub(crate) fn load(&self, range: VirtRange) -> Vma {
+        let links = self.links.load(Relaxed);
+        Vma {
+            range,
+            flags: VmFlags::from_bits_retain(self.flags.load(Relaxed)),
+            pgoff: self.pgoff.load(Relaxed),
+            file: FileId::new(self.file.load(Relaxed)),
+            anon: AnonVmaId::new(self.anon.load(Relaxed))
+                .map(|id| AnonVma { id, links: u32::try_from(links).unwrap_or(u32::MAX) }),
+            uffd: self.uffd.load(Relaxed),
+            name: AreaName::from_raw(self.name.load(Relaxed)),
+        }
+    }
+
+    /// Writes everything but the addresses.
+    pub(crate) fn store(&self, vma: &Vma) {
+        self.flags.store(vma.flags.bits(), Relaxed);
+        self.pgoff.store(vma.pgoff, Relaxed);
+        self.file.store(vma.file.map_or(0, FileId::raw), Relaxed);
+        self.anon.store(vma.anon.map_or(0, |anon| anon.id.0.get()), Relaxed);
+        self.links.store(vma.anon.map_or(0, |anon| u64::from(anon.links)), Relaxed);
+        self.uffd.store(vma.uffd, Relaxed);
+        self.name.store(vma.name.map_or(0, AreaName::raw), Relaxed);
+    }
+}

@@ -1,0 +1,137 @@
+//! Small machines with one address space, and tests of the calls on it.
+
+mod calls;
+mod model;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fixture::{Built, Fixture, Shape, ZoneShape};
+use frame_table::HeapMemory;
+use object_allocator::ObjectAllocator;
+use page_allocator::{DebugOptions, Geometry, NoPressure, PcpLimits};
+use sync::{Cpu, IrqControl};
+use units::{CpuId, NodeId, Pfn, PfnRange, VirtAddr, VirtRange, ZoneType};
+
+use mmkit_address_space::*;
+
+pub(crate) type Objects = Built<ObjectAllocator<HeapMemory>>;
+pub(crate) type Spaces<'k> = AddressSpaces<'k, HeapMemory, NoPressure>;
+
+/// Makes an object allocator with `nr_pages` pages.
+pub(crate) fn objects(nr_pages: u64) -> (Objects, Cpu) {
+    static NEXT: AtomicU32 = AtomicU32::new(30_000);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let span = PfnRange::with_len(Pfn::new(1024), nr_pages);
+    let node = NodeId::ZERO;
+    let shape = Shape {
+        geometry: Geometry::FOUR_KIB,
+        zones: [ZoneShape { node, kind: ZoneType::Normal, span }].into(),
+        nr_cpus: 1,
+        settings: Shape::keeping(PcpLimits { high_min: 64, high_max: 64, batch: 16 }),
+    };
+    let memory = HeapMemory::new(shape.span().phys(12)).unwrap();
+    let fixture = Fixture::new(memory, number, shape, DebugOptions::default());
+    // SAFETY: machine numbers are used once, and each test makes one token.
+    let cpu = unsafe { Cpu::new(number, CpuId::ZERO, IrqControl::NONE) };
+    fixture.start(&cpu);
+    let objects = fixture.build(ObjectAllocator::new);
+    objects.start(&cpu).unwrap();
+    (objects, cpu)
+}
+
+/// Counts users of files; has no pages.
+#[derive(Debug, Default)]
+pub(crate) struct Files(pub(crate) BTreeMap<u64, i64>);
+
+impl PageTables for Files {
+    fn unmap(&mut self, _: &Vma, _: VirtRange) {}
+    fn protect(&mut self, _: &Vma, _: VirtRange) {}
+    fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr) -> Result<(), MmError> {
+        Ok(())
+    }
+    fn advise(&mut self, _: &Vma, _: VirtRange, _: PageAdvice) -> Result<(), MmError> {
+        Ok(())
+    }
+    fn populate(&mut self, _: &Vma, _: VirtRange, _: Access) -> Result<(), MmError> {
+        Ok(())
+    }
+    fn residency(&mut self, _: &Vma, _: VirtRange, resident: &mut [u8]) {
+        resident.fill(0);
+    }
+}
+
+impl Pager for Files {
+    fn facts(&self, _: FileId) -> Result<FileFacts, MmError> {
+        let traits = FileTraits::READ | FileTraits::WRITE | FileTraits::MMAP;
+        Ok(FileFacts { traits, max_bytes: i64::MAX as u64 })
+    }
+    fn shared_anonymous(&mut self, _: u64, _: Reserve) -> Result<FileId, MmError> {
+        let file = FileId::new(100 + self.0.len() as u64).unwrap();
+        self.open(file);
+        Ok(file)
+    }
+    fn open(&mut self, file: FileId) {
+        *self.0.entry(file.raw()).or_default() += 1;
+    }
+    fn close(&mut self, file: FileId) {
+        *self.0.entry(file.raw()).or_default() -= 1;
+    }
+    fn sync(&mut self, _: FileId, _: u64, _: u64) -> Result<(), MmError> {
+        Ok(())
+    }
+    fn punch_hole(&mut self, _: FileId, _: u64, _: u64) -> Result<(), MmError> {
+        Ok(())
+    }
+}
+
+/// An address space with all that a call needs.
+pub(crate) struct Space<'a, 'k> {
+    pub(crate) spaces: &'a Spaces<'k>,
+    pub(crate) cpu: &'a Cpu,
+    pub(crate) mm: Mm<'k>,
+    pub(crate) process: Process,
+    pub(crate) files: Files,
+}
+
+impl<'a, 'k> Space<'a, 'k> {
+    pub(crate) fn new(spaces: &'a Spaces<'k>, cpu: &'a Cpu) -> Self {
+        let layout = MmapLayout::new(spaces.settings(), Direction::TopDown, 8 << 20);
+        let brk = VirtAddr::new(0x1000_0000);
+        let program = ProgramRanges { start_brk: brk, brk, ..ProgramRanges::default() };
+        Self { spaces, cpu, mm: Mm::new(layout, program), process: Process::default(), files: Files::default() }
+    }
+
+    pub(crate) fn call(&mut self) -> Call<'_, 'k, HeapMemory, NoPressure, Files> {
+        Call { mm: &mut self.mm, spaces: self.spaces, cpu: self.cpu, process: &self.process, backing: &mut self.files }
+    }
+
+    /// Checks what holds between any two calls: the tree, the counters, the promise, the users of files.
+    pub(crate) fn check(&self) {
+        self.mm.check_invariants().unwrap();
+        let mut counters = VmCounters::default();
+        let mut users = BTreeMap::new();
+        let mut promised = 0;
+        for vma in self.mm.areas() {
+            counters.total += vma.nr_pages();
+            counters.exec += if vma.flags.is_exec_mapping() { vma.nr_pages() } else { 0 };
+            counters.data += if vma.flags.is_data_mapping() { vma.nr_pages() } else { 0 };
+            counters.stack += if vma.flags.is_stack_mapping() { vma.nr_pages() } else { 0 };
+            counters.locked += if vma.flags.contains(VmFlags::LOCKED) { vma.nr_pages() } else { 0 };
+            promised += if vma.flags.contains(VmFlags::ACCOUNT) { vma.nr_pages() } else { 0 };
+            if let Some(file) = vma.file {
+                *users.entry(file.raw()).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(*self.mm.counters(), counters);
+        assert_eq!(self.spaces.overcommit().committed(), promised);
+        let in_use: BTreeMap<u64, i64> = self.files.0.iter().filter(|(_, n)| **n != 0).map(|(f, n)| (*f, *n)).collect();
+        assert_eq!(in_use, users);
+    }
+}
+
+/// Private anonymous memory at a fixed place.
+pub(crate) fn fixed(addr: u64, len: u64, prot: Prot) -> MapRequest {
+    let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED;
+    MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file: None, offset: 0 }
+}
