@@ -170,7 +170,7 @@ impl Generator {
         let offset = if file.is_some() { self.rng.below(FILE_PAGES + 4) * PAGE_SIZE } else { 0 };
         let offset = match self.rng.below(100) {
             0 => offset + 1 + self.rng.below(4095),
-            1 => u64::MAX - self.rng.below(1 << 16) & !4095,
+            1 => (u64::MAX - self.rng.below(1 << 16)) & !4095,
             _ => offset,
         };
         Operation::Mmap { at, len, prot: self.prot(), flags, file, offset, slot: self.rng.index(SLOTS) }

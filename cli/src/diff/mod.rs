@@ -1,6 +1,6 @@
 //! `mmkit diff`: the same random memory calls on the host's kernel and on ours.
 //!
-//! After each call the result and /proc/PID/maps must be equal. The host's side is a process that makes calls when it is told to (`agent`), ours an address
+//! After each call the result and /proc/PID/maps must be equal, and VmFlags of smaps at the end of a process. The host's side is a process that makes calls when it is told to (`agent`), ours an address
 //! space made like that process's. A difference is shrunk to few calls and printed.
 
 mod agent;
@@ -115,7 +115,7 @@ fn compare<H: Hooks>(
     let seconds = started.elapsed().as_secs_f64();
     let calls: Vec<_> = counts.iter().map(|(call, count)| format!("{call} {count}")).collect();
     println!(
-        "{} calls, seed {}, rules of {release:?}: 0 differences in results, errnos, bytes read and maps ({seconds:.1} s)",
+        "{} calls, seed {}, rules of {release:?}: 0 differences in results, errnos, bytes read, maps and VmFlags ({seconds:.1} s)",
         arguments.ops, arguments.seed
     );
     println!("{}", calls.join(", "));
@@ -137,6 +137,10 @@ impl<H: Hooks> Session<'_, '_, H> {
             }
             let what = compare_call(&mut host, &mut ours, operation, &mut slots)?;
             result = what.map(|what| Difference { at: index + 1, what });
+        }
+        if result.is_none() {
+            let what = compare_flags(&host.areas()?, &ours);
+            result = what.map(|what| Difference { at: operations.len(), what });
         }
         ours.end();
         Ok(result)
@@ -165,6 +169,15 @@ fn compare_call<H: Hooks>(
     }
     let what = compare_maps(&host.maps()?, &ours.maps());
     Ok(what.map(|what| format!("{operation:x?} = {}\n{what}", shown(theirs))))
+}
+
+/// Returns the areas whose VmFlags of smaps differ.
+fn compare_flags<H: Hooks>(theirs: &[maps::Smap], ours: &Ours<'_, '_, H>) -> Option<String> {
+    let pairs = theirs.iter().zip(ours.flags()).filter(|(theirs, ours)| theirs.flags != *ours);
+    let lines: String = pairs
+        .map(|(theirs, ours)| format!("  {}\n  host {:?}\n  ours {ours:?}\n", theirs.line, theirs.flags))
+        .collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 fn shown(result: i64) -> String {

@@ -142,6 +142,11 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         self.mm.areas().map(|vma| self.line(&vma)).collect()
     }
 
+    /// Returns the flags of all areas, lowest first.
+    pub(super) fn flags(&self) -> Vec<VmFlags> {
+        self.mm.areas().map(|vma| vma.flags).collect()
+    }
+
     fn line(&self, vma: &Vma) -> MapLine {
         let letter = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
         let sharing = if vma.flags.contains(VmFlags::MAYSHARE) { 's' } else { 'p' };

@@ -260,3 +260,26 @@ fn is_ksm_compatible(flags: VmFlags) -> bool {
     let unfit = VmFlags::SHARED | VmFlags::MAYSHARE | VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::DROPPABLE;
     !flags.intersects(unfit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_found_by_linux_s_number_and_by_no_other() {
+        for advice in Advice::ALL {
+            assert_eq!(Advice::try_new(advice as u32), Ok(advice));
+        }
+        let unknown = (0..200).filter(|&number| Advice::try_new(number).is_err()).count();
+        assert_eq!(unknown, 200 - Advice::ALL.len());
+    }
+
+    #[test]
+    fn a_length_that_wraps_is_refused_and_an_empty_one_is_not() {
+        let start = VirtAddr::new(PAGE_SIZE);
+        assert_eq!(advised_range(start, 0), Ok(None));
+        assert_eq!(advised_range(start, u64::MAX), Err(MmError::Invalid));
+        assert_eq!(advised_range(VirtAddr::new(1), 0), Err(MmError::Invalid));
+        assert_eq!(advised_range(start, 1), Ok(Some(VirtRange::with_len(start, PAGE_SIZE))));
+    }
+}

@@ -1,6 +1,6 @@
 //! When neighbouring areas become one.
 //!
-//! [`Candidate`] is what an area would be; it joins a neighbour that has the same properties, continues its file offsets and whose anonymous pages can
+//! A range joins a neighbour that has the same properties, continues its file offsets and whose anonymous pages can
 //! share a reverse map. Two ways: a range that has no area yet ([`Call::merge_new`]), and a part of an area that changes ([`Call::modify`]).
 //! Linux 6.12: mm/vma.c (`is_mergeable_vma`, `can_vma_merge_before`, `can_vma_merge_after`, `vma_merge_new_range`,
 //! `vma_merge_existing_range`, `vma_modify`).
@@ -189,5 +189,77 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Returns the page number of an address.
     pub(crate) const fn page_of(addr: VirtAddr) -> u64 {
         addr.raw() >> PAGE_SHIFT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vma::{AnonVmaId, PAGE_SIZE};
+
+    fn area(first: u64, nr_pages: u64) -> Vma {
+        let start = VirtAddr::new(first * PAGE_SIZE);
+        Vma {
+            range: VirtRange::with_len(start, nr_pages * PAGE_SIZE),
+            flags: VmFlags::READ | VmFlags::WRITE,
+            pgoff: first,
+            file: None,
+            anon: None,
+            uffd: 0,
+            name: None,
+        }
+    }
+
+    fn anon(id: u64, links: u32) -> Option<AnonVma> {
+        AnonVmaId::new(id).map(|id| AnonVma { id, links })
+    }
+
+    /// Decides for a range between two areas with these anonymous pages, by the rules of 6.12 and of 6.18.
+    fn between(low: Option<AnonVma>, range: Option<AnonVma>, high: Option<AnonVma>) -> [Joins; 2] {
+        let (low, high) = (Vma { anon: low, ..area(0, 2) }, Vma { anon: high, ..area(3, 2) });
+        let range = Vma { anon: range, ..area(2, 1) };
+        [Release::V6_12, Release::V6_18].map(|release| joins(release, &range, Some(&low), Some(&high)))
+    }
+
+    #[test]
+    fn anonymous_pages_decide_who_becomes_one() {
+        let (one, other, inherited) = (anon(1, 1), anon(2, 1), anon(3, 2));
+        let table = [
+            (None, None, None, [Joins::Both, Joins::Both]),
+            (one, None, None, [Joins::Both, Joins::Both]),
+            (None, None, one, [Joins::Both, Joins::Both]),
+            (one, None, one, [Joins::Both, Joins::Both]),
+            (one, None, other, [Joins::Before, Joins::Before]),
+            (inherited, None, None, [Joins::Behind, Joins::Behind]),
+            (inherited, None, inherited, [Joins::Neither, Joins::Neither]),
+            (inherited, inherited, inherited, [Joins::Both, Joins::Both]),
+            (None, one, None, [Joins::Neither, Joins::Both]),
+            (None, inherited, None, [Joins::Neither, Joins::Neither]),
+            (one, one, None, [Joins::Before, Joins::Both]),
+            (one, other, None, [Joins::Neither, Joins::Behind]),
+        ];
+        for (low, range, high, expected) in table {
+            assert_eq!(between(low, range, high), expected, "{low:?} {range:?} {high:?}");
+        }
+    }
+
+    #[test]
+    fn only_areas_alike_in_all_things_become_one() {
+        let low = area(0, 2);
+        let range = area(2, 1);
+        let decide = |range: Vma| joins(Release::V6_12, &range, Some(&low), None);
+        assert_eq!(decide(range), Joins::Before);
+        assert_eq!(decide(Vma { flags: range.flags | VmFlags::EXEC, ..range }), Joins::Neither);
+        assert_eq!(decide(Vma { pgoff: 3, ..range }), Joins::Neither);
+        assert_eq!(decide(Vma { uffd: 1, ..range }), Joins::Neither);
+        assert_eq!(decide(Vma { file: crate::FileId::new(1), ..range }), Joins::Neither);
+        assert_eq!(decide(Vma { name: crate::AreaName::from_raw(1), ..range }), Joins::Neither);
+        assert_eq!(decide(area(4, 1)), Joins::Neither);
+    }
+
+    #[test]
+    fn special_areas_stay_alone() {
+        let special = |vma: Vma| Vma { flags: vma.flags | VmFlags::PFNMAP, ..vma };
+        assert_eq!(joins(Release::V6_12, &special(area(2, 1)), Some(&special(area(0, 2))), None), Joins::Neither);
     }
 }
