@@ -4,6 +4,7 @@
 //! use stay boot memory until the replay frees them, because only then the size of their block is known.
 
 use boot_memory::firmware::CoreSize;
+use kernel_mm::Kernel;
 use page_allocator::layout::{ArchRules, MemoryRange, MovableRule, ZoneLimits, ZoneSet};
 use page_allocator::{FreeHighRule, Geometry, PageAllocator};
 use recordings::pages::{InitialState, PcpList, Snapshot};
@@ -20,6 +21,8 @@ pub(super) type ReplayMachine = SimMachine<Recorder>;
 
 /// Its page allocator.
 pub(super) type ReplayAllocator = PageAllocator<SimPlatform, Recorder>;
+/// What it belongs to.
+pub(super) type ReplayKernel = Kernel<SimPlatform, Recorder>;
 
 /// What a machine is built from.
 #[derive(Clone, Copy)]

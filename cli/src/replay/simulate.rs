@@ -11,7 +11,7 @@ use units::{CpuId, MigrateType, Order, PfnRange};
 
 use super::demand::{Demand, DemandCounts};
 use super::fragmentation::{self, FreeBlocks, Sample, SideSample};
-use super::machine::{self, Plan, ReplayAllocator, ReplayMachine};
+use super::machine::{self, Plan, ReplayAllocator, ReplayKernel, ReplayMachine};
 use super::recorder::ListTraffic;
 use super::timer::VmstatTimers;
 use super::watch::{Watch, thread_cpu_time};
@@ -70,7 +70,7 @@ impl Scenario<'_> {
         let (allocator, cpus) = (machine.pages(), machine::cpus(&machine)?);
         let Some(boot_cpu) = cpus.first() else { return Err(Failure::Machine("no CPU".to_owned())) };
         let not_loaded = machine::load(&machine, boot_cpu, plan, self.state);
-        let mut replay = Replay::new(self, allocator, &cpus, phase_ms, &reader);
+        let mut replay = Replay::new(self, machine.kernel(), &cpus, phase_ms, &reader);
         let watch = Watch::start("simulated replay", self.interrupted);
         let started = thread_cpu_time();
         let complete = replay.play(&mut reader, &watch)?;
@@ -104,7 +104,7 @@ fn free_counts(allocator: &ReplayAllocator, cpu: &CpuGuard<'_>) -> Vec<FreeCount
 /// A run under way.
 struct Replay<'a> {
     scenario: &'a Scenario<'a>,
-    allocator: &'a ReplayAllocator,
+    kernel: &'a ReplayKernel,
     cpus: &'a [CpuGuard<'a>],
     demand: Demand<'a>,
     timers: VmstatTimers,
@@ -122,7 +122,7 @@ const SAMPLE_INTERVAL_NS: u64 = 1_000_000_000;
 impl<'a> Replay<'a> {
     fn new(
         scenario: &'a Scenario<'a>,
-        allocator: &'a ReplayAllocator,
+        kernel: &'a ReplayKernel,
         cpus: &'a [CpuGuard<'a>],
         phase_ms: u64,
         reader: &TraceReader,
@@ -134,9 +134,9 @@ impl<'a> Replay<'a> {
         }
         Self {
             scenario,
-            allocator,
+            kernel,
             cpus,
-            demand: Demand::new(allocator, cpus, before.end()),
+            demand: Demand::new(kernel.pages(), cpus, before.end()),
             timers: VmstatTimers::new(cpus.len(), phase_ms, reader.header().start_mono_ns),
             bulk: 0,
             recorded: ListTraffic::default(),
@@ -168,10 +168,10 @@ impl<'a> Replay<'a> {
     /// Does what happens by itself up to the time of `event`.
     #[inline]
     fn before(&mut self, event: &Event) {
-        let (allocator, cpus) = (self.allocator, self.cpus);
+        let (kernel, cpus) = (self.kernel, self.cpus);
         self.timers.run_due(event.time_ns, |id: CpuId| {
             if let Some(cpu) = cpus.get(id.index()) {
-                allocator.decay_pcp_high(cpu);
+                kernel.vmstat_update(cpu);
             }
         });
         if event.time_ns >= self.next_sample_ns {
@@ -208,19 +208,19 @@ impl<'a> Replay<'a> {
 
     #[cold]
     fn sample(&mut self, time_ns: u64) {
-        let zones = self.allocator.zones().iter().zip(&self.scenario.surroundings.before.zones);
+        let zones = self.kernel.pages().zones().iter().zip(&self.scenario.surroundings.before.zones);
         let Some((zone, recorded)) = zones.max_by_key(|(_, recorded)| recorded.managed) else { return };
         let Some(cpu) = self.cpus.first() else { return };
         let mut ours: FreeBlocks = [0; Order::COUNT];
-        for (slot, counts) in ours.iter_mut().zip(self.allocator.free_counts(cpu, zone)) {
+        for (slot, counts) in ours.iter_mut().zip(self.kernel.pages().free_counts(cpu, zone)) {
             *slot = counts.iter().copied().map(u64::from).sum();
         }
         let mut theirs: FreeBlocks = [0; Order::COUNT];
-        let limit = self.allocator.map().geometry.max_order;
+        let limit = self.kernel.pages().map().geometry.max_order;
         for block in self.recorded_lists.free_map().blocks(recorded.span, limit) {
             theirs[block.order.index()] += 1;
         }
-        let order = self.allocator.map().geometry.pageblock_order;
+        let order = self.kernel.pages().map().geometry.pageblock_order;
         let side = |blocks: &FreeBlocks, traffic: ListTraffic| SideSample {
             free_pages: fragmentation::free_pages(blocks),
             unusable_free_index: fragmentation::unusable_free_index(blocks, order),
@@ -231,9 +231,9 @@ impl<'a> Replay<'a> {
         };
         self.samples.push(Sample {
             time_ms: time_ns / 1_000_000,
-            ours: side(&ours, self.allocator.hooks().traffic()),
+            ours: side(&ours, self.kernel.pages().hooks().traffic()),
             recorded: side(&theirs, self.recorded),
-            pcp_pages: self.allocator.pcp_pages(cpu, zone),
+            pcp_pages: self.kernel.pages().pcp_pages(cpu, zone),
         });
     }
 }

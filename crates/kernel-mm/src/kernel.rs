@@ -57,5 +57,6 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
     /// Recomputes watermarks, reserves and per-CPU limits from the zones' managed pages (Linux: a write to the sysctls).
     pub fn set_tunables(&self, cpu: &Cpu, tunables: &Tunables) {
         crate::settings::apply(self.pages(), cpu, tunables, self.release, |zone| zone.managed());
+        self.objects.vmstat().refresh_thresholds(self.pages());
     }
 }

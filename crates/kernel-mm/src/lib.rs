@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod background;
 mod boot;
 mod config;
 mod errno;

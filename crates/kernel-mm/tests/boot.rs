@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use boot_memory::memblock::{BootContext, BootLog, Memblock, MemblockConfig, SilentLog};
 use frame_table::{BootArena, HeapMemory, MemoryModel, PageFlags};
 use mmkit_kernel_mm::{BootConfig, BootError, Deferral, HandOver, Kernel};
+use object_allocator::vmstat::NodeItem;
 use page_allocator::layout::{ArchRules, MovableRule, Release, ZoneLimits};
 use page_allocator::{AllocRequest, Checks, Geometry, Tunables, Untraced};
 use proc_files::parse::{BuddyInfo, MemInfo, PageTypeInfo, SlabInfo, VmStat, ZoneInfo};
@@ -245,6 +246,29 @@ fn every_cpu_has_a_unit_of_per_cpu_memory_before_there_are_pages() {
     assert!(embedded.ends_with(&format!("pages/cpu s{} r8192 d{} u2097152", sizes.static_size, sizes.dyn_size)));
     assert_eq!(figures.populated, sizes.used() >> 12);
     kernel.objects().percpu().check_invariants(&cpu).unwrap();
+}
+
+#[test]
+fn the_vmstat_worker_folds_counters_and_gives_pages_back_until_nothing_is_left_to_do() {
+    let (cpu, mut log) = (boot_cpu(), Lines::default());
+    let kernel = boot(&mut memblock(&[(MIB, 1023 * MIB, 0)]), 1024 * MIB, &mut log, &cpu).unwrap();
+    kernel.start_objects(&cpu).unwrap();
+    let (pages, counters) = (kernel.pages(), kernel.objects().vmstat());
+    // More frees in a row than the lists of a calm CPU hold.
+    let blocks: Vec<_> = (0..20_000).map(|_| pages.alloc(&cpu, Gfp::KERNEL, Order::ZERO).unwrap()).collect();
+    pages.free_bulk(&cpu, blocks);
+    counters.mod_node(&cpu, NodeId::ZERO, NodeItem::NrKernelMiscReclaimable, 3);
+    let (exact, estimate) = (counters.node(NodeId::ZERO, NodeItem::NrKernelMiscReclaimable), |item| {
+        counters.node_estimate(NodeId::ZERO, item)
+    });
+    assert_eq!((exact, estimate(NodeItem::NrKernelMiscReclaimable)), (3, 0));
+    let first = kernel.vmstat_update(&cpu);
+    assert_eq!(estimate(NodeItem::NrKernelMiscReclaimable), 3);
+    let rounds = (0..200).take_while(|_| kernel.vmstat_update(&cpu) > 0).count();
+    assert!(first > 0 && rounds < 200, "{first} at first, then {rounds} rounds");
+    let high = pages.zones().iter().map(|zone| u64::from(zone.pcp_limits().high_min)).sum::<u64>();
+    let kept = pages.zones().iter().map(|zone| pages.pcp_pages(&cpu, zone)).sum::<u64>();
+    assert!(kept <= high, "{kept} pages kept, {high} are the least high mark");
 }
 
 #[test]

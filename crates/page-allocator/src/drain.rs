@@ -50,19 +50,19 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     }
 
     /// Does what Linux's vmstat worker does to a CPU's lists once per vm.stat_interval: lowers their high marks and gives back
-    /// what is above. Returns the pages given back.
+    /// what is above. Returns how many sets had something to give back or have a mark that may fall further.
     pub fn decay_pcp_high(&self, cpu: &Cpu) -> u64 {
-        let mut drained = 0;
+        let mut busy = 0;
         for zone in self.zones() {
             let Some(cell) = self.pcp(zone, cpu.id()) else { continue };
             self.with_pcp(cpu, cell, |pcp| {
                 let surplus = pcp.counters.decay();
                 if surplus > 0 {
                     pcp.drain(&mut self.lock(zone, cpu), surplus, 0);
-                    drained += u64::from(surplus);
                 }
+                busy += u64::from(surplus > 0 || pcp.counters.high > pcp.counters.limits.high_min);
             });
         }
-        drained
+        busy
     }
 }

@@ -32,6 +32,8 @@ use worker::{Exchange, Fault, Worker, new_exchange};
 pub(crate) const DEFAULT_STEPS: u64 = 20_000;
 /// Steps of the page stress for one of the vmalloc stress, which does more in it.
 const STEPS_PER_AREA: u64 = 20;
+/// Steps of the objects' stress between two intervals of the vmstat worker.
+const STEPS_PER_VMSTAT: u64 = 500;
 /// Numbers of the interrupt handlers' workers start here, above those of the CPUs.
 const INTERRUPT_WORKERS: u64 = 1 << 16;
 
@@ -136,8 +138,11 @@ fn work(kernel: &'static BareKernel) -> Result<(), Fault> {
 fn work_with_objects(kernel: &'static BareKernel) -> Result<(), Fault> {
     let cpu = this_cpu();
     let mut worker = ObjectWorker::new(kernel.objects(), &OBJECTS, u64::from(cpu.id().raw()));
-    for _ in 0..STEPS.load(Ordering::Relaxed) {
+    for step in 1..=STEPS.load(Ordering::Relaxed) {
         worker.step(cpu)?;
+        if step.is_multiple_of(STEPS_PER_VMSTAT) {
+            kernel.vmstat_update(cpu);
+        }
     }
     worker.finish(cpu)?;
     add(&TOTALS.objects, worker.counts.allocated);
