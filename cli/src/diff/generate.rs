@@ -7,8 +7,8 @@ use sim::Rng;
 
 use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
 
-/// Calls by how often they are made, of 100.
-const WEIGHTS: [(&str, u64); 14] = [
+/// Calls by how often they are made, of 101.
+const WEIGHTS: [(&str, u64); 15] = [
     ("mmap", 22),
     ("munmap", 11),
     ("mprotect", 14),
@@ -21,6 +21,7 @@ const WEIGHTS: [(&str, u64); 14] = [
     ("munlockall", 1),
     ("brk", 4),
     ("msync", 2),
+    ("mseal", 1),
     ("write", 9),
     ("read", 5),
 ];
@@ -74,6 +75,8 @@ impl Generator {
             "munlockall" => Operation::Munlockall,
             "brk" => Operation::Brk { bytes: self.rng.below(24 * PAGE_SIZE) },
             "msync" => Operation::Msync { at, len, flags: SyncFlags::from_bits_retain(self.rng.below(9) as u32) },
+            // What is sealed stays until the process ends, so most processes seal nothing and the others little.
+            "mseal" => Operation::Mseal { at, len: len.min(2 * PAGE_SIZE) },
             "write" => Operation::Write { at: self.page(), byte: self.rng.below(255) as u8 + 1 },
             "read" => Operation::Read { at: self.page() },
             _ => self.mmap(),

@@ -29,6 +29,7 @@ mod number {
     pub(super) const MUNLOCKALL: u64 = 152;
     pub(super) const MEMFD_CREATE: u64 = 319;
     pub(super) const MLOCK2: u64 = 325;
+    pub(super) const MSEAL: u64 = 462;
 }
 
 /// A user without rights.
@@ -149,6 +150,7 @@ impl Host {
             Operation::Msync { at, len, flags } => {
                 pad(number::MSYNC, [slots.resolve(at, len)?, len, flags.bits().into()])
             }
+            Operation::Mseal { at, len } => pad(number::MSEAL, [slots.resolve(at, len)?, len, 0]),
             Operation::Write { at, .. } => pad(number::PREAD64, [scratch, slots.resolve(at, 1)?, 1]),
             Operation::Read { at } => pad(number::PWRITE64, [scratch, slots.resolve(at, 1)?, 1]),
         }

@@ -78,6 +78,8 @@ pub(super) enum Operation {
     Brk { bytes: u64 },
     /// msync.
     Msync { at: Place, len: u64, flags: SyncFlags },
+    /// mseal.
+    Mseal { at: Place, len: u64 },
     /// A byte is written by the kernel, at the start of a page.
     Write { at: Place, byte: u8 },
     /// A byte is read by the kernel, from the start of a page.
@@ -100,6 +102,7 @@ impl Operation {
             Self::Munlockall => "munlockall",
             Self::Brk { .. } => "brk",
             Self::Msync { .. } => "msync",
+            Self::Mseal { .. } => "mseal",
             Self::Write { .. } => "write",
             Self::Read { .. } => "read",
         }

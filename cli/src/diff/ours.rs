@@ -121,6 +121,7 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
                 Ok(call.brk(brk).raw())
             }
             Operation::Msync { at: place, len, flags } => unit(call.msync(at(place, len)?, len, flags)),
+            Operation::Mseal { at: place, len } => unit(call.mseal(at(place, len)?, len, 0)),
             Operation::Write { at: place, byte } => self.write(at(place, 1)?, byte).map(|()| 1),
             Operation::Read { at: place } => self.read(at(place, 1)?).map(u64::from),
         })

@@ -124,9 +124,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
 
     /// Linux: `madvise_vma_behavior`.
     fn advise_area(&mut self, vma: &Vma, part: VirtRange, advice: Advice) -> Result<(), MmError> {
-        // Whoever cannot write an area may not empty it either, if it is sealed.
-        let is_read_only = vma.is_anonymous() && !vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE);
-        if advice.discards() && !vma.can_modify() && is_read_only {
+        if advice.discards() && keeps_contents(vma) {
             return Err(MmError::NotPermitted);
         }
         match self.page_advice(vma, part, advice)? {
@@ -202,6 +200,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         Ok(())
     }
+}
+
+/// Returns true if a seal keeps contents: whoever cannot write an anonymous area may not empty it either (Linux: `can_modify_vma_madv`).
+fn keeps_contents(vma: &Vma) -> bool {
+    !vma.can_modify() && vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE)
 }
 
 /// What became of advice on one area.
