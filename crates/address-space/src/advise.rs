@@ -133,7 +133,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             PageOutcome::Flags(flags) => {
                 // Out of memory is worth another try here (EAGAIN).
                 let changed = self.modify(vma, part, &Vma { flags, ..*vma });
-                changed.map(drop).map_err(|_| MmError::WouldExceedLocked)
+                changed.map(drop).map_err(|_| MmError::TryAgain)
             }
         }
     }

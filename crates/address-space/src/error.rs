@@ -11,8 +11,8 @@ pub enum MmError {
     Invalid,
     /// No memory, address, permitted size or number of areas is left, or part of a range is not mapped (ENOMEM).
     NoMemory,
-    /// More would be locked than the process may lock (EAGAIN).
-    WouldExceedLocked,
+    /// More would be locked than the process may lock, or there was no memory for advice or for populating locked pages (EAGAIN).
+    TryAgain,
     /// No area lies where one is needed (EFAULT).
     BadAddress,
     /// Something is mapped there (EEXIST).
@@ -49,7 +49,7 @@ impl fmt::Display for MmError {
         f.write_str(match self {
             Self::Invalid => "the arguments cannot be served",
             Self::NoMemory => "no memory, address or area is left, or part of the range is not mapped",
-            Self::WouldExceedLocked => "more would be locked than the limit allows",
+            Self::TryAgain => "no memory for it now, or more would be locked than the limit allows",
             Self::BadAddress => "no suitable area is there",
             Self::Exists => "something is mapped there",
             Self::NotPermitted => "the process may not do this",

@@ -62,7 +62,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let request =
             PlaceRequest { file: None, addr: range.start, len: range.len(), pgoff: 0, flags: MapFlags::FIXED };
         self.unmapped_area(&request)?;
-        if self.may_lock(self.mm.def_flags, range.len()) { Ok(()) } else { Err(MmError::WouldExceedLocked) }
+        if self.may_lock(self.mm.def_flags, range.len()) { Ok(()) } else { Err(MmError::TryAgain) }
     }
 
     /// Maps a range of the heap, where nothing is (Linux: `do_brk_flags`).

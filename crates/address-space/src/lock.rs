@@ -42,7 +42,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     ///
     /// # Errors
     /// [`MmError::NotPermitted`] if nothing may be locked, [`MmError::NoMemory`] above the limit or if part of the range is not mapped or cannot be
-    /// populated, [`MmError::WouldExceedLocked`] (EAGAIN) if memory ran out. Areas before the one that fails are locked then.
+    /// populated, [`MmError::TryAgain`] (EAGAIN) if memory ran out. Areas before the one that fails are locked then.
     pub fn mlock(&mut self, start: VirtAddr, len: u64, when: LockWhen) -> Result<(), MmError> {
         if !self.may_lock_at_all() {
             return Err(MmError::NotPermitted);
@@ -59,7 +59,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         self.apply_lock_flags(start, len, when.flags())?;
         self.populate_strictly(VirtRange::with_len(start, len)).map_err(|error| match error {
-            MmError::NoMemory => MmError::WouldExceedLocked,
+            MmError::NoMemory => MmError::TryAgain,
             _ => MmError::NoMemory,
         })
     }

@@ -102,7 +102,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             return Err(MmError::NotPermitted);
         }
         if !self.may_lock(vm_flags, len) {
-            return Err(MmError::WouldExceedLocked);
+            return Err(MmError::TryAgain);
         }
         let pgoff = match file {
             Some(file) => {

@@ -185,7 +185,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let delta = new_len - old_len;
         if !self.may_lock(vma.flags, delta) {
-            return Err(MmError::WouldExceedLocked);
+            return Err(MmError::TryAgain);
         }
         if self.may_expand(vma.flags, delta >> PAGE_SHIFT) { Ok(()) } else { Err(MmError::NoMemory) }
     }

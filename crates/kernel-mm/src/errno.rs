@@ -10,7 +10,7 @@ pub const fn errno(error: MmError) -> i32 {
         MmError::NotPermitted => 1,
         MmError::Io => 5,
         MmError::BadFile => 9,
-        MmError::WouldExceedLocked => 11,
+        MmError::TryAgain => 11,
         MmError::NoMemory => 12,
         MmError::AccessDenied => 13,
         MmError::BadAddress => 14,

@@ -132,7 +132,7 @@ fn locked_memory_stays_below_its_limit() {
         space.call().mlock(at(1), 3 * PAGE, LockWhen::OnFault).unwrap();
         assert_eq!(space.mm.counters().locked, 4);
         let locked = MapRequest { flags: fixed(0, 0, RW).flags | MapFlags::LOCKED, ..fixed(at(9).raw(), PAGE, RW) };
-        assert_eq!(space.call().mmap(&locked), Err(MmError::WouldExceedLocked));
+        assert_eq!(space.call().mmap(&locked), Err(MmError::TryAgain));
     });
 }
 

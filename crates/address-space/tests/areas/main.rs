@@ -1,6 +1,7 @@
 //! Small machines with one address space, and tests of the calls on it.
 
 mod calls;
+mod failures;
 mod model;
 
 use std::collections::BTreeMap;
