@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use address_space::{
-    Access, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, VmFlags, Vma,
+    Access, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma,
 };
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 /// A file: its name in the comparison, its size, its pages that are not zero.
 #[derive(Debug)]

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use address_space::VmFlags;
+use proc_files::maps::MapsLine;
+use proc_files::parse::{Maps, ParseError, Smaps};
+use units::VmFlags;
 
 use crate::failure::Failure;
 
@@ -30,95 +32,55 @@ impl fmt::Display for MapLine {
     }
 }
 
-fn bad(line: &str, expected: &str) -> Failure {
-    Failure::Host(format!("a line of maps: expected {expected}: {line}"))
+impl MapLine {
+    /// Leaves out what cannot be compared; `files` has the names of inodes.
+    fn of(line: &MapsLine<String>, files: &BTreeMap<u64, String>) -> Self {
+        let what = match files.get(&line.inode) {
+            Some(file) => file.clone(),
+            None if line.name == "/dev/zero (deleted)" => "shared".to_owned(),
+            None => line.name.clone(),
+        };
+        let (start, end) = (line.range.start.raw(), line.range.end.raw());
+        Self { start, end, perms: line.permissions.to_string(), offset: line.offset, what }
+    }
 }
 
-/// Reads one line of maps; `files` has the names of inodes.
-fn parse_line(line: &str, files: &BTreeMap<u64, String>) -> Result<MapLine, Failure> {
-    let mut words = line.splitn(6, ' ');
-    let mut word = |expected| words.next().ok_or_else(|| bad(line, expected));
-    let (start, end) = word("addresses")?.split_once('-').ok_or_else(|| bad(line, "addresses"))?;
-    let hex = |text| u64::from_str_radix(text, 16).map_err(|_| bad(line, "a hexadecimal number"));
-    let perms = word("permissions")?.to_owned();
-    let offset = hex(word("an offset")?)?;
-    word("a device")?;
-    let inode: u64 = word("an inode")?.parse().map_err(|_| bad(line, "an inode"))?;
-    let name = words.next().unwrap_or_default().trim();
-    let what = match files.get(&inode) {
-        Some(file) => file.clone(),
-        None if name == "/dev/zero (deleted)" => "shared".to_owned(),
-        None => name.to_owned(),
-    };
-    Ok(MapLine { start: hex(start)?, end: hex(end)?, perms, offset, what })
+/// The page that no call reaches.
+fn is_vsyscall(line: &MapsLine<String>) -> bool {
+    line.name == "[vsyscall]"
 }
 
-/// Reads maps, without the page of vsyscall, which no call reaches.
+fn unreadable(error: ParseError) -> Failure {
+    Failure::Host(format!("the files of its process: {error}"))
+}
+
+/// Reads maps, without the page of vsyscall.
 pub(super) fn parse(text: &str, files: &BTreeMap<u64, String>) -> Result<Vec<MapLine>, Failure> {
-    text.lines().filter(|line| !line.ends_with("[vsyscall]")).map(|line| parse_line(line, files)).collect()
+    let maps = Maps::parse(text).map_err(unreadable)?;
+    Ok(maps.areas().filter(|line| !is_vsyscall(line)).map(|line| MapLine::of(line, files)).collect())
 }
 
 /// An area as smaps tells of it.
 pub(super) struct Smap {
     /// The line that it begins with.
     pub(super) line: MapLine,
-    /// VmFlags.
+    /// VmFlags, but for [`NOT_COMPARED`].
     pub(super) flags: VmFlags,
     /// Anonymous pages are in it.
     pub(super) has_anon: bool,
 }
 
+/// Flags that no call here sets.
+const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD).union(VmFlags::HUGETLB).union(VmFlags::ARCH_1);
+
 /// Reads smaps, without the page of vsyscall.
 pub(super) fn parse_smaps(text: &str, files: &BTreeMap<u64, String>) -> Result<Vec<Smap>, Failure> {
-    let mut areas: Vec<Smap> = Vec::new();
-    for line in text.lines() {
-        let first = line.split(' ').next().unwrap_or_default();
-        if !first.ends_with(':') {
-            areas.push(Smap { line: parse_line(line, files)?, flags: VmFlags::empty(), has_anon: false });
-            continue;
-        }
-        let Some(area) = areas.last_mut() else { return Err(bad(line, "an area before its fields")) };
-        match first {
-            "VmFlags:" => area.flags = line.split_whitespace().skip(1).filter_map(flag).collect(),
-            "Anonymous:" => area.has_anon = line.split_whitespace().nth(1) != Some("0"),
-            _ => {}
-        }
-    }
-    areas.retain(|area| area.line.what != "[vsyscall]");
-    Ok(areas)
-}
-
-/// Linux 6.12: fs/proc/task_mmu.c (`show_smap_vma_flags`). Flags that are not here change nothing that is compared.
-fn flag(name: &str) -> Option<VmFlags> {
-    Some(match name {
-        "rd" => VmFlags::READ,
-        "wr" => VmFlags::WRITE,
-        "ex" => VmFlags::EXEC,
-        "sh" => VmFlags::SHARED,
-        "mr" => VmFlags::MAYREAD,
-        "mw" => VmFlags::MAYWRITE,
-        "me" => VmFlags::MAYEXEC,
-        "ms" => VmFlags::MAYSHARE,
-        "gd" => VmFlags::GROWSDOWN,
-        "pf" => VmFlags::PFNMAP,
-        "lo" => VmFlags::LOCKED,
-        "io" => VmFlags::IO,
-        "sr" => VmFlags::SEQ_READ,
-        "rr" => VmFlags::RAND_READ,
-        "dc" => VmFlags::DONTCOPY,
-        "de" => VmFlags::DONTEXPAND,
-        "lf" => VmFlags::LOCKONFAULT,
-        "ac" => VmFlags::ACCOUNT,
-        "nr" => VmFlags::NORESERVE,
-        "sf" => VmFlags::SYNC,
-        "wf" => VmFlags::WIPEONFORK,
-        "dd" => VmFlags::DONTDUMP,
-        "mm" => VmFlags::MIXEDMAP,
-        "hg" => VmFlags::HUGEPAGE,
-        "nh" => VmFlags::NOHUGEPAGE,
-        "mg" => VmFlags::MERGEABLE,
-        "dp" => VmFlags::DROPPABLE,
-        "sl" => VmFlags::SEALED,
-        _ => return None,
-    })
+    let smaps = Smaps::parse(text).map_err(unreadable)?;
+    let areas = smaps.areas().filter(|found| !is_vsyscall(found.area));
+    let areas = areas.map(|found| Smap {
+        line: MapLine::of(found.area, files),
+        flags: found.flags.unwrap_or_default() - NOT_COMPARED,
+        has_anon: found.get("Anonymous").is_some_and(|kb| kb > 0),
+    });
+    Ok(areas.collect())
 }

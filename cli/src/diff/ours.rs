@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use address_space::{
     Access, AddressSpaces, AnonVma, AnonVmaId, Call, Direction, FileId, LockWhen, MapRequest, Mm, MmError, MmapLayout,
-    PAGE_SHIFT, Process, ProgramRanges, RemapRequest, VmFlags, Vma,
+    PAGE_SHIFT, Process, ProgramRanges, RemapRequest, Vma,
 };
 use page_allocator::Hooks;
 use sim::SimPlatform;
 use sync::Cpu;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use super::backing::Backing;
 use super::maps::{MapLine, Smap};

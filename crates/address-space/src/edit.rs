@@ -6,11 +6,10 @@ use collections::range_tree::TreeError;
 use object_allocator::CachedNodes;
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{Gfp, VirtAddr, VirtRange};
+use units::{Gfp, VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::limits::{NO_LIMIT, Rights};
 use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, Vma};

@@ -5,11 +5,10 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::limits::HugePolicy;
 use crate::mm::Call;
 use crate::vma::{AnonVma, AnonVmaId, PAGE_SHIFT, PAGE_SIZE, Vma};

@@ -33,7 +33,7 @@ mod vma;
 pub use advise::Advice;
 pub use backing::{Access, FileFacts, FileTraits, PageAdvice, PageTables, Pager, Reserve};
 pub use error::{Absent, MmError};
-pub use flags::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags, VmFlags};
+pub use flags::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags};
 pub use limits::{HugePolicy, Limits, NO_LIMIT, Process, Release, Rights, Settings, SwapSupport};
 pub use lock::LockWhen;
 pub use map::MapRequest;

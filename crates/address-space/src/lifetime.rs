@@ -5,9 +5,10 @@
 use page_allocator::Hooks;
 use platform::Platform;
 
+use units::VmFlags;
+
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::mm::{Call, Mm};
 use crate::vma::{AnonVma, Vma};
 

@@ -4,11 +4,11 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::{LockAllFlags, VmFlags};
+use crate::flags::LockAllFlags;
 use crate::limits::Rights;
 use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};

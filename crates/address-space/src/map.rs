@@ -4,11 +4,11 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{FileFacts, FileTraits, PageTables, Pager, Reserve};
 use crate::error::{Absent, MmError};
-use crate::flags::{MapFlags, Prot, VmFlags};
+use crate::flags::{MapFlags, Prot};
 use crate::limits::{Release, Rights};
 use crate::mm::Call;
 use crate::overcommit::OvercommitMode;
@@ -92,7 +92,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if self.mm.nr_areas() > self.spaces.settings.max_map_count {
             return Err(MmError::NoMemory);
         }
-        let mut vm_flags = VmFlags::of_prot(prot) | of_map_flags(flags) | self.mm.def_flags | VmFlags::MAYACCESS;
+        let mut vm_flags = prot.vm_flags() | of_map_flags(flags) | self.mm.def_flags | VmFlags::MAYACCESS;
         let addr = self.unmapped_area(&PlaceRequest { file, addr, len, pgoff, flags })?;
         let range = VirtRange::with_len(addr, len);
         if flags.contains(MapFlags::FIXED_NOREPLACE) && self.mm.find_intersection(range).is_some() {

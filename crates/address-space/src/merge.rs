@@ -7,11 +7,10 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::limits::Release;
 use crate::mm::Call;
 use crate::vma::{AnonVma, PAGE_SHIFT, Vma};

@@ -11,11 +11,10 @@ use object_allocator::{ObjectAllocator, Stable, StableCache};
 use page_allocator::Hooks;
 use platform::Platform;
 use sync::Cpu;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::limits::{Process, Settings};
 use crate::overcommit::{CommitRules, Overcommit};
 use crate::vma::{AnonVmaId, Vma, VmaSlot};

@@ -4,11 +4,11 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::{Prot, VmFlags};
+use crate::flags::Prot;
 use crate::limits::Rights;
 use crate::mm::Call;
 use crate::vma::{PAGE_SIZE, Vma};
@@ -48,7 +48,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     fn protect_part(&mut self, vma: &Vma, part: VirtRange, mut prot: Prot) -> Result<(), MmError> {
         let implies_exec = self.process.rights.contains(Rights::READ_IMPLIES_EXEC) && prot.contains(Prot::READ);
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
-        let flags = VmFlags::of_prot(prot) | (vma.flags - VmFlags::ACCESS);
+        let flags = prot.vm_flags() | (vma.flags - VmFlags::ACCESS);
         let may = VmFlags::from_bits_truncate((flags & VmFlags::MAYACCESS).bits() >> 4);
         if !may.contains(flags & VmFlags::ACCESS) {
             return Err(MmError::AccessDenied);

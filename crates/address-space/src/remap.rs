@@ -5,11 +5,11 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::{MapFlags, RemapFlags, VmFlags};
+use crate::flags::{MapFlags, RemapFlags};
 use crate::limits::Release;
 use crate::mm::Call;
 use crate::place::PlaceRequest;

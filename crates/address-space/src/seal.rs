@@ -4,11 +4,10 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::VmFlags;
 use crate::mm::Call;
 use crate::vma::{PAGE_SIZE, Vma};
 

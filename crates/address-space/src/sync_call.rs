@@ -4,11 +4,11 @@
 
 use page_allocator::Hooks;
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
-use crate::flags::{SyncFlags, VmFlags};
+use crate::flags::SyncFlags;
 use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 

@@ -8,12 +8,11 @@
 use core::num::NonZeroU64;
 
 use object_allocator::TypeStable;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::flags::VmFlags;
 use crate::name::AreaName;
 
 /// Bytes of a page: the call surface is that of x86-64.

@@ -4,9 +4,9 @@
 
 use core::fmt;
 
-use units::VirtRange;
+use units::{VirtRange, VmFlags};
 
-use crate::maps::{Device, MapsLine, Permissions, VmFlags};
+use crate::maps::{Device, MapsLine, Permissions};
 use crate::meminfo::{MemInfoLine, MemInfoUnit};
 use crate::{Counters, Profile, Release};
 

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mmkit_proc_files::maps::VmFlags;
 use mmkit_proc_files::numa_maps::{Backing, NumaMapsLine, NumaPages};
 use mmkit_proc_files::parse::{Maps, NumaMaps, Smaps, Status};
 use mmkit_proc_files::smaps::{SmapsArea, SmapsRollup};
 use mmkit_proc_files::status::{self, Task, TaskState};
 use mmkit_proc_files::{Config, Profile, Release};
-use units::{NodeId, VirtAddr};
+use units::{NodeId, VirtAddr, VmFlags};
 
 const LINUX_6_18: Profile = Profile::new(Release::V6_18, Config::X86_64);
 

@@ -12,6 +12,7 @@ mod ids;
 mod migrate_type;
 mod order;
 mod pfn;
+mod vm_flags;
 mod zone_type;
 
 pub use addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
@@ -20,4 +21,5 @@ pub use ids::{CpuId, MAX_CPUS, MAX_NODES, NodeId, NodeMask};
 pub use migrate_type::MigrateType;
 pub use order::{Order, TooLargeOrder};
 pub use pfn::{Pfn, PfnRange};
+pub use vm_flags::VmFlags;
 pub use zone_type::ZoneType;

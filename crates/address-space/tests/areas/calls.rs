@@ -1,6 +1,6 @@
 //! Single calls whose outcome a reader of the manual can check.
 
-use units::VirtAddr;
+use units::{VirtAddr, VmFlags};
 
 use crate::{Space, Spaces, fixed, objects};
 use mmkit_address_space::*;

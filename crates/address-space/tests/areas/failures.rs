@@ -5,7 +5,7 @@
 
 use crate::{Space, Spaces, fixed, objects};
 use mmkit_address_space::*;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 0x7000_0000_0000;

@@ -12,7 +12,7 @@ use frame_table::HeapMemory;
 use object_allocator::ObjectAllocator;
 use page_allocator::{DebugOptions, Geometry, NoPressure, PcpLimits};
 use sync::{Cpu, IrqControl};
-use units::{CpuId, NodeId, Pfn, PfnRange, VirtAddr, VirtRange, ZoneType};
+use units::{CpuId, NodeId, Pfn, PfnRange, VirtAddr, VirtRange, VmFlags, ZoneType};
 
 use mmkit_address_space::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use units::VirtAddr;
+use units::{VirtAddr, VmFlags};
 
 use crate::{Space, Spaces, fixed, objects};
 use mmkit_address_space::*;

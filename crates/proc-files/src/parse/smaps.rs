@@ -6,9 +6,11 @@ use std::fmt;
 use std::string::String;
 use std::vec::Vec;
 
+use units::VmFlags;
+
 use super::maps;
 use super::{Cursor, Lines, ParseError};
-use crate::maps::{MapsLine, VmFlags};
+use crate::maps::MapsLine;
 use crate::meminfo::{MemInfoLine, MemInfoUnit};
 
 /// A parsed smaps or smaps_rollup file.
