@@ -31,23 +31,23 @@ pub struct OwnedBlock(BlockWord);
 /// would make the processor wait. The compound bit mirrors the head's flag, so that freeing need not read the descriptor. Frame numbers
 /// have 52 bits at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct BlockWord(NonZeroU64);
+pub(crate) struct BlockWord(NonZeroU64);
 
 impl BlockWord {
     const COMPOUND: u64 = 1 << 7;
 
     #[inline]
-    fn new(pfn: Pfn, order: Order) -> Self {
+    pub(crate) fn new(pfn: Pfn, order: Order) -> Self {
         Self(NonZeroU64::MIN | pfn.raw() << 8 | u64::from(order.raw()) << 1)
     }
 
     #[inline]
-    const fn pfn(self) -> Pfn {
+    pub(crate) const fn pfn(self) -> Pfn {
         Pfn::new(self.0.get() >> 8)
     }
 
     #[inline]
-    const fn order(self) -> Order {
+    pub(crate) const fn order(self) -> Order {
         Order::from_low_bits((self.0.get() >> 1) as u8)
     }
 

@@ -4,6 +4,7 @@
 
 use units::{Order, Pfn};
 
+use crate::block::BlockWord;
 use crate::{FrameTable, OwnedBlock, PageFlags, PageType};
 
 /// The block as its allocator holds it, with other references possible.
@@ -17,10 +18,7 @@ pub struct CountedBlock {
 /// One more reference: to the whole block if it is compound, to its head page alone if it is not.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "dropping a reference leaks it"]
-pub struct PageRef {
-    pfn: Pfn,
-    order: Order,
-}
+pub struct PageRef(BlockWord);
 
 /// What giving a reference back leaves to be freed.
 #[derive(PartialEq, Eq, Debug)]
@@ -37,6 +35,16 @@ impl OwnedBlock {
     pub fn into_counted(self, frames: &FrameTable) -> CountedBlock {
         frames.at(self.pfn()).start_counting(1);
         CountedBlock { pfn: self.pfn(), order: self.order() }
+    }
+
+    /// Starts counting references, with the result as the only one. A block of several pages becomes a compound page, which its last reference
+    /// frees whole.
+    pub fn into_ref(mut self, frames: &FrameTable) -> PageRef {
+        if self.order() > Order::ZERO {
+            self.make_compound(frames);
+        }
+        frames.at(self.pfn()).start_counting(1);
+        PageRef(BlockWord::new(self.pfn(), self.order()))
     }
 }
 
@@ -57,7 +65,7 @@ impl CountedBlock {
         let taken = head.try_get();
         debug_assert!(taken, "a held block keeps the count above zero");
         let compound = head.flags().contains(PageFlags::HEAD);
-        PageRef { pfn: self.pfn, order: if compound { self.order } else { Order::ZERO } }
+        PageRef(BlockWord::new(self.pfn, if compound { self.order } else { Order::ZERO }))
     }
 
     /// Gives the block back by the rule of Linux's __free_pages; calls `free` for each part that can go.
@@ -82,13 +90,27 @@ impl CountedBlock {
 
 impl PageRef {
     /// Returns the first frame.
+    #[inline]
     pub const fn pfn(&self) -> Pfn {
-        self.pfn
+        self.0.pfn()
+    }
+
+    /// Returns the order of what is held.
+    #[inline]
+    pub const fn order(&self) -> Order {
+        self.0.order()
+    }
+
+    /// Takes another reference to the same block (Linux: get_page).
+    pub fn get(&self, frames: &FrameTable) -> Self {
+        let taken = frames.at(self.pfn()).try_get();
+        debug_assert!(taken, "a held block keeps the count above zero");
+        Self(self.0)
     }
 
     /// Gives the reference back (Linux: put_page).
     pub fn put(self, frames: &FrameTable) -> Put {
-        put(frames, self.pfn, self.order)
+        put(frames, self.pfn(), self.order())
     }
 }
 

@@ -15,6 +15,7 @@ mod frame;
 #[cfg(any(test, feature = "heap-memory"))]
 mod heap_memory;
 mod list;
+mod page_bytes;
 mod page_flags;
 mod page_type;
 mod sections;
@@ -22,6 +23,7 @@ mod slab;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod word_moves;
 
 pub use block::{BadFree, FreeBlock, OwnedBlock};
 pub use boot_arena::{ArenaError, BootArena};
@@ -31,6 +33,7 @@ pub use frame::{Frame, FramePlace};
 #[cfg(any(test, feature = "heap-memory"))]
 pub use heap_memory::HeapMemory;
 pub use list::FrameList;
+pub use page_bytes::{HeldBlock, PageBytes};
 pub use page_flags::PageFlags;
 pub use page_type::PageType;
 pub use sections::{MemoryModel, SectionMap};

@@ -9,7 +9,7 @@ use units::{NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
 use crate::heap_memory::HeapMemory;
 use crate::*;
 
-fn table(nr_pages: u64) -> (HeapMemory, FrameTable) {
+pub(crate) fn table(nr_pages: u64) -> (HeapMemory, FrameTable) {
     let memory = HeapMemory::new(PhysRange::with_len(PhysAddr::ZERO, nr_pages << 12)).unwrap();
     let span = PfnRange::with_len(Pfn::ZERO, nr_pages);
     let sections = SectionMap::new(MemoryModel::Flat, span, BootSlice::empty());
@@ -106,6 +106,19 @@ fn a_compound_block_goes_whole_with_its_last_reference() {
     assert_eq!(block.order(), order(2));
     let _free = block.into_free(&frames);
     assert_eq!(frames.compound_head(Pfn::new(11)), Some(Pfn::new(11)));
+}
+
+#[test]
+fn every_reference_to_a_shared_block_holds_it_whole() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames);
+    let first = owned.into_ref(&frames);
+    let second = first.get(&frames);
+    assert_eq!((second.pfn(), second.order()), (Pfn::new(8), order(2)));
+    assert_eq!(frames.compound_head(Pfn::new(10)), Some(Pfn::new(8)));
+    assert_eq!(first.put(&frames), Put::Shared);
+    let Put::Last(block) = second.put(&frames) else { panic!("the last reference") };
+    assert_eq!(block.order(), order(2));
 }
 
 #[test]
