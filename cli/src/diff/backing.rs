@@ -84,8 +84,18 @@ const fn page(addr: VirtAddr) -> u64 {
 }
 
 impl PageTables for Backing {
+    fn begin_unmap(&mut self) {}
+
     fn unmap(&mut self, _: &Vma, range: VirtRange) {
         self.drop_own(range);
+    }
+
+    // There are no tables to free.
+    fn end_unmap(&mut self, _: VirtRange) {}
+
+    // No operation of the comparison forks.
+    fn copy(&mut self, _: &Vma, _: &Vma) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
     }
 
     // Permissions are the area's; there are no tables that repeat them.

@@ -10,8 +10,24 @@ use crate::vma::{FileId, Vma};
 
 /// What a call on areas has to do to the pages that are mapped there.
 pub trait PageTables {
-    /// Forgets the pages of `range` and the tables that only it needed (Linux: `unmap_region`).
+    /// Begins to unmap any number of areas: what goes before [`end_unmap`](Self::end_unmap) is one gather and needs one flush
+    /// (Linux: `tlb_gather_mmu`).
+    fn begin_unmap(&mut self);
+
+    /// Forgets the pages of `range`, which lies in `vma` (Linux: `unmap_vmas`).
     fn unmap(&mut self, vma: &Vma, range: VirtRange);
+
+    /// Ends what [`begin_unmap`](Self::begin_unmap) began. The areas are in no tree and no reverse map any more. Tables that serve only addresses
+    /// of `freeable` may go: that is from the end of the area before (Linux: floor) to the start of the area behind (ceiling), from 0 and to
+    /// `u64::MAX` if there is none (Linux: `free_pgtables`, `tlb_finish_mmu`).
+    fn end_unmap(&mut self, freeable: VirtRange);
+
+    /// Copies the pages of `parent`, an area of the address space that is being copied, for `child`, its copy in this one, which has no pages yet
+    /// (Linux: `copy_page_range`). Both address spaces are locked for writing.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]; pages that were copied stay, and unmapping the child takes them back.
+    fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError>;
 
     /// Gives the pages of `range` the permissions of `vma`, which are in force from now on (Linux: `change_protection`).
     fn protect(&mut self, vma: &Vma, range: VirtRange);

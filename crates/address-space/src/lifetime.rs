@@ -5,7 +5,7 @@
 use page_allocator::Hooks;
 use platform::Platform;
 
-use units::VmFlags;
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
 use crate::error::MmError;
@@ -54,14 +54,15 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
                 _ => None,
             };
             self.insert_area(&copy)?;
+            if !vma.flags.contains(VmFlags::WIPEONFORK) {
+                self.backing.copy(&vma, &copy)?;
+            }
         }
         Ok(())
     }
 
     /// Takes out every area (Linux: `exit_mmap`).
     pub fn exit(&mut self) {
-        while let Some(vma) = self.mm.find(units::VirtAddr::ZERO) {
-            self.complete_unmap(vma.range, 0);
-        }
+        self.complete_unmap(VirtRange::new(VirtAddr::ZERO, VirtAddr::new(u64::MAX)), 0);
     }
 }

@@ -85,9 +85,31 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     }
 
     /// Takes out the areas in a gathered range. `kept` promised pages stay promised, for what comes in their place.
+    ///
+    /// Pages go first, then the areas, and tables last: until an area is out of the reverse map, somebody may look for its pages.
     pub(crate) fn complete_unmap(&mut self, range: VirtRange, kept: u64) {
+        let Some(first) = self.mm.find_intersection(range) else { return };
+        let accounted = self.unmap_pages(range);
+        let mut next = Some(first);
+        while let Some(vma) = next
+            && vma.range.overlaps(range)
+        {
+            self.take_out(vma.start());
+            next = self.mm.find(vma.end());
+        }
+        let floor = self.mm.find_before(range.start).map_or(VirtAddr::ZERO, |before| before.end());
+        let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start());
+        self.backing.end_unmap(VirtRange::new(floor, ceiling));
+        // What comes may need fewer pages than go.
+        self.spaces.overcommit.uncharge(accounted.saturating_sub(kept));
+    }
+
+    /// Begins the gather, and forgets the pages of the areas in `range`, which are counted no longer. Returns how many pages were promised.
+    fn unmap_pages(&mut self, range: VirtRange) -> u64 {
         let mut accounted = 0;
-        while let Some(vma) = self.mm.find_intersection(range) {
+        self.backing.begin_unmap();
+        let mut at = range.start;
+        while let Some(vma) = self.mm.find_intersection(VirtRange::new(at, range.end)) {
             debug_assert!(range.intersection(vma.range) == vma.range, "gathered ranges end where areas end");
             let nr_pages = vma.nr_pages();
             self.backing.unmap(&vma, vma.range);
@@ -98,9 +120,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 accounted += nr_pages;
             }
-            self.take_out(vma.start());
+            at = vma.end();
         }
-        // What comes may need fewer pages than go.
-        self.spaces.overcommit.uncharge(accounted.saturating_sub(kept));
+        accounted
     }
 }

@@ -1,6 +1,6 @@
 //! Single calls whose outcome a reader of the manual can check.
 
-use units::{VirtAddr, VmFlags};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::{Space, Spaces, fixed, objects};
 use mmkit_address_space::*;
@@ -150,7 +150,28 @@ fn a_child_of_fork_gets_what_its_parent_lets_it_have() {
         assert_eq!(child.mm.counters().locked, 0);
         let links: Vec<u32> = child.mm.areas().map(|vma| vma.anon.map_or(0, |anon| anon.links)).collect();
         assert_eq!(links, [2, 2, 2, 0, 2]);
+        assert_eq!(child.files.copied, [0, 1, 3, 5].map(at));
         child.call().exit();
+    });
+}
+
+#[test]
+fn areas_that_go_together_are_one_gather_between_their_neighbours() {
+    with_space(|space| {
+        for (page, prot) in [(0, RW), (2, Prot::READ), (3, RW), (5, RW)] {
+            space.call().mmap(&fixed(at(page).raw(), PAGE, prot)).unwrap();
+        }
+        space.call().munmap(at(1), 3 * PAGE).unwrap();
+        space.call().munmap(at(5), PAGE).unwrap();
+        space.call().mmap(&fixed(BASE, PAGE, Prot::EXEC)).unwrap();
+        let of = |pages: &[u64]| pages.iter().map(|&page| VirtRange::with_len(at(page), PAGE)).collect::<Vec<_>>();
+        let (bottom, top) = (VirtAddr::ZERO, VirtAddr::new(u64::MAX));
+        let expected = [
+            (of(&[2, 3]), Some(VirtRange::new(at(1), at(5)))),
+            (of(&[5]), Some(VirtRange::new(at(1), top))),
+            (of(&[0]), Some(VirtRange::new(bottom, top))),
+        ];
+        assert_eq!(space.files.gathers, expected);
     });
 }
 

@@ -41,12 +41,31 @@ pub(crate) fn objects(nr_pages: u64) -> (Objects, Cpu) {
     (objects, cpu)
 }
 
-/// Counts users of files; has no pages.
+/// Counts users of files; has no pages, but remembers what it was told of them.
 #[derive(Debug, Default)]
-pub(crate) struct Files(pub(crate) BTreeMap<u64, i64>);
+pub(crate) struct Files {
+    pub(crate) users: BTreeMap<u64, i64>,
+    /// Ranges that were unmapped, and what ended each gather.
+    pub(crate) gathers: Vec<(Vec<VirtRange>, Option<VirtRange>)>,
+    /// Areas whose pages were copied, by start.
+    pub(crate) copied: Vec<VirtAddr>,
+}
 
 impl PageTables for Files {
-    fn unmap(&mut self, _: &Vma, _: VirtRange) {}
+    fn begin_unmap(&mut self) {
+        self.gathers.push((Vec::new(), None));
+    }
+    fn unmap(&mut self, _: &Vma, range: VirtRange) {
+        self.gathers.last_mut().filter(|(_, end)| end.is_none()).unwrap().0.push(range);
+    }
+    fn end_unmap(&mut self, freeable: VirtRange) {
+        assert_eq!(self.gathers.last_mut().unwrap().1.replace(freeable), None);
+    }
+    fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError> {
+        assert_eq!(parent.range, child.range);
+        self.copied.push(child.start());
+        Ok(())
+    }
     fn protect(&mut self, _: &Vma, _: VirtRange) {}
     fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr) -> Result<(), MmError> {
         Ok(())
@@ -68,15 +87,15 @@ impl Pager for Files {
         Ok(FileFacts { traits, max_bytes: i64::MAX as u64 })
     }
     fn shared_anonymous(&mut self, _: u64, _: Reserve) -> Result<FileId, MmError> {
-        let file = FileId::new(100 + self.0.len() as u64).unwrap();
+        let file = FileId::new(100 + self.users.len() as u64).unwrap();
         self.open(file);
         Ok(file)
     }
     fn open(&mut self, file: FileId) {
-        *self.0.entry(file.raw()).or_default() += 1;
+        *self.users.entry(file.raw()).or_default() += 1;
     }
     fn close(&mut self, file: FileId) {
-        *self.0.entry(file.raw()).or_default() -= 1;
+        *self.users.entry(file.raw()).or_default() -= 1;
     }
     fn sync(&mut self, _: FileId, _: u64, _: u64) -> Result<(), MmError> {
         Ok(())
@@ -126,7 +145,8 @@ impl<'a, 'k> Space<'a, 'k> {
         }
         assert_eq!(*self.mm.counters(), counters);
         assert_eq!(self.spaces.overcommit().committed(), promised);
-        let in_use: BTreeMap<u64, i64> = self.files.0.iter().filter(|(_, n)| **n != 0).map(|(f, n)| (*f, *n)).collect();
+        let in_use: BTreeMap<u64, i64> =
+            self.files.users.iter().filter(|(_, n)| **n != 0).map(|(f, n)| (*f, *n)).collect();
         assert_eq!(in_use, users);
     }
 }
