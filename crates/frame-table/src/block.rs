@@ -233,6 +233,9 @@ impl OwnedBlock {
     pub fn make_compound(&mut self, frames: &FrameTable) {
         self.0 = self.0.compound();
         frames.at(self.pfn()).set_flags(PageFlags::HEAD);
+        if self.order() > Order::ZERO {
+            frames.at(self.pfn().add(1)).set_prev(u32::from(self.order().raw()));
+        }
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);
             frame.set_flags(PageFlags::TAIL);

@@ -48,7 +48,31 @@ impl OwnedBlock {
     }
 }
 
+/// Flags of a fresh anonymous page.
+const ANON: PageFlags = PageFlags::SWAPBACKED.union(PageFlags::UPTODATE).union(PageFlags::ANON_EXCLUSIVE);
+
+impl OwnedBlock {
+    /// Starts counting references to an anonymous page, with the one that is returned: `mapping` and `index` say which (Linux:
+    /// `folio_add_new_anon_rmap`). Nobody else can reach the page before, so everything is written without read-modify-writes.
+    ///
+    /// The index is cut to 40 bits.
+    #[inline]
+    pub fn into_anon(self, frames: &FrameTable, mapping: u32, index: u64) -> PageRef {
+        let (pfn, order) = (self.pfn(), self.order());
+        let compound = if order > Order::ZERO { PageFlags::HEAD } else { PageFlags::empty() };
+        let head = frames.at(pfn);
+        head.start_anon(ANON | compound, mapping, index);
+        PageRef { pfn, order }
+    }
+}
+
 impl CountedBlock {
+    /// Makes the block's own reference one like those of others. What it was the last one to hold goes whole: for single and compound pages
+    /// only, of which [`CountedBlock::free`] would do the same.
+    pub fn into_ref(self) -> PageRef {
+        PageRef { pfn: self.pfn, order: self.order }
+    }
+
     /// Returns the first frame.
     pub const fn pfn(&self) -> Pfn {
         self.pfn
@@ -108,7 +132,45 @@ impl PageRef {
         Self(self.0)
     }
 
+    /// Returns the order of the page that is held.
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Takes another reference (Linux: get_page).
+    pub fn get(&self, frames: &FrameTable) -> Self {
+        frames.at(self.pfn).get();
+        Self { pfn: self.pfn, order: self.order }
+    }
+
+    /// Tries to take a reference to the page that frame `pfn` is part of now; `None` if it is free or has one owner (Linux: folio_try_get).
+    ///
+    /// The frame may have become part of another page since the caller learnt its number, who looks again at where the number stood.
+    #[inline]
+    pub fn try_get(frames: &FrameTable, pfn: Pfn) -> Option<Self> {
+        let frame = frames.get(pfn)?;
+        let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
+        // The page cannot change its shape while it is held.
+        frames.get(head)?.try_get().then(|| Self { pfn: head, order: frames.compound_order(head) })
+    }
+
+    /// Leaves the reference to whoever keeps the number: an entry of a page table.
+    #[inline]
+    pub const fn into_raw(self) -> (Pfn, Order) {
+        (self.pfn, self.order)
+    }
+
+    /// Takes back what [`PageRef::into_raw`] left.
+    ///
+    /// # Safety
+    /// `pfn` and `order` came from it, and nobody else takes the same reference back.
+    #[inline]
+    pub const unsafe fn from_raw(pfn: Pfn, order: Order) -> Self {
+        Self { pfn, order }
+    }
+
     /// Gives the reference back (Linux: put_page).
+    #[inline]
     pub fn put(self, frames: &FrameTable) -> Put {
         put(frames, self.pfn(), self.order())
     }

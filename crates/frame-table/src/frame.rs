@@ -165,6 +165,24 @@ impl Frame {
         self.count.store(references, Ordering::Release);
     }
 
+    /// Becomes an anonymous page with one reference that nothing maps; for frames that nobody else can reach.
+    #[inline]
+    pub(crate) fn start_anon(&self, flags: PageFlags, mapping: u32, index: u64) {
+        let keep = self.flags.load(Ordering::Relaxed) & (PLACE_MASK | u64::from(PageFlags::HWPOISON.bits()));
+        let high = (index >> 32 & 0xff) << INDEX_HIGH_SHIFT;
+        self.flags.store(keep | high | u64::from(flags.bits()), Ordering::Relaxed);
+        self.word.store(u64::from(mapping) << 32 | index & 0xffff_ffff, Ordering::Relaxed);
+        self.start_counting(1);
+    }
+
+    /// Takes a reference; the caller holds one (Linux: get_page).
+    #[inline]
+    pub(crate) fn get(&self) {
+        // Relaxed: whoever holds a reference sees the frame initialised already.
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a reference is taken by somebody who holds one");
+    }
+
     /// Returns the number of references (Linux: page_count).
     #[inline]
     pub fn count(&self) -> i32 {

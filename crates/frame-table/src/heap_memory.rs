@@ -8,13 +8,15 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::ptr::NonNull;
 
 use platform::{CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
-use units::{Pfn, PhysRange, VirtRange};
+use units::{Pfn, PhysAddr, PhysRange, VirtRange};
 
 /// Zeroed memory for one physical range, kept until the process ends.
 #[derive(Debug)]
 pub struct HeapMemory {
     range: PhysRange,
     start: NonNull<u8>,
+    /// A page behind the range: the root of the kernel's page tables.
+    root: Option<PhysAddr>,
 }
 
 // SAFETY: the pointer names bytes that nobody but the holders of blocks and boot slices touch.
@@ -23,6 +25,8 @@ unsafe impl Send for HeapMemory {}
 // SAFETY: as for `Send`; the value itself is never changed.
 unsafe impl Sync for HeapMemory {}
 
+/// Bytes of a root table.
+const ROOT_BYTES: u64 = 4096;
 /// Alignment that addresses share with physical addresses.
 const ALIGN: u64 = 1 << 16;
 
@@ -35,7 +39,13 @@ impl HeapMemory {
         let lead = range.start.raw() % ALIGN;
         let start = zeroed(range.len() + lead)?;
         // SAFETY: `lead` is less than the allocation's size.
-        Some(Self { range, start: unsafe { start.add(lead as usize) } })
+        Some(Self { range, start: unsafe { start.add(lead as usize) }, root: None })
+    }
+
+    /// As [`HeapMemory::new`], with an empty root table of the kernel, so that address spaces can be made.
+    pub fn with_tables(range: PhysRange) -> Option<Self> {
+        let behind = PhysRange::new(range.start, range.end.checked_add(ROOT_BYTES)?);
+        Some(Self { range, root: Some(range.end), ..Self::new(behind)? })
     }
 }
 
@@ -82,7 +92,7 @@ impl Platform for HeapMemory {
     }
 
     fn kernel_tables(&self) -> Option<KernelTables<X86_64<4>>> {
-        None
+        self.root.map(|root| KernelTables { root, format: X86_64 })
     }
 
     fn flush_kernel_range(&self, _range: VirtRange) {}

@@ -21,6 +21,7 @@ mod page_type;
 mod sections;
 mod slab;
 mod table;
+mod table_page;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod word_moves;

@@ -65,6 +65,8 @@ bitflags::bitflags! {
 
         /// In the swap cache, for anonymous memory.
         const SWAPCACHE = Self::OWNER_PRIV_1.bits();
+        /// Belongs to one address space alone, for anonymous memory: who writes need not copy it.
+        const ANON_EXCLUSIVE = Self::OWNER_2.bits();
         /// Readahead marker; shares a bit with RECLAIM.
         const READAHEAD = Self::RECLAIM.bits();
         /// Flags that must be clear when a page is freed.

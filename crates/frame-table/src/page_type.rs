@@ -27,6 +27,8 @@ pub enum PageType {
     Slab = 8,
     /// Head of an object that has a block to itself (Linux: a large kmalloc folio).
     LargeObject = 9,
+    /// A page table of an address space (Linux: PGTY_table).
+    Table = 10,
 }
 
 const TAG: u32 = 0xf000_0000;
@@ -77,6 +79,7 @@ impl PageType {
             6 => Self::Raw,
             7 => Self::Inner,
             9 => Self::LargeObject,
+            10 => Self::Table,
             _ => return None,
         };
         Some((page_type, order))

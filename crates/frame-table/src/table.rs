@@ -176,6 +176,14 @@ impl FrameTable {
         }
     }
 
+    /// Returns the order of the compound page that `head` heads; 0 if it heads none (Linux: compound_order).
+    #[inline]
+    pub fn compound_order(&self, head: Pfn) -> Order {
+        let is_head = self.get(head).is_some_and(|frame| frame.flags().contains(PageFlags::HEAD));
+        let first_tail = if is_head { self.get(head.add(1)) } else { None };
+        first_tail.map_or(Order::ZERO, |tail| Order::new_truncate(tail.prev() as u8))
+    }
+
     /// Returns the head of the compound page that `pfn` belongs to, or `pfn` itself (Linux: compound_head).
     pub fn compound_head(&self, pfn: Pfn) -> Option<Pfn> {
         let frame = self.get_valid(pfn)?;

@@ -12,6 +12,7 @@ mod error;
 mod global_heap;
 mod kmalloc;
 pub mod mempool;
+pub mod mmu;
 mod node_stats;
 mod object_allocator;
 pub mod percpu;

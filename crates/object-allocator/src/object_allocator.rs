@@ -8,6 +8,7 @@ use sync::Cpu;
 use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use crate::kmalloc::KmallocCaches;
+use crate::mmu::MmuState;
 use crate::percpu::PercpuAllocator;
 use crate::report::ReportLog;
 use crate::shrinker::ShrinkerList;
@@ -29,6 +30,7 @@ pub struct ObjectAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) reports: ReportLog,
     pub(crate) rcu: RcuQueue,
     pub(crate) vmalloc: Vmalloc<P::Format>,
+    pub(crate) mmu: MmuState<P::Format>,
     percpu: PercpuAllocator,
     shrinkers: ShrinkerList,
     vmstat: VmStat,
@@ -68,6 +70,7 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             reports: ReportLog::new(),
             rcu: RcuQueue::new(),
             vmalloc: Vmalloc::new(pages.platform(), pages.nr_cpus()),
+            mmu: MmuState::new(pages.platform()),
             percpu: PercpuAllocator::new(),
             shrinkers: ShrinkerList::new(),
             vmstat: VmStat::new(),

@@ -80,4 +80,14 @@ pub trait Platform: PhysMemory + CurrentCpu {
     /// Like a fence, it must not wait for a CPU that has interrupts off: the caller may hold a lock that such a CPU waits for.
     /// Linux: flush_tlb_kernel_range.
     fn flush_kernel_range(&self, range: VirtRange);
+
+    /// Makes every CPU that runs, or may still remember, the address space whose root table is at `root` forget what it remembers of `range`, tables
+    /// above the leaves included, before this call returns. As a flush of the kernel's range, it must not wait for a CPU that has interrupts off.
+    ///
+    /// A machine that does not tell address spaces apart flushes the range in all of them, which is what this does unless it is overridden.
+    /// Linux: flush_tlb_mm_range.
+    fn flush_user_range(&self, root: PhysAddr, range: VirtRange) {
+        let _ = root;
+        self.flush_kernel_range(range);
+    }
 }

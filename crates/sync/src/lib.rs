@@ -7,8 +7,10 @@
 mod atomic;
 mod cpu;
 mod owner_cell;
+mod reader_cell;
 mod spin_lock;
 
 pub use cpu::{Cpu, IrqControl};
 pub use owner_cell::{OwnerCell, OwnerGuard};
+pub use reader_cell::{ReadSection, ReaderCell};
 pub use spin_lock::{SpinGuard, SpinLock, rank};

@@ -4,6 +4,8 @@
 //! pages. Physical addresses have 48 bits, or 52 with 64 KiB pages (LPA); LPA2 is not encoded.
 //! Indexes of memory types are Linux's: arch/arm64/include/asm/memory.h (MT_NORMAL 0, MT_NORMAL_NC 2, MT_DEVICE_nGnRnE 3, nGnRE 4).
 
+use core::ops::Range;
+
 use units::{PhysAddr, VirtAddr, VirtRange};
 
 use super::{Attributes, Entry, Level, MemoryType, PageTableFormat, Prot};
@@ -120,6 +122,11 @@ impl<const PAGE_SHIFT: u32, const VIRT_BITS: u32> PageTableFormat for Arm64<PAGE
 
     fn encode_table(_level: Level, phys: PhysAddr) -> u64 {
         Self::spread(phys.raw()) | VALID | TABLE_OR_PAGE
+    }
+
+    /// The kernel has a root of its own (TTBR1).
+    fn kernel_root_entries() -> Range<usize> {
+        0..0
     }
 
     /// A block where the level has none is empty to the walker: the hardware faults on it.

@@ -11,6 +11,7 @@ mod x86_64;
 mod x86_pae;
 
 use core::fmt;
+use core::ops::Range;
 
 use units::{PhysAddr, VirtAddr, VirtRange};
 
@@ -125,6 +126,9 @@ pub trait PageTableFormat: Copy + fmt::Debug + Default + Send + Sync + 'static {
 
     /// Returns the virtual address that the kernel's root table translates at `offset`, the low [`PageTableFormat::VIRT_BITS`] bits.
     fn kernel_address(offset: u64) -> VirtAddr;
+
+    /// Returns the entries of a process's root table that are the kernel's; none where kernel and user have roots of their own.
+    fn kernel_root_entries() -> Range<usize>;
 
     /// Returns the base-2 logarithm of the bytes that one entry of `level` covers.
     #[inline]

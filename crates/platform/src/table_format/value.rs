@@ -4,6 +4,7 @@
 //! bytes; [`AnyFormat`] is one for machines whose architecture is data, such as a described machine of the hosted kind.
 
 use core::fmt;
+use core::ops::Range;
 
 use units::{PhysAddr, VirtAddr, VirtRange};
 
@@ -40,6 +41,9 @@ pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the virtual address that the kernel's root table translates at `offset`.
     fn kernel_address(self, offset: u64) -> VirtAddr;
+
+    /// Returns the entries of a process's root table that are the kernel's.
+    fn kernel_root_entries(self) -> Range<usize>;
 
     /// Returns the number of bits of a virtual address that select an entry of one table.
     #[inline]
@@ -128,6 +132,11 @@ impl<F: PageTableFormat> TableFormat for F {
     fn kernel_address(self, offset: u64) -> VirtAddr {
         F::kernel_address(offset)
     }
+
+    #[inline]
+    fn kernel_root_entries(self) -> Range<usize> {
+        F::kernel_root_entries()
+    }
 }
 
 /// A format that is chosen at run time.
@@ -200,6 +209,10 @@ impl TableFormat for AnyFormat {
 
     fn kernel_address(self, offset: u64) -> VirtAddr {
         ask!(self, kernel_address(offset))
+    }
+
+    fn kernel_root_entries(self) -> Range<usize> {
+        ask!(self, kernel_root_entries())
     }
 }
 

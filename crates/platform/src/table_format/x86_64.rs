@@ -2,6 +2,8 @@
 //!
 //! Intel SDM volume 3, section 5.5; the memory types are those that Linux programs into the PAT (WB, WC, UC-, UC).
 
+use core::ops::Range;
+
 use units::{PhysAddr, VirtAddr, VirtRange};
 
 use super::{Attributes, Entry, Level, MemoryType, PageTableFormat, Prot};
@@ -73,6 +75,11 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
     /// Table entries allow everything, so that the leaf alone decides.
     fn encode_table(_level: Level, phys: PhysAddr) -> u64 {
         phys.raw() & ADDRESS | PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+    }
+
+    /// The upper half.
+    fn kernel_root_entries() -> Range<usize> {
+        256..512
     }
 
     fn decode(level: Level, entry: u64) -> Entry {

@@ -3,6 +3,8 @@
 //! Entries are those of x86-64. Entries of the root have no bits for writing, user mode, use and changes: those are reserved and
 //! must be 0. Intel SDM volume 3, section 5.4. The kernel has the addresses from 3 GiB up, most of them a direct map of low memory.
 
+use core::ops::Range;
+
 use units::{PhysAddr, VirtAddr, VirtRange};
 
 use super::{Attributes, Entry, Level, PageTableFormat, X86_64};
@@ -33,6 +35,11 @@ impl PageTableFormat for X86Pae {
 
     fn encode_table(level: Level, phys: PhysAddr) -> u64 {
         if level == Self::ROOT { phys.raw() & ADDRESS | PRESENT } else { X86_64::<4>::encode_table(level, phys) }
+    }
+
+    /// The last of four.
+    fn kernel_root_entries() -> Range<usize> {
+        3..4
     }
 
     fn decode(level: Level, entry: u64) -> Entry {

@@ -1,0 +1,359 @@
+//! Entries of page tables, and the pages that they hold.
+//!
+//! An entry holds nothing, points to a table, or maps memory; if that memory is a page with a descriptor other than the page of zeros, the entry
+//! holds one reference to the page and counts as one of its mappings. Hardware may set the marks of use and writing at any time.
+//! Linux 6.12: include/linux/pgtable.h, mm/rmap.c (`folio_add_anon_rmap_pte`, `folio_remove_rmap_pte`).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use frame_table::{PageFlags, PageRef};
+use platform::{Attributes, Entry, Level, Prot, TableFormat};
+use units::{Order, Pfn};
+
+use super::View;
+use super::table::FreshTable;
+
+/// What an entry held when it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pte(u64);
+
+impl Pte {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    #[inline]
+    pub(super) const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// Returns true if the entry held nothing.
+    #[inline]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the bits, as the processor reads them.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a resident page is counted as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageKind {
+    /// Of a file.
+    File,
+    /// Anonymous.
+    Anon,
+    /// Of shared memory.
+    Shmem,
+}
+
+impl PageKind {
+    /// Bit of the mapping's number that anonymous pages have (Linux: PAGE_MAPPING_ANON).
+    pub const ANON_MAPPING: u32 = 1 << 31;
+
+    /// Returns the kind of a page with these flags and this mapping.
+    #[inline]
+    pub const fn of(flags: PageFlags, mapping: u32) -> Self {
+        if mapping & Self::ANON_MAPPING != 0 {
+            Self::Anon
+        } else if flags.contains(PageFlags::SWAPBACKED) {
+            Self::Shmem
+        } else {
+            Self::File
+        }
+    }
+}
+
+/// Whether an anonymous page belongs to one address space alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exclusive {
+    /// It does.
+    Yes,
+    /// Others may map it.
+    No,
+}
+
+/// What was mapped before an entry was cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// What the mapping allowed, and whether it was used.
+    pub attributes: Attributes,
+    /// What the page was counted as; `None` for the page of zeros.
+    pub kind: Option<PageKind>,
+    /// Order of the memory that the entry mapped.
+    pub order: Order,
+}
+
+/// An entry of a table, found by a walk.
+#[derive(Debug)]
+pub struct EntryRef<'w, F> {
+    view: &'w View<'w, F>,
+    slot: &'w AtomicU64,
+    level: Level,
+}
+
+impl<F> Clone for EntryRef<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for EntryRef<'_, F> {}
+
+/// The page behind an entry, and which of its frames the entry maps.
+pub(super) struct Mapped {
+    pub(super) head: Pfn,
+    pub(super) order: Order,
+}
+
+impl<'w, F: TableFormat> EntryRef<'w, F> {
+    #[inline]
+    pub(super) const fn new(view: &'w View<'w, F>, slot: &'w AtomicU64, level: Level) -> Self {
+        Self { view, slot, level }
+    }
+
+    #[inline]
+    pub(super) const fn slot(&self) -> &'w AtomicU64 {
+        self.slot
+    }
+
+    #[inline]
+    pub(super) const fn view(&self) -> &'w View<'w, F> {
+        self.view
+    }
+
+    /// Returns the level of the table that the entry is in.
+    #[inline]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Reads the entry.
+    #[inline]
+    pub fn load(&self) -> Pte {
+        // Relaxed: what is mapped is reached through the descriptor's own protocol.
+        Pte(self.slot.load(Ordering::Relaxed))
+    }
+
+    /// Returns the frame and attributes of what `pte`, read from this entry, maps.
+    #[inline]
+    pub fn leaf(&self, pte: Pte) -> Option<(Pfn, Attributes)> {
+        match self.view.format.decode(self.level, pte.0) {
+            Entry::Leaf(phys, attributes) => Some((phys.pfn_down(self.view.format.page_shift()), attributes)),
+            _ => None,
+        }
+    }
+
+    /// Returns true if `pte`, read from this entry, maps the page of zeros.
+    #[inline]
+    pub fn is_zero_page(&self, pte: Pte) -> bool {
+        self.leaf(pte).is_some_and(|(pfn, _)| pfn == self.view.zero_page)
+    }
+
+    /// Returns flags and mapping of the page that `pte` maps; `None` for the page of zeros and for no page.
+    #[inline]
+    pub fn kind(&self, pte: Pte) -> Option<PageKind> {
+        let mapped = self.mapped(pte)?;
+        let head = self.view.frames.at(mapped.head);
+        Some(PageKind::of(head.flags(), head.mapping().0))
+    }
+
+    /// Returns true if `pte` maps an anonymous page that belongs to one address space alone (Linux: PageAnonExclusive).
+    #[inline]
+    pub fn is_exclusive(&self, pte: Pte) -> bool {
+        let frame = self.leaf(pte).and_then(|(pfn, _)| self.view.frames.get(pfn));
+        frame.is_some_and(|frame| frame.flags().contains(PageFlags::ANON_EXCLUSIVE))
+            && self.kind(pte) == Some(PageKind::Anon)
+    }
+
+    /// Marks the anonymous page that `pte` maps as belonging to this address space alone, or not.
+    pub fn set_exclusive(&self, pte: Pte, exclusive: Exclusive) {
+        let Some(frame) = self.leaf(pte).and_then(|(pfn, _)| self.view.frames.get(pfn)) else { return };
+        if self.kind(pte) == Some(PageKind::Anon) {
+            match exclusive {
+                Exclusive::Yes => frame.set_flags(PageFlags::ANON_EXCLUSIVE),
+                Exclusive::No => frame.clear_flags(PageFlags::ANON_EXCLUSIVE),
+            }
+        }
+    }
+
+    /// Returns how many references and how many mappings the page has that `pte` maps.
+    pub fn sharers(&self, pte: Pte) -> Option<(i32, u32)> {
+        let head = self.view.frames.at(self.mapped(pte)?.head);
+        Some((head.count(), head.mapcount()))
+    }
+
+    /// Returns the order of the memory that an entry of this level maps.
+    #[inline]
+    pub fn order(&self) -> Order {
+        let format = self.view.format;
+        Order::new_truncate((format.shift(self.level) - format.page_shift()) as u8)
+    }
+
+    /// Returns the page that `pte` holds a reference to.
+    #[inline]
+    pub(super) fn mapped(&self, pte: Pte) -> Option<Mapped> {
+        let (pfn, _) = self.leaf(pte)?;
+        if pfn == self.view.zero_page {
+            return None;
+        }
+        let frame = self.view.frames.get(pfn)?;
+        let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
+        Some(Mapped { head, order: self.view.frames.compound_order(head) })
+    }
+
+    fn change(&self, expected: Pte, value: u64) -> bool {
+        // Release: whoever finds the entry sees the page or table as it was made. The failure's value is not used.
+        self.slot.compare_exchange(expected.0, value, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Maps `page`, of which the entry shows the part from frame `at` on, if the entry still holds `expected`, which owns nothing (Linux: set_pte_at).
+    ///
+    /// # Errors
+    /// Gives the page back if the entry holds something else, or the page does not have that part.
+    #[inline]
+    pub fn install(&self, expected: Pte, page: PageRef, at: Pfn, attributes: Attributes) -> Result<(), PageRef> {
+        let order = self.order();
+        let fits = at.is_aligned(order) && at >= page.pfn() && {
+            let behind = page.pfn().add(page.order().nr_pages());
+            at.add(order.nr_pages()) <= behind
+        };
+        if !fits || !self.owns_nothing(expected) {
+            return Err(page);
+        }
+        let head = self.view.frames.at(page.pfn());
+        let phys = at.phys(self.view.format.page_shift());
+        let value = self.view.format.encode_leaf(self.level, phys, attributes);
+        // Counted before it can be found, so that whoever takes it out finds it counted.
+        head.add_mapping();
+        if self.change(expected, value) {
+            page.into_raw();
+            Ok(())
+        } else {
+            head.remove_mapping();
+            Err(page)
+        }
+    }
+
+    /// Maps the page of zeros if the entry still holds `expected`, which owns nothing. Returns false if it does not. For entries of the lowest level.
+    #[inline]
+    pub fn install_zero(&self, expected: Pte, attributes: Attributes) -> bool {
+        if self.level != Level::PTE || !self.owns_nothing(expected) || attributes.prot.contains(Prot::WRITE) {
+            return false;
+        }
+        let phys = self.view.zero_page.phys(self.view.format.page_shift());
+        self.change(expected, self.view.format.encode_leaf(self.level, phys, attributes))
+    }
+
+    #[inline]
+    fn owns_nothing(&self, pte: Pte) -> bool {
+        match self.view.format.decode(self.level, pte.0) {
+            Entry::Empty => true,
+            Entry::Table(_) => false,
+            Entry::Leaf(..) => self.is_zero_page(pte),
+        }
+    }
+
+    /// Gives the mapping other attributes if the entry still holds `expected`; false if it does not, or maps nothing.
+    ///
+    /// Taking rights away needs a flush before anybody may rely on it. The page of zeros is never made writable.
+    #[inline]
+    pub fn set_attributes(&self, expected: Pte, attributes: Attributes) -> bool {
+        let Some((pfn, _)) = self.leaf(expected) else { return false };
+        if pfn == self.view.zero_page && attributes.prot.contains(Prot::WRITE) {
+            return false;
+        }
+        let phys = pfn.phys(self.view.format.page_shift());
+        self.change(expected, self.view.format.encode_leaf(self.level, phys, attributes))
+    }
+
+    /// Changes the attributes of the mapping by `change`, however often others come in between. Returns what they were; `None` if nothing is mapped.
+    #[inline]
+    pub fn update(&self, mut change: impl FnMut(Attributes) -> Attributes) -> Option<Attributes> {
+        loop {
+            let pte = self.load();
+            let (_, before) = self.leaf(pte)?;
+            let after = change(before);
+            if after == before || self.set_attributes(pte, after) {
+                return Some(before);
+            }
+            // The page of zeros stays as it is.
+            if self.is_zero_page(pte) && after.prot.contains(Prot::WRITE) {
+                return Some(before);
+            }
+        }
+    }
+
+    /// Moves what is mapped to `to`, an empty entry of the same level (mremap). Returns what was moved; `None` if nothing was, or `to` is not empty.
+    ///
+    /// The caller keeps others from both entries, and flushes the old addresses before the new ones are used.
+    pub fn relocate(&self, to: &Self) -> Option<Pte> {
+        let mut pte = self.load();
+        if self.level != to.level || self.leaf(pte).is_none() || !to.load().is_none() {
+            return None;
+        }
+        // Hardware may still mark the entry as written; the swap has its last word.
+        while self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            pte = self.load();
+            self.leaf(pte)?;
+        }
+        let moved = to.change(Pte::NONE, pte.0);
+        debug_assert!(moved, "nobody fills an entry that something is moved to");
+        moved.then_some(pte)
+    }
+
+    /// Makes an empty entry point to `table`.
+    ///
+    /// # Errors
+    /// Gives the table back if the entry is not empty.
+    pub fn link(&self, table: FreshTable) -> Result<(), FreshTable> {
+        if self.level.down().is_none() {
+            return Err(table);
+        }
+        let pfn = table.into_pfn();
+        let value = self.view.format.encode_table(self.level, pfn.phys(self.view.format.page_shift()));
+        if self.change(Pte::NONE, value) { Ok(()) } else { Err(FreshTable::of(pfn)) }
+    }
+
+    /// Empties an entry that points to a table, and returns the table's frame.
+    pub(super) fn unlink(&self) -> Option<Pfn> {
+        let value = self.slot.load(Ordering::Relaxed);
+        let Entry::Table(at) = self.view.format.decode(self.level, value) else { return None };
+        let taken = self.slot.compare_exchange(value, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        taken.then(|| at.pfn_down(self.view.format.page_shift()))
+    }
+
+    /// Empties an entry that maps memory. What it held is the caller's.
+    #[inline]
+    pub(super) fn clear(&self) -> Option<Pte> {
+        let mut pte = self.load();
+        loop {
+            self.leaf(pte)?;
+            // AcqRel: who takes the mapping out sees the page as it is, and whoever finds the entry empty sees that it was taken.
+            match self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(pte),
+                Err(now) => pte = Pte(now),
+            }
+        }
+    }
+
+    /// Puts `page` in the place of what the entry maps, if it still holds `expected`.
+    #[inline]
+    pub(super) fn exchange(&self, expected: Pte, page: PageRef, attributes: Attributes) -> Result<(), PageRef> {
+        let head = self.view.frames.at(page.pfn());
+        let phys = page.pfn().phys(self.view.format.page_shift());
+        if page.order() != self.order() || self.leaf(expected).is_none() {
+            return Err(page);
+        }
+        let value = self.view.format.encode_leaf(self.level, phys, attributes);
+        head.add_mapping();
+        if self.change(expected, value) {
+            page.into_raw();
+            return Ok(());
+        }
+        head.remove_mapping();
+        Err(page)
+    }
+}

@@ -1,0 +1,149 @@
+//! The page tables of one address space: where they begin, and what is counted of them.
+//!
+//! Type-stable, so that it can be part of an object that lookups without locks may still read. Linux 6.12: `mm_struct` (pgd, rss_stat, pgtables_bytes),
+//! kernel/fork.c (`mm_alloc_pgd`), mm/memory.c (`add_mm_rss_vec`).
+
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use page_allocator::Hooks;
+use platform::{Platform, TableFormat};
+use units::{Gfp, PhysAddr};
+
+use super::entry::PageKind;
+use super::{Gather, Mmu};
+use crate::error::ObjectError;
+
+/// No root.
+const NONE: u64 = u64::MAX;
+
+/// Page tables of an address space.
+///
+/// # Invariants
+/// `root` is all ones, or the address of a root table of the machine whose number is in `machine`, which only [`Gather::free_root`] takes away.
+#[derive(Debug)]
+pub struct UserTables {
+    root: AtomicU64,
+    machine: AtomicU64,
+    /// Resident pages by kind: file, anonymous, swapped, shared memory.
+    rss: [AtomicI64; 4],
+    /// Tables below the root.
+    nr_tables: AtomicI64,
+}
+
+impl Default for UserTables {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Resident pages of an address space by kind (Linux: MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rss {
+    /// Pages of files (RssFile).
+    pub file: u64,
+    /// Anonymous pages (RssAnon).
+    pub anon: u64,
+    /// Pages that are swapped out (VmSwap).
+    pub swap: u64,
+    /// Pages of shared memory (RssShmem).
+    pub shmem: u64,
+}
+
+impl UserTables {
+    /// Makes an address space without tables.
+    pub const fn new() -> Self {
+        Self {
+            root: AtomicU64::new(NONE),
+            machine: AtomicU64::new(0),
+            rss: [const { AtomicI64::new(0) }; 4],
+            nr_tables: AtomicI64::new(0),
+        }
+    }
+
+    /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.
+    #[inline]
+    pub fn root(&self) -> Option<PhysAddr> {
+        // Acquire: pairs with the Release store in `make_root`, so that the table's entries are seen.
+        let root = self.root.load(Ordering::Acquire);
+        (root != NONE).then(|| PhysAddr::new(root))
+    }
+
+    /// As [`UserTables::root`], if the tables are of machine `machine`.
+    #[inline]
+    pub(super) fn root_of(&self, machine: u32) -> Option<PhysAddr> {
+        let root = self.root()?;
+        // Relaxed: written before the root.
+        (self.machine.load(Ordering::Relaxed) == u64::from(machine)).then_some(root)
+    }
+
+    /// Takes the root away.
+    pub(super) fn take_root(&self) -> Option<PhysAddr> {
+        // AcqRel: as in `root`; and the next root is set after.
+        let root = self.root.swap(NONE, Ordering::AcqRel);
+        (root != NONE).then(|| PhysAddr::new(root))
+    }
+
+    /// Returns the resident pages by kind.
+    pub fn rss(&self) -> Rss {
+        // Relaxed: statistics. Two counts of one change may be seen apart, so one may look negative.
+        let read = |at: &AtomicI64| u64::try_from(at.load(Ordering::Relaxed)).unwrap_or(0);
+        let [file, anon, swap, shmem] = &self.rss;
+        Rss { file: read(file), anon: read(anon), swap: read(swap), shmem: read(shmem) }
+    }
+
+    /// Counts `nr_pages` more resident pages of a kind, or fewer.
+    #[inline]
+    pub fn add_rss(&self, kind: PageKind, nr_pages: i64) {
+        let [file, anon, _, shmem] = &self.rss;
+        let counter = match kind {
+            PageKind::File => file,
+            PageKind::Anon => anon,
+            PageKind::Shmem => shmem,
+        };
+        // Relaxed: a statistic.
+        counter.fetch_add(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Returns the number of tables below the root (Linux: mm_pgtables_bytes, in pages).
+    pub fn nr_tables(&self) -> u64 {
+        // Relaxed: a statistic.
+        u64::try_from(self.nr_tables.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(super) fn add_tables(&self, delta: i64) {
+        // Relaxed: a statistic.
+        self.nr_tables.fetch_add(delta, Ordering::Relaxed);
+    }
+}
+
+impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
+    /// Gives an address space a root table; where an architecture has one root for both halves, the kernel's entries are in it (Linux: pgd_alloc).
+    ///
+    /// Entries of the kernel's root that are made later are not seen: the machine makes all that it will ever have before.
+    ///
+    /// # Errors
+    /// [`ObjectError::OutOfMemory`]; [`ObjectError::Impossible`] if the address space has a root.
+    pub fn make_root(&self, tables: &UserTables) -> Result<(), ObjectError> {
+        if tables.root().is_some() {
+            return Err(ObjectError::Impossible);
+        }
+        let fresh = self.alloc_table(Gfp::KERNEL)?;
+        self.copy_kernel_half(&fresh);
+        // Relaxed: published with the root.
+        tables.machine.store(u64::from(self.cpu().machine()), Ordering::Relaxed);
+        // INVARIANT: a table that holds nothing but the kernel's entries.
+        let root = fresh.into_pfn().phys(self.format().page_shift());
+        // Release: pairs with the Acquire load in `root`.
+        tables.root.store(root.raw(), Ordering::Release);
+        Ok(())
+    }
+}
+
+impl<P: Platform, H: Hooks> Gather<'_, P, H> {
+    /// Takes the root table away; the address space must hold no other table, and no processor may run it any more (Linux: pgd_free).
+    pub fn free_root(&mut self) {
+        if let Some(root) = self.tables().take_root() {
+            self.add_dead_root(root);
+        }
+    }
+}

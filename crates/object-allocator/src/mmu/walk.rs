@@ -1,0 +1,232 @@
+//! A walk through the tables of an address space.
+//!
+//! Linux 6.12: `pgd_offset` and the like, mm/pagewalk.c, mm/pgtable-generic.c (`__pte_offset_map`).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use page_allocator::Hooks;
+use platform::{Entry, Level, Platform, TableFormat};
+use sync::ReadSection;
+use units::{Gfp, PhysAddr, VirtAddr};
+
+use super::entry::{EntryRef, Pte};
+use super::table::FreshTable;
+use super::{Mmu, UserTables, View};
+
+/// A CPU looks at the tables of an address space. No table that it finds is freed before this is dropped. Nothing may be waited for meanwhile, and no
+/// [`Gather`](super::Gather) that took tables out can be finished.
+///
+/// # Invariants
+/// `root` was the root table of an address space of the machine of `view` within the section.
+#[derive(Debug)]
+pub struct Walk<'a, F> {
+    view: View<'a, F>,
+    root: PhysAddr,
+    _section: ReadSection<'a>,
+}
+
+/// A table that a walk found.
+///
+/// # Invariants
+/// `at` is the address of a table of `level`, which stays one for `'w`.
+#[derive(Debug)]
+struct TableRef<'w, F> {
+    view: &'w View<'w, F>,
+    at: PhysAddr,
+    level: Level,
+}
+
+impl<F> Clone for TableRef<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for TableRef<'_, F> {}
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'w, F> {
+    /// At an entry of the level that was asked for, whatever it holds.
+    Entry(EntryRef<'w, F>),
+    /// Above it, at an entry that points to no table: it is empty, or maps a large page.
+    Above(EntryRef<'w, F>, Pte),
+}
+
+impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
+    /// Begins a walk; `None` if the address space has no tables, or is one of another machine.
+    #[inline]
+    pub fn walk(&self, tables: &UserTables) -> Option<Walk<'a, P::Format>> {
+        let section = self.objects.begin_walk(self.cpu)?;
+        let root = tables.root_of(self.cpu.machine())?;
+        // INVARIANT: read within the section.
+        Some(Walk { view: self.view(), root, _section: section })
+    }
+}
+
+/// Why the tables down to an entry could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MakeError {
+    /// No memory for a table.
+    NoMemory,
+    /// A large page is mapped there.
+    LargePage,
+    /// No user address, or an address space without tables.
+    NoUserAddress,
+}
+
+impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
+    /// Makes the tables that are missing on the way to the entry of `level` that translates `virt` (Linux: `pmd_alloc`, `pte_alloc`).
+    ///
+    /// The caller keeps others from taking the tables out again. Not during a walk of the same CPU.
+    ///
+    /// # Errors
+    /// [`MakeError`]; tables that were made stay.
+    pub fn make_tables(&self, tables: &UserTables, virt: VirtAddr, level: Level, gfp: Gfp) -> Result<(), MakeError> {
+        let mut spare: Option<FreshTable> = None;
+        let made = loop {
+            match self.link_next(tables, virt, level, &mut spare) {
+                Ok(Progress::Done) => break Ok(()),
+                Ok(Progress::Linked) => {}
+                // Outside the walk, since an allocation may wait for memory to be freed.
+                Ok(Progress::NeedsTable) => match self.alloc_table(gfp) {
+                    Ok(fresh) => spare = Some(fresh),
+                    Err(_) => break Err(MakeError::NoMemory),
+                },
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(fresh) = spare {
+            self.free_fresh(fresh);
+        }
+        made
+    }
+
+    /// Links `spare` where a table is missing.
+    fn link_next(
+        &self,
+        tables: &UserTables,
+        virt: VirtAddr,
+        level: Level,
+        spare: &mut Option<FreshTable>,
+    ) -> Result<Progress, MakeError> {
+        let walk = self.walk(tables).ok_or(MakeError::NoUserAddress)?;
+        match walk.find(virt, level).ok_or(MakeError::NoUserAddress)? {
+            Found::Entry(_) => Ok(Progress::Done),
+            Found::Above(_, pte) if !pte.is_none() => Err(MakeError::LargePage),
+            Found::Above(entry, _) => {
+                let Some(fresh) = spare.take() else { return Ok(Progress::NeedsTable) };
+                match entry.link(fresh) {
+                    Ok(()) => tables.add_tables(1),
+                    Err(fresh) => *spare = Some(fresh),
+                }
+                Ok(Progress::Linked)
+            }
+        }
+    }
+}
+
+/// How far tables are made.
+enum Progress {
+    Done,
+    Linked,
+    NeedsTable,
+}
+
+impl<F: TableFormat> Walk<'_, F> {
+    /// Returns the format of the tables.
+    #[inline]
+    pub const fn format(&self) -> F {
+        self.view.format
+    }
+
+    /// Goes down to the entry of `level` that translates `virt`, as far as there are tables. Addresses outside the user's part have none.
+    #[inline]
+    pub fn find(&self, virt: VirtAddr, level: Level) -> Option<Found<'_, F>> {
+        let format = self.view.format;
+        if !is_user_address(format, virt) {
+            return None;
+        }
+        // INVARIANT: the root stays for the section.
+        let mut table = TableRef { view: &self.view, at: self.root, level: format.root_level() };
+        loop {
+            let entry = table.entry(virt);
+            if table.level <= level {
+                return Some(Found::Entry(entry));
+            }
+            match entry.table() {
+                Ok(below) => table = below,
+                Err(pte) => return Some(Found::Above(entry, pte)),
+            }
+        }
+    }
+
+    /// Returns the entry of the lowest level that translates `virt`, if there is a table for it.
+    #[inline]
+    pub fn pte(&self, virt: VirtAddr) -> Option<EntryRef<'_, F>> {
+        match self.find(virt, Level::PTE)? {
+            Found::Entry(entry) => Some(entry),
+            Found::Above(..) => None,
+        }
+    }
+}
+
+/// Returns true if the user's part of a root table translates `virt`.
+#[inline]
+fn is_user_address<F: TableFormat>(format: F, virt: VirtAddr) -> bool {
+    let kernel = format.kernel_root_entries();
+    virt.raw() >> format.virt_bits() == 0 && !kernel.contains(&format.index(format.root_level(), virt))
+}
+
+impl<'w, F: TableFormat> TableRef<'w, F> {
+    #[inline]
+    fn entry(self, virt: VirtAddr) -> EntryRef<'w, F> {
+        // `index` is below the number of entries.
+        self.entry_at(self.view.format.index(self.level, virt))
+    }
+
+    #[inline]
+    fn entry_at(self, index: usize) -> EntryRef<'w, F> {
+        let entry = self.view.map.at(self.at).cast::<AtomicU64>().wrapping_add(index);
+        // SAFETY: by the type invariant a table is there, in the direct map and aligned; entries are only ever reached as atomics.
+        let entry = unsafe { &*entry };
+        EntryRef::new(self.view, entry, self.level)
+    }
+}
+
+impl<'w, F: TableFormat> EntryRef<'w, F> {
+    /// Returns the table that the entry points to, or what it holds if it points to none.
+    #[inline]
+    fn table(&self) -> Result<TableRef<'w, F>, Pte> {
+        // Acquire: pairs with the Release of `link`, so that the table's first contents are seen.
+        let value = self.slot().load(Ordering::Acquire);
+        match (self.view().format.decode(self.level(), value), self.level().down()) {
+            // INVARIANT: only `link` makes such entries, of tables of the level below, which stay while a section that saw them lasts.
+            (Entry::Table(at), Some(level)) => Ok(TableRef { view: self.view(), at, level }),
+            _ => Err(Pte::new(value)),
+        }
+    }
+
+    /// Returns true if the entry points to a table that holds nothing.
+    pub fn is_empty_table(&self) -> bool {
+        let Ok(table) = self.table() else { return false };
+        let entries = self.view().format.entries(table.level);
+        // Relaxed: the caller keeps others from filling it.
+        (0..entries).all(|index| table.entry_at(index).slot().load(Ordering::Relaxed) == 0)
+    }
+
+    /// Returns the next entry of the same table, which translates the addresses behind this one's; `None` at the table's end.
+    #[inline]
+    pub fn next(&self) -> Option<Self> {
+        let entries = self.view().format.entries(self.level());
+        let bytes = entries * size_of::<AtomicU64>();
+        let at = core::ptr::from_ref(self.slot());
+        let behind = at.wrapping_add(1);
+        if behind.addr().is_multiple_of(bytes) || !bytes.is_power_of_two() {
+            return None;
+        }
+        // SAFETY: a table of this level has `entries` entries and is aligned to its page, so what does not begin its next page is in the same table.
+        let next = unsafe { &*behind };
+        Some(Self::new(self.view(), next, self.level()))
+    }
+}

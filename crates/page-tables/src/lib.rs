@@ -1,0 +1,89 @@
+//! The page tables of an address space, range by range: what a call on areas does to the pages that are mapped there.
+//!
+//! [`Tables`] is one address space as one CPU works on it. Entries and the pages that they hold are `object_allocator::mmu`'s; here are the
+//! walks over ranges and Linux's rules for each. Counts of resident pages follow every change. Locking: each method says what its caller holds.
+//! Linux 6.12: mm/memory.c, mm/mprotect.c, mm/mremap.c (`move_page_tables`), mm/pagewalk.c.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod copy;
+mod each;
+mod free;
+mod protect;
+mod protection;
+mod relocate;
+mod survey;
+mod zap;
+
+use object_allocator::mmu::{Mmu, PageKind, Taken, UserTables};
+use page_allocator::Hooks;
+use platform::Platform;
+
+pub use free::Bounds;
+pub use protection::{WriteTracking, attributes_of};
+pub use survey::MappedPage;
+pub use zap::ZapWhat;
+
+/// Page tables of one address space, as one CPU works on them.
+#[derive(Debug)]
+pub struct Tables<'a, P: Platform, H: Hooks> {
+    /// Works on entries.
+    pub mmu: Mmu<'a, P, H>,
+    /// The address space's tables.
+    pub tables: &'a UserTables,
+}
+
+impl<P: Platform, H: Hooks> Clone for Tables<'_, P, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform, H: Hooks> Copy for Tables<'_, P, H> {}
+
+/// Why pages could not be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoMemory;
+
+impl core::fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("no memory for page tables")
+    }
+}
+
+impl core::error::Error for NoMemory {}
+
+/// Changes of the counts of resident pages that one walk makes, added at its end (Linux: `add_mm_rss_vec`).
+#[derive(Clone, Copy, Default)]
+struct RssDelta {
+    file: i64,
+    anon: i64,
+    shmem: i64,
+}
+
+impl RssDelta {
+    fn add(&mut self, kind: PageKind, nr_pages: i64) {
+        match kind {
+            PageKind::File => self.file += nr_pages,
+            PageKind::Anon => self.anon += nr_pages,
+            PageKind::Shmem => self.shmem += nr_pages,
+        }
+    }
+
+    /// Counts what an entry mapped no longer.
+    fn remove(&mut self, taken: &Taken) {
+        if let Some(kind) = taken.kind {
+            self.add(kind, -taken.order.nr_pages().cast_signed());
+        }
+    }
+
+    fn apply(self, tables: &UserTables) {
+        for (kind, nr_pages) in
+            [(PageKind::File, self.file), (PageKind::Anon, self.anon), (PageKind::Shmem, self.shmem)]
+        {
+            if nr_pages != 0 {
+                tables.add_rss(kind, nr_pages);
+            }
+        }
+    }
+}

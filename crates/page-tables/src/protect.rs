@@ -1,0 +1,64 @@
+//! Giving the pages of a range other permissions.
+//!
+//! Linux 6.12: mm/mprotect.c (`change_protection`, `change_pte_range`, `can_change_pte_writable`).
+
+use object_allocator::mmu::{EntryRef, Gather, Pte};
+use page_allocator::Hooks;
+use platform::{Attributes, Platform, Prot, TableFormat};
+use units::{VirtRange, VmFlags};
+
+use crate::Tables;
+use crate::each::each_leaf;
+use crate::protection::{WriteTracking, attributes_of};
+
+impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
+    /// Gives the pages of `range` the permissions of an area with `flags`. Marks of use stay. What lost a right is noted in `gather`, to be flushed.
+    ///
+    /// The caller holds the area locked for writing.
+    pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags, tracking: WriteTracking) {
+        let Some(walk) = self.mmu.walk(self.tables) else { return };
+        let fresh = attributes_of(flags, tracking);
+        each_leaf(&walk, range, |virt, entry, _| {
+            let bytes = walk.format().leaf_bytes(entry.level());
+            let before = update(&entry, |pte, before| {
+                let marks = before.prot & (Prot::ACCESSED | Prot::DIRTY);
+                let mut prot = (fresh.prot - Prot::ACCESSED) | marks;
+                prot.set(Prot::WRITE, prot.contains(Prot::WRITE) || may_write(&entry, pte, before, flags));
+                Attributes { prot, ..before }
+            });
+            if before.is_some() {
+                gather.note(VirtRange::with_len(virt, bytes));
+            }
+        });
+    }
+}
+
+/// Changes an entry until nobody comes in between. Returns what was changed; `None` if nothing was.
+fn update<F: TableFormat>(
+    entry: &EntryRef<'_, F>,
+    change: impl Fn(Pte, Attributes) -> Attributes,
+) -> Option<Attributes> {
+    loop {
+        let pte = entry.load();
+        let (_, before) = entry.leaf(pte)?;
+        let after = change(pte, before);
+        if after == before {
+            return None;
+        }
+        if entry.set_attributes(pte, after) {
+            return Some(before);
+        }
+    }
+}
+
+/// Returns true if the entry may be writable without a fault that looks at its page first.
+fn may_write<F: TableFormat>(entry: &EntryRef<'_, F>, pte: Pte, before: Attributes, flags: VmFlags) -> bool {
+    if !flags.contains(VmFlags::WRITE) || entry.is_zero_page(pte) {
+        false
+    } else if flags.contains(VmFlags::SHARED) {
+        // Somebody was told of the first write already.
+        before.prot.contains(Prot::DIRTY)
+    } else {
+        entry.is_exclusive(pte)
+    }
+}
