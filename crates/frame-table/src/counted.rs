@@ -57,22 +57,19 @@ impl OwnedBlock {
     ///
     /// The index is cut to 40 bits.
     #[inline]
-    pub fn into_anon(self, frames: &FrameTable, mapping: u32, index: u64) -> PageRef {
+    pub fn into_anon(mut self, frames: &FrameTable, mapping: u32, index: u64) -> PageRef {
+        if self.order() > Order::ZERO {
+            self.make_compound(frames);
+        }
         let (pfn, order) = (self.pfn(), self.order());
         let compound = if order > Order::ZERO { PageFlags::HEAD } else { PageFlags::empty() };
         let head = frames.at(pfn);
         head.start_anon(ANON | compound, mapping, index);
-        PageRef { pfn, order }
+        PageRef(BlockWord::new(pfn, order))
     }
 }
 
 impl CountedBlock {
-    /// Makes the block's own reference one like those of others. What it was the last one to hold goes whole: for single and compound pages
-    /// only, of which [`CountedBlock::free`] would do the same.
-    pub fn into_ref(self) -> PageRef {
-        PageRef { pfn: self.pfn, order: self.order }
-    }
-
     /// Returns the first frame.
     pub const fn pfn(&self) -> Pfn {
         self.pfn
@@ -127,20 +124,8 @@ impl PageRef {
 
     /// Takes another reference to the same block (Linux: get_page).
     pub fn get(&self, frames: &FrameTable) -> Self {
-        let taken = frames.at(self.pfn()).try_get();
-        debug_assert!(taken, "a held block keeps the count above zero");
+        frames.at(self.pfn()).get();
         Self(self.0)
-    }
-
-    /// Returns the order of the page that is held.
-    pub const fn order(&self) -> Order {
-        self.order
-    }
-
-    /// Takes another reference (Linux: get_page).
-    pub fn get(&self, frames: &FrameTable) -> Self {
-        frames.at(self.pfn).get();
-        Self { pfn: self.pfn, order: self.order }
     }
 
     /// Tries to take a reference to the page that frame `pfn` is part of now; `None` if it is free or has one owner (Linux: folio_try_get).
@@ -151,13 +136,13 @@ impl PageRef {
         let frame = frames.get(pfn)?;
         let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
         // The page cannot change its shape while it is held.
-        frames.get(head)?.try_get().then(|| Self { pfn: head, order: frames.compound_order(head) })
+        frames.get(head)?.try_get().then(|| Self(BlockWord::new(head, frames.compound_order(head))))
     }
 
     /// Leaves the reference to whoever keeps the number: an entry of a page table.
     #[inline]
     pub const fn into_raw(self) -> (Pfn, Order) {
-        (self.pfn, self.order)
+        (self.0.pfn(), self.0.order())
     }
 
     /// Takes back what [`PageRef::into_raw`] left.
@@ -165,8 +150,8 @@ impl PageRef {
     /// # Safety
     /// `pfn` and `order` came from it, and nobody else takes the same reference back.
     #[inline]
-    pub const unsafe fn from_raw(pfn: Pfn, order: Order) -> Self {
-        Self { pfn, order }
+    pub unsafe fn from_raw(pfn: Pfn, order: Order) -> Self {
+        Self(BlockWord::new(pfn, order))
     }
 
     /// Gives the reference back (Linux: put_page).

@@ -106,7 +106,9 @@ fn a_neighbours_tables_stay() {
     let tables = UserTables::new();
     let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
-    (0..10).for_each(|page| drop(map(&view, page)));
+    for page in 0..10 {
+        map(&view, page);
+    }
     let mut gather = view.mmu.gather(&tables);
     view.zap(&mut gather, range(0..8), ZapWhat::All);
     view.free_tables(&mut gather, range(0..8), Bounds { floor: VirtAddr::ZERO, ceiling: at(8) });
@@ -223,7 +225,9 @@ proptest! {
         let mut forks = Vec::new();
         for (what, page, len, to) in steps {
             match what {
-                0 if !model.contains_key(&page) => drop(model.insert(page, map(&view, page))),
+                0 if !model.contains_key(&page) => {
+                    model.insert(page, map(&view, page));
+                }
                 1 => {
                     view.zap(&mut view.mmu.gather(&tables), range(page..page + len), ZapWhat::All);
                     model.retain(|at, _| !(page..page + len).contains(at));
