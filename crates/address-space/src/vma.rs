@@ -51,6 +51,11 @@ impl AnonVmaId {
             None => None,
         }
     }
+
+    /// Returns the number.
+    pub const fn raw(self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// The anonymous pages of an area: its anon_vma and how many it is linked to.

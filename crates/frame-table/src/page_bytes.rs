@@ -71,6 +71,13 @@ impl<'a> PageBytes<'a> {
         self.0.len() * WORD
     }
 
+    /// Returns the bytes from `offset` on, `len` of them or up to the block's end; both are cut down to whole words.
+    pub fn part(&self, offset: usize, len: usize) -> Self {
+        let start = (offset / WORD).min(self.0.len());
+        let end = start.saturating_add(len / WORD).min(self.0.len());
+        Self(self.0.get(start..end).unwrap_or_default())
+    }
+
     /// Copies bytes from `offset` on into `to`; returns how many, which is less than asked at the block's end.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> usize {
         let span = Span::cut(offset, to.len(), self.len());

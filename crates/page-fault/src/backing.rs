@@ -1,0 +1,158 @@
+//! Page tables as calls on areas see them.
+//!
+//! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
+
+use address_space::{Access, FileFacts, FileId, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma};
+use object_allocator::mmu::Gather;
+use page_allocator::Hooks;
+use page_tables::{Bounds, Tables, WriteTracking, ZapWhat};
+use platform::Platform;
+use units::{VirtAddr, VirtRange};
+
+use crate::context::{FaultContext, FaultError};
+use crate::decide::AccessKind;
+use crate::file_pages::FilePages;
+
+/// The pages of one address space, for calls on its areas.
+#[derive(Debug)]
+pub struct MmPages<'a, P: Platform, H: Hooks, F: FilePages> {
+    /// Its tables.
+    pub pages: Tables<'a, P, H>,
+    /// The files behind its areas.
+    pub files: F,
+    /// The tables that are copied, while an address space is made by fork.
+    pub parent: Option<Tables<'a, P, H>>,
+    unmapping: Option<Unmapping<'a, P, H>>,
+}
+
+/// An unmapping under way.
+#[derive(Debug)]
+struct Unmapping<'a, P: Platform, H: Hooks> {
+    gather: Gather<'a, P, H>,
+    range: VirtRange,
+}
+
+impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
+    /// Shows the tables of an address space.
+    pub const fn new(pages: Tables<'a, P, H>, files: F) -> Self {
+        Self { pages, files, parent: None, unmapping: None }
+    }
+
+    /// Handles faults of the address space.
+    pub const fn faults(&self) -> FaultContext<'a, '_, P, H, F> {
+        FaultContext { pages: self.pages, files: &self.files }
+    }
+
+    fn tracking(&self, vma: &Vma) -> WriteTracking {
+        vma.file.map_or(WriteTracking::None, |file| self.files.write_tracking(file))
+    }
+
+    /// Takes all pages of `range` out, with a flush of its own.
+    fn zap(&self, range: VirtRange) {
+        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.zap(&mut gather, range, ZapWhat::All);
+    }
+}
+
+impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
+    fn begin_unmap(&mut self) {
+        let gather = self.pages.mmu.gather(self.pages.tables);
+        self.unmapping = Some(Unmapping { gather, range: VirtRange::default() });
+    }
+
+    fn unmap(&mut self, _: &Vma, range: VirtRange) {
+        debug_assert!(self.unmapping.is_some(), "areas are unmapped between a beginning and an end");
+        if let Some(unmapping) = &mut self.unmapping {
+            self.pages.zap(&mut unmapping.gather, range, ZapWhat::All);
+            unmapping.range = unmapping.range.joined(range);
+        }
+    }
+
+    fn end_unmap(&mut self, freeable: VirtRange) {
+        if let Some(mut unmapping) = self.unmapping.take() {
+            let bounds = Bounds { floor: freeable.start, ceiling: freeable.end };
+            self.pages.free_tables(&mut unmapping.gather, unmapping.range, bounds);
+        }
+    }
+
+    fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError> {
+        // Pages of files come back by faults; only what an area made for itself has to be copied.
+        if parent.anon.is_none() {
+            return Ok(());
+        }
+        let Some(source) = self.parent else { return Ok(()) };
+        let mut gather = source.mmu.gather(source.tables);
+        source.copy_to(&self.pages, &mut gather, child.range, parent.flags).map_err(|_| MmError::NoMemory)
+    }
+
+    fn protect(&mut self, vma: &Vma, range: VirtRange) {
+        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.protect(&mut gather, range, vma.flags, self.tracking(vma));
+    }
+
+    fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr) -> Result<(), MmError> {
+        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.relocate(&mut gather, old, to).map_err(|_| MmError::NoMemory)
+    }
+
+    fn advise(&mut self, _: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
+        match advice {
+            PageAdvice::DontNeed => self.zap(range),
+            // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
+            PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut | PageAdvice::WillNeed => {}
+            PageAdvice::Collapse => return Err(MmError::Invalid),
+        }
+        Ok(())
+    }
+
+    fn populate(&mut self, vma: &Vma, range: VirtRange, access: Access) -> Result<(), MmError> {
+        let faults = self.faults();
+        let kind = if access == Access::Write { AccessKind::Write } else { AccessKind::Read };
+        for number in 0..range.len() >> PAGE_SHIFT {
+            let addr = range.start.saturating_add(number << PAGE_SHIFT);
+            faults.make_possible(vma, addr, kind).map_err(|error| match error {
+                FaultError::NoMemory => MmError::NoMemory,
+                _ => MmError::BadAddress,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn residency(&mut self, vma: &Vma, range: VirtRange, resident: &mut [u8]) {
+        resident.fill(0);
+        if let Some(file) = vma.file {
+            self.files.residency(file, vma.pgoff_at(range.start), resident);
+        }
+        self.pages.for_each_mapped(range, |page| {
+            let first = (page.virt.since(range.start) >> PAGE_SHIFT) as usize;
+            let covered = resident.iter_mut().skip(first).take(page.order.nr_pages() as usize);
+            covered.for_each(|byte| *byte = 1);
+        });
+    }
+}
+
+impl<P: Platform, H: Hooks, F: FilePages> Pager for MmPages<'_, P, H, F> {
+    fn facts(&self, file: FileId) -> Result<FileFacts, MmError> {
+        self.files.facts(file)
+    }
+
+    fn shared_anonymous(&mut self, bytes: u64, reserve: Reserve) -> Result<FileId, MmError> {
+        self.files.shared_anonymous(bytes, reserve)
+    }
+
+    fn open(&mut self, file: FileId) {
+        self.files.open(file);
+    }
+
+    fn close(&mut self, file: FileId) {
+        self.files.close(file);
+    }
+
+    fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
+        self.files.sync(file, offset, bytes)
+    }
+
+    fn punch_hole(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
+        self.files.punch_hole(file, offset, bytes)
+    }
+}
