@@ -4,9 +4,9 @@
 
 use address_space::{Access, PAGE_SHIFT};
 use frame_table::PageRef;
-use object_allocator::mmu::{EntryRef, Pte};
+use object_allocator::mmu::{EntryRef, PageKind, Pte};
 use page_allocator::Hooks;
-use page_tables::attributes_of;
+use page_tables::{WriteTracking, attributes_of};
 use platform::{Attributes, Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
 
@@ -35,11 +35,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let (file, index) = Self::file_page(fault)?;
         let page = self.files.page(file, index, Access::Read)?;
         let kind = self.kind_of(&page);
-        Ok(self.install(fault, Pte::NONE, page, kind, self.read_attributes(fault)))
-    }
-
-    fn read_attributes(&self, fault: &Fault<'_>) -> Attributes {
-        attributes_of(fault.vma.flags, self.tracking(fault.vma))
+        Ok(self.install(fault, Pte::NONE, page, kind, read_attributes(fault, kind)))
     }
 
     /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
@@ -50,12 +46,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let wanted = (window.len() >> PAGE_SHIFT) as usize;
         let Some(wanted) = found.get_mut(..wanted) else { return false };
         self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
-        let attributes = self.read_attributes(fault);
         let mut is_mapped = false;
         for (slot, number) in found.iter_mut().zip(0..) {
             let Some(page) = slot.take() else { continue };
             let virt = window.start.saturating_add(number << PAGE_SHIFT);
-            if self.map_neighbour(virt, page, attributes) {
+            if self.map_neighbour(fault, virt, page) {
                 is_mapped |= virt == fault.page;
             }
         }
@@ -63,8 +58,9 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     }
 
     /// Maps a page where nothing is mapped; true if it or something else is mapped there then.
-    fn map_neighbour(&self, virt: VirtAddr, page: PageRef, attributes: Attributes) -> bool {
+    fn map_neighbour(&self, fault: &Fault<'_>, virt: VirtAddr, page: PageRef) -> bool {
         let kind = self.kind_of(&page);
+        let attributes = read_attributes(fault, kind);
         let walk = self.pages.mmu.walk(self.pages.tables);
         let entry = walk.as_ref().and_then(|walk| walk.pte(virt));
         let outcome = entry.map(|entry| install_if_empty(&entry, page, attributes));
@@ -81,6 +77,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             None => false,
         }
     }
+}
+
+/// Returns what a page that is read gets.
+fn read_attributes(fault: &Fault<'_>, kind: PageKind) -> Attributes {
+    attributes_of(fault.vma.flags, WriteTracking::of(kind))
 }
 
 fn install_if_empty<F: TableFormat>(

@@ -5,7 +5,7 @@
 use address_space::{Access, FileFacts, FileId, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma};
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
-use page_tables::{Bounds, Tables, WriteTracking, ZapWhat};
+use page_tables::{Bounds, Tables, ZapWhat};
 use platform::Platform;
 use units::{VirtAddr, VirtRange};
 
@@ -41,10 +41,6 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
     /// Handles faults of the address space.
     pub const fn faults(&self) -> FaultContext<'a, '_, P, H, F> {
         FaultContext { pages: self.pages, files: &self.files }
-    }
-
-    fn tracking(&self, vma: &Vma) -> WriteTracking {
-        vma.file.map_or(WriteTracking::None, |file| self.files.write_tracking(file))
     }
 
     /// Takes all pages of `range` out, with a flush of its own.
@@ -87,7 +83,7 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
 
     fn protect(&mut self, vma: &Vma, range: VirtRange) {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
-        self.pages.protect(&mut gather, range, vma.flags, self.tracking(vma));
+        self.pages.protect(&mut gather, range, vma.flags);
     }
 
     fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr) -> Result<(), MmError> {

@@ -6,7 +6,7 @@ use address_space::{MmError, Vma};
 use object_allocator::mmu::{EntryRef, Found, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
-use page_tables::{Tables, WriteTracking};
+use page_tables::Tables;
 use platform::{Level, Platform};
 use units::{Gfp, VirtAddr};
 
@@ -128,10 +128,6 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         let behind = if fault.vma.is_anonymous() { Behind::Anonymous } else { Behind::File };
         let state = entry_state(&entry, pte);
         Some(Seen { situation: Situation { access: fault.access, area: fault.vma.flags, behind, entry: state }, pte })
-    }
-
-    pub(crate) fn tracking(&self, vma: &Vma) -> WriteTracking {
-        vma.file.map_or(WriteTracking::None, |file| self.files.write_tracking(file))
     }
 }
 

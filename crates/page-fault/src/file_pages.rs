@@ -2,7 +2,6 @@
 
 use address_space::{Access, FileId, MmError, Pager};
 use frame_table::PageRef;
-use page_tables::WriteTracking;
 
 /// The pages of files, beside what calls on areas need of them. Implemented over the page cache; every method may wait.
 pub trait FilePages: Pager {
@@ -17,7 +16,4 @@ pub trait FilePages: Pager {
 
     /// Writes 1 for each page in memory and 0 for each other from index `first` on (Linux: `mincore_page`).
     fn residency(&self, file: FileId, first: u64, resident: &mut [u8]);
-
-    /// Returns whether the first write through a clean entry has to be noticed.
-    fn write_tracking(&self, file: FileId) -> WriteTracking;
 }

@@ -15,12 +15,13 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Gives the pages of `range` the permissions of an area with `flags`. Marks of use stay. What lost a right is noted in `gather`, to be flushed.
     ///
     /// The caller holds the area locked for writing.
-    pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags, tracking: WriteTracking) {
+    pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
-        let fresh = attributes_of(flags, tracking);
         each_leaf(&walk, range, |virt, entry, _| {
             let bytes = walk.format().leaf_bytes(entry.level());
             let before = update(&entry, |pte, before| {
+                let tracking = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of);
+                let fresh = attributes_of(flags, tracking);
                 let marks = before.prot & (Prot::ACCESSED | Prot::DIRTY);
                 let mut prot = (fresh.prot - Prot::ACCESSED) | marks;
                 prot.set(Prot::WRITE, prot.contains(Prot::WRITE) || may_write(&entry, pte, before, flags));

@@ -2,6 +2,7 @@
 //!
 //! Linux 6.12: mm/pgprot.c and arch/x86/mm/pgprot.c (`protection_map`), mm/mmap.c (`vma_set_page_prot`, `vma_wants_writenotify`).
 
+use object_allocator::mmu::PageKind;
 use platform::{Attributes, MemoryType, Prot};
 use units::VmFlags;
 
@@ -12,6 +13,17 @@ pub enum WriteTracking {
     None,
     /// Yes: entries become writable only by a fault (Linux: vma_wants_writenotify).
     FirstWrite,
+}
+
+impl WriteTracking {
+    /// Returns what pages of a kind need: files are told of the first write, shared memory is its own backing store.
+    #[inline]
+    pub const fn of(kind: PageKind) -> Self {
+        match kind {
+            PageKind::File => Self::FirstWrite,
+            PageKind::Anon | PageKind::Shmem => Self::None,
+        }
+    }
 }
 
 /// Returns the attributes of fresh entries of an area: never writable in private areas, whose writable pages are made by faults.

@@ -85,7 +85,7 @@ fn what_was_mapped_is_freed_with_its_tables_and_counts_return_to_zero() {
     let (objects, cpu) = machine(512);
     let before = objects.pages().check_invariants(&cpu).unwrap();
     let tables = UserTables::new();
-    let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+    let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     let pages: BTreeMap<u64, Pfn> = (0..200).map(|page| (page, map(&view, page))).collect();
     assert_eq!(tables.rss().anon, 200);
@@ -104,7 +104,7 @@ fn what_was_mapped_is_freed_with_its_tables_and_counts_return_to_zero() {
 fn a_neighbours_tables_stay() {
     let (objects, cpu) = machine(256);
     let tables = UserTables::new();
-    let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+    let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     for page in 0..10 {
         map(&view, page);
@@ -123,7 +123,7 @@ fn forked_pages_are_shared_and_read_only_on_both_sides() {
     let (objects, cpu) = machine(512);
     let before = objects.pages().check_invariants(&cpu).unwrap();
     let (parent, child) = (UserTables::new(), UserTables::new());
-    let mmu = objects.mmu(&cpu).unwrap();
+    let mmu = objects.start_mmu(&cpu).unwrap().on(&cpu);
     let (of_parent, of_child) = (View { mmu, tables: &parent }, View { mmu, tables: &child });
     mmu.make_root(&parent).unwrap();
     mmu.make_root(&child).unwrap();
@@ -150,7 +150,7 @@ fn forked_pages_are_shared_and_read_only_on_both_sides() {
 fn pages_keep_their_marks_when_they_move() {
     let (objects, cpu) = machine(512);
     let tables = UserTables::new();
-    let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+    let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     let pfn = map(&view, 3);
     view.relocate(&mut view.mmu.gather(&tables), range(0..8), at(1000)).unwrap();
@@ -166,16 +166,16 @@ fn pages_keep_their_marks_when_they_move() {
 fn taking_write_permission_and_giving_it_back_needs_no_fault_for_exclusive_pages() {
     let (objects, cpu) = machine(512);
     let tables = UserTables::new();
-    let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+    let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     map(&view, 3);
     let writable = |view: &View<'_>| mapped(view)[&3].1.prot.contains(Prot::WRITE);
     let mut gather = view.mmu.gather(&tables);
-    view.protect(&mut gather, range(0..8), VmFlags::READ | VmFlags::MAYWRITE, WriteTracking::None);
+    view.protect(&mut gather, range(0..8), VmFlags::READ | VmFlags::MAYWRITE);
     assert!(!writable(&view));
-    view.protect(&mut gather, range(0..8), WRITE, WriteTracking::None);
+    view.protect(&mut gather, range(0..8), WRITE);
     assert!(writable(&view));
-    view.protect(&mut gather, range(0..8), VmFlags::MAYWRITE, WriteTracking::None);
+    view.protect(&mut gather, range(0..8), VmFlags::MAYWRITE);
     assert!(!mapped(&view)[&3].1.prot.contains(Prot::USER));
     drop(gather);
     end(&view);
@@ -185,7 +185,7 @@ fn taking_write_permission_and_giving_it_back_needs_no_fault_for_exclusive_pages
 fn an_entry_takes_only_what_it_can_hold() {
     let (objects, cpu) = machine(512);
     let tables = UserTables::new();
-    let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+    let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     map(&view, 3);
     let frames = &objects.pages().map().frames;
@@ -219,7 +219,7 @@ proptest! {
         let (objects, cpu) = machine(2048);
         let before = objects.pages().check_invariants(&cpu).unwrap();
         let tables = UserTables::new();
-        let view = View { mmu: objects.mmu(&cpu).unwrap(), tables: &tables };
+        let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
         view.mmu.make_root(&tables).unwrap();
         let mut model: BTreeMap<u64, Pfn> = BTreeMap::new();
         let mut forks = Vec::new();

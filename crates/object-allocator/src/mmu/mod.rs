@@ -50,6 +50,25 @@ impl<F: TableFormat> MmuState<F> {
     }
 }
 
+/// Proof that page tables of address spaces can be made on a machine.
+#[derive(Debug)]
+pub struct MmuReady<'k, P: Platform, H: Hooks> {
+    objects: &'k ObjectAllocator<P, H>,
+    kernel: KernelTables<P::Format>,
+    zero_page: Pfn,
+}
+
+impl<'k, P: Platform, H: Hooks> MmuReady<'k, P, H> {
+    /// Works on page tables as `cpu`.
+    #[inline]
+    pub const fn on<'a>(&self, cpu: &'a Cpu) -> Mmu<'a, P, H>
+    where
+        'k: 'a,
+    {
+        Mmu { objects: self.objects, cpu, kernel: self.kernel, zero_page: self.zero_page }
+    }
+}
+
 /// Page tables as one CPU works on them.
 #[derive(Debug)]
 pub struct Mmu<'a, P: Platform, H: Hooks> {
@@ -72,28 +91,19 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     ///
     /// # Errors
     /// [`ObjectError`]; [`ObjectError::Impossible`] on a machine that translates nothing.
-    pub fn start_mmu(&self, cpu: &Cpu) -> Result<(), ObjectError> {
-        if self.mmu.kernel.is_none() {
-            return Err(ObjectError::Impossible);
-        }
+    pub fn start_mmu(&self, cpu: &Cpu) -> Result<MmuReady<'_, P, H>, ObjectError> {
+        let kernel = self.mmu.kernel.ok_or(ObjectError::Impossible)?;
         self.mmu.readers.start(self, cpu)?;
         // Relaxed: read by the only CPU that starts.
         if self.mmu.zero_page.load(Ordering::Relaxed) == NO_PAGE {
             let page = self.pages().alloc(cpu, Gfp::KERNEL | Gfp::ZERO, Order::ZERO)?;
             let pfn = page.into_raw(self.frames());
-            // Release: pairs with the Acquire load in `mmu`.
-            self.mmu.zero_page.store(pfn.raw(), Ordering::Release);
+            // Relaxed: whoever gets the result to another CPU orders it.
+            self.mmu.zero_page.store(pfn.raw(), Ordering::Relaxed);
         }
-        Ok(())
-    }
-
-    /// Works on page tables as `cpu`; `None` before [`ObjectAllocator::start_mmu`].
-    #[inline]
-    pub fn mmu<'a>(&'a self, cpu: &'a Cpu) -> Option<Mmu<'a, P, H>> {
-        // Acquire: pairs with the Release store in `start_mmu`.
-        let zero_page = self.mmu.zero_page.load(Ordering::Acquire);
-        let kernel = self.mmu.kernel.filter(|_| zero_page != NO_PAGE)?;
-        Some(Mmu { objects: self, cpu, kernel, zero_page: Pfn::new(zero_page) })
+        // Relaxed: as above.
+        let zero_page = Pfn::new(self.mmu.zero_page.load(Ordering::Relaxed));
+        Ok(MmuReady { objects: self, kernel, zero_page })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use address_space::{Access, AnonVma, AnonVmaId, FileFacts, FileId, MmError, Pager, Reserve, Vma};
 use fixture::{Built, Fixture, Shape, ZoneShape};
-use frame_table::{HeapMemory, PageBytes, PageRef};
+use frame_table::{HeapMemory, PageBytes, PageFlags, PageRef};
 use mmkit_page_fault::{AccessKind, FaultAction, FaultContext, FaultError, FilePages};
 use object_allocator::ObjectAllocator;
 use object_allocator::mmu::{Rss, UserTables};
@@ -61,7 +61,7 @@ pub(crate) struct Files<'a> {
 impl<'a> Files<'a> {
     pub(crate) fn new(objects: &'a Objects, cpu: &'a Cpu, size: u64) -> Self {
         let (pages, written) = (RefCell::default(), RefCell::default());
-        Self { objects, cpu, size, tracking: WriteTracking::None, pages, written }
+        Self { objects, cpu, size, tracking: WriteTracking::FirstWrite, pages, written }
     }
 
     /// Brings a page into memory.
@@ -94,6 +94,9 @@ impl FilePages for Files<'_> {
         let block = self.objects.pages().alloc(self.cpu, Gfp::HIGHUSER_MOVABLE | Gfp::ZERO, Order::ZERO);
         let page = block.map_err(|_| MmError::NoMemory)?.into_ref(frames);
         frames.at(page.pfn()).set_mapping(1, index);
+        if self.tracking == WriteTracking::None {
+            frames.at(page.pfn()).set_flags(PageFlags::SWAPBACKED);
+        }
         PageBytes::new(self.objects.pages().platform(), &page, 12).unwrap().write(0, &[index as u8 + 1]);
         let reference = page.get(frames);
         pages.insert((file.raw(), index), page);
@@ -111,10 +114,6 @@ impl FilePages for Files<'_> {
         for (byte, index) in resident.iter_mut().zip(first..) {
             *byte = u8::from(self.pages.borrow().contains_key(&(file.raw(), index)));
         }
-    }
-
-    fn write_tracking(&self, _: FileId) -> WriteTracking {
-        self.tracking
     }
 }
 
@@ -157,7 +156,7 @@ pub(crate) struct Space<'a> {
 
 impl<'a> Space<'a> {
     pub(crate) fn new(objects: &'a Objects, cpu: &'a Cpu, tables: &'a UserTables, files: &'a Files<'a>) -> Self {
-        let view = View { mmu: objects.mmu(cpu).unwrap(), tables };
+        let view = View { mmu: objects.start_mmu(cpu).unwrap().on(cpu), tables };
         view.mmu.make_root(tables).unwrap();
         Self { view, files }
     }
