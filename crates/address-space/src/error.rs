@@ -35,6 +35,10 @@ pub enum MmError {
     Absent(Absent),
     /// Reading or writing the file failed (EIO).
     Io,
+    /// More memory would be promised to a file than may be (ENOSPC).
+    NoSpace,
+    /// The file would be larger than a file may be (EFBIG).
+    TooLarge,
 }
 
 /// Parts of Linux that are not here.
@@ -61,6 +65,8 @@ impl fmt::Display for MmError {
             Self::Busy => "the area is locked in memory",
             Self::Absent(Absent::HugeTlb) => "pages of hugetlbfs are not here",
             Self::Io => "the file could not be read or written",
+            Self::NoSpace => "no memory may be promised to the file",
+            Self::TooLarge => "the file would be too large",
         })
     }
 }

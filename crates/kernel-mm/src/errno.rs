@@ -18,6 +18,8 @@ pub const fn errno(error: MmError) -> i32 {
         MmError::Exists => 17,
         MmError::NoDevice => 19,
         MmError::Invalid => 22,
+        MmError::TooLarge => 27,
+        MmError::NoSpace => 28,
         MmError::Absent(_) => 38,
         MmError::Overflow => 75,
         MmError::NotSupported => 95,

@@ -8,9 +8,11 @@ mod atomic;
 mod cpu;
 mod owner_cell;
 mod reader_cell;
+mod set_once;
 mod spin_lock;
 
 pub use cpu::{Cpu, IrqControl};
 pub use owner_cell::{OwnerCell, OwnerGuard};
 pub use reader_cell::{ReadSection, ReaderCell};
+pub use set_once::SetOnce;
 pub use spin_lock::{SpinGuard, SpinLock, rank};

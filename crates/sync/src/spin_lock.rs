@@ -24,6 +24,10 @@ pub mod rank {
     pub const SLAB_RCU: u8 = 7;
     /// A zone's free lists.
     pub const ZONE: u8 = 8;
+    /// The numbers of files.
+    pub const FILE_NUMBERS: u8 = 23;
+    /// The pages of a file. Nothing is allocated or freed under it.
+    pub const FILE: u8 = 24;
     /// The reserve of a memory pool.
     pub const MEMPOOL: u8 = 26;
     /// The chunks of the per-CPU allocator.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use loom::sync::Arc;
 use loom::thread;
-use sync::{Cpu, IrqControl, OwnerCell, SpinLock, rank};
+use sync::{Cpu, IrqControl, OwnerCell, SetOnce, SpinLock, rank};
 use units::CpuId;
 
 /// Makes the token of a CPU of `machine`.
@@ -111,5 +111,25 @@ fn an_owner_that_refills_under_a_lock_never_meets_a_remote_drain() {
         let held = list.try_with(&owner, |count| *count).unwrap();
         assert_eq!(held + *zone.lock(&owner), 2, "pages are neither lost nor doubled");
         assert!(taken.is_some() || held == 0);
+    });
+}
+
+#[test]
+fn who_finds_a_value_that_is_set_once_finds_all_of_it() {
+    loom::model(|| {
+        let room = Arc::new(SetOnce::new());
+        let setters: Vec<_> = [1u64, 2]
+            .into_iter()
+            .map(|value| {
+                let room = Arc::clone(&room);
+                thread::spawn(move || room.set([value; 2]).is_ok())
+            })
+            .collect();
+        let early = room.get().copied();
+        let set = setters.into_iter().map(|setter| setter.join().unwrap()).filter(|set| *set).count();
+        assert_eq!(set, 1);
+        let value = *room.get().unwrap();
+        assert_eq!(value[0], value[1]);
+        assert!(early.is_none_or(|early| early == value));
     });
 }
