@@ -10,6 +10,7 @@
 mod act;
 mod around;
 mod backing;
+mod cached_files;
 mod context;
 mod decide;
 mod file_pages;

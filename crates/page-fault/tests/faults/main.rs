@@ -1,5 +1,6 @@
 //! Faults on a small machine: one or more address spaces, areas made by hand, files of a few pages.
 
+mod cached;
 mod cases;
 mod failures;
 mod model;
