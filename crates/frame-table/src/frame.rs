@@ -213,6 +213,22 @@ impl Frame {
         self.state.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes references and adds as many mappings; the caller holds a reference.
+    pub(crate) fn get_mapped(&self, nr: u32) {
+        // Relaxed: as in `get`.
+        let before = self.count.fetch_add(nr.cast_signed(), Ordering::Relaxed);
+        debug_assert!(before > 0, "references are taken by somebody who holds one");
+        self.state.fetch_add(nr, Ordering::Relaxed);
+    }
+
+    /// Undoes [`Frame::get_mapped`], by a caller who still holds a reference.
+    pub(crate) fn put_mapped(&self, nr: u32) {
+        self.state.fetch_sub(nr, Ordering::Relaxed);
+        // Relaxed: not the last reference.
+        let before = self.count.fetch_sub(nr.cast_signed(), Ordering::Relaxed);
+        debug_assert!(before > nr.cast_signed(), "more references are given back than there are");
+    }
+
     /// Removes a mapping; true if it was the last one.
     pub fn remove_mapping(&self) -> bool {
         debug_assert!(self.mapcount() > 0, "a mapping is removed that was never added");

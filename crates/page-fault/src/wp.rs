@@ -97,7 +97,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
-            Some(entry) => gather.replace(&entry, pte, fault.page, page, Self::writable(fault.vma, fault.access)),
+            Some(entry) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),
             None => Err(page),
         };
         drop(walk);

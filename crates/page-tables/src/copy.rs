@@ -1,11 +1,11 @@
 //! Fork: the child's tables.
 //!
-//! Linux 6.12: mm/memory.c (`copy_page_range`, `copy_present_pte`, `vma_needs_copy`).
+//! Linux 6.12: mm/memory.c (`copy_page_range`, `copy_present_pte`, `vma_needs_copy`), mm/huge_memory.c (`copy_huge_pmd`).
 
-use object_allocator::mmu::{EntryRef, Exclusive, Gather};
+use object_allocator::mmu::{EntryRef, Exclusive, Found, Gather};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
-use units::{Gfp, VirtAddr, VirtRange, VmFlags};
+use units::{VirtRange, VmFlags};
 
 use crate::each::each_leaf;
 use crate::{NoMemory, RssDelta, Tables};
@@ -13,7 +13,8 @@ use crate::{NoMemory, RssDelta, Tables};
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Maps what `range`, an area with `flags`, maps here in `child` too. Private pages become read-only on both sides; `gather`, of these tables, is told.
     ///
-    /// The caller holds both areas locked for writing; the child's is empty.
+    /// The caller holds both areas locked for writing; the child's is empty. A large page is mapped whole, unless the range or the child's tables have no
+    /// place for all of it: then it is split here.
     ///
     /// # Errors
     /// [`NoMemory`]; what was mapped stays.
@@ -29,59 +30,57 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         while at < range.end {
             let end = at.align_down(block).saturating_add(block).min(range.end);
             let part = VirtRange::new(at, end);
-            if self.maps_any(part) {
-                self.copy_table(child, gather, part, flags)?;
+            if self.is_large(at) && !(self.is_one_large(part) && child.takes_large(at)?) {
+                self.split_large(gather, at)?;
+            }
+            if self.is_large(at) {
+                self.copy_level(child, gather, part, flags, Level::PMD);
+            } else if self.maps_any(part) {
+                child.make_tables(at, Level::PTE)?;
+                self.copy_level(child, gather, part, flags, Level::PTE);
             }
             at = end;
         }
         Ok(())
     }
 
-    /// Copies what lies in one table of the lowest level.
-    fn copy_table(
-        &self,
-        child: &Self,
-        gather: &mut Gather<'a, P, H>,
-        part: VirtRange,
-        flags: VmFlags,
-    ) -> Result<(), NoMemory> {
-        child.mmu.make_tables(child.tables, part.start, Level::PTE, Gfp::KERNEL).map_err(|_| NoMemory)?;
-        let (Some(walk), Some(to)) = (self.mmu.walk(self.tables), child.mmu.walk(child.tables)) else {
-            return Ok(());
-        };
+    /// Copies what entries of `level` map in `part`; the child has its tables.
+    fn copy_level(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, flags: VmFlags, level: Level) {
+        let (Some(walk), Some(to)) = (self.walk(), child.walk()) else { return };
         let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
         let mut delta = RssDelta::default();
         each_leaf(&walk, part, |virt, entry, _| {
-            let Some(target) = to.pte(virt) else { return };
-            let inherited = if is_cow { self.protect_for_copy(gather, virt, &entry) } else { shared(&entry) };
-            let Some(attributes) = inherited else { return };
-            if let Some(kind) = self.mmu.duplicate(&entry, &target, attributes) {
-                delta.add(kind, 1);
+            let Some(Found::Entry(target)) = to.find(virt, level) else { return };
+            let now = if is_cow { share(gather, &entry) } else { attributes(&entry) };
+            let Some(now) = now else { return };
+            if let Some(kind) = self.mmu.duplicate(&entry, &target, inherited(now, flags)) {
+                delta.add(kind, entry.order().nr_pages().cast_signed());
             }
         });
         drop((walk, to));
         delta.apply(child.tables);
-        Ok(())
-    }
-
-    /// Makes the parent's entry read-only and its page shared; returns what the child's gets.
-    fn protect_for_copy(
-        &self,
-        gather: &mut Gather<'a, P, H>,
-        virt: VirtAddr,
-        entry: &EntryRef<'_, P::Format>,
-    ) -> Option<Attributes> {
-        let before = entry.update(|now| Attributes { prot: now.prot - Prot::WRITE, ..now })?;
-        entry.set_exclusive(entry.load(), Exclusive::No);
-        if before.prot.contains(Prot::WRITE) {
-            gather.note(VirtRange::with_len(virt, self.mmu.format().leaf_bytes(entry.level())));
-        }
-        Some(Attributes { prot: before.prot - Prot::WRITE - Prot::ACCESSED, ..before })
     }
 }
 
-/// Returns what the child's entry of a shared area gets: clean and not used yet.
-fn shared<F: TableFormat>(entry: &EntryRef<'_, F>) -> Option<Attributes> {
-    let (_, now) = entry.leaf(entry.load())?;
-    Some(Attributes { prot: now.prot - Prot::DIRTY - Prot::ACCESSED, ..now })
+/// Makes the parent's entry read-only and its page shared. Returns its attributes.
+fn share<'a, P: Platform, H: Hooks>(
+    gather: &mut Gather<'a, P, H>,
+    entry: &EntryRef<'_, P::Format>,
+) -> Option<Attributes> {
+    let before = entry.update(|now| Attributes { prot: now.prot - Prot::WRITE, ..now })?;
+    entry.set_exclusive(entry.load(), Exclusive::No);
+    if before.prot.contains(Prot::WRITE) {
+        gather.note(entry.range());
+    }
+    Some(Attributes { prot: before.prot - Prot::WRITE, ..before })
+}
+
+fn attributes<F: TableFormat>(entry: &EntryRef<'_, F>) -> Option<Attributes> {
+    entry.leaf(entry.load()).map(|(_, now)| now)
+}
+
+/// Returns what the child's entry gets: not used yet, and clean where the memory is shared, since the parent's entry tells of the change.
+fn inherited(now: Attributes, flags: VmFlags) -> Attributes {
+    let clean = if flags.contains(VmFlags::SHARED) { Prot::DIRTY } else { Prot::empty() };
+    Attributes { prot: now.prot - clean - Prot::ACCESSED, ..now }
 }

@@ -47,7 +47,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
                 None => return,
                 Some(Found::Entry(entry)) => {
                     if at >= bounds.floor && behind <= bounds.ceiling {
-                        gather.take_table(&entry, at);
+                        gather.take_table(&entry);
                     }
                     at = behind;
                 }

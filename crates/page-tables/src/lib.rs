@@ -12,6 +12,7 @@ mod free;
 mod protect;
 mod protection;
 mod relocate;
+mod split;
 mod survey;
 mod zap;
 

@@ -14,21 +14,25 @@ use crate::protection::{WriteTracking, attributes_of};
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Gives the pages of `range` the permissions of an area with `flags`. Marks of use stay. What lost a right is noted in `gather`, to be flushed.
     ///
-    /// The caller holds the area locked for writing.
+    /// The caller holds the area locked for writing, and has split large pages at the range's ends ([`Tables::split_ends`]): as in [`Tables::zap`], those that
+    /// the range does not hold whole are left alone.
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
-        each_leaf(&walk, range, |virt, entry, _| {
-            let bytes = walk.format().leaf_bytes(entry.level());
+        each_leaf(&walk, range, |_, entry, _| {
+            if range.intersection(entry.range()) != entry.range() {
+                return;
+            }
             let before = update(&entry, |pte, before| {
                 let tracking = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of);
                 let fresh = attributes_of(flags, tracking);
                 let marks = before.prot & (Prot::ACCESSED | Prot::DIRTY);
                 let mut prot = (fresh.prot - Prot::ACCESSED) | marks;
-                prot.set(Prot::WRITE, prot.contains(Prot::WRITE) || may_write(&entry, pte, before, flags));
+                let may_write = prot.contains(Prot::WRITE) || may_write(&entry, pte, before, flags);
+                prot.set(Prot::WRITE, may_write && !entry.is_zero_page(pte));
                 Attributes { prot, ..before }
             });
             if before.is_some() {
-                gather.note(VirtRange::with_len(virt, bytes));
+                gather.note(entry.range());
             }
         });
     }
@@ -54,7 +58,7 @@ fn update<F: TableFormat>(
 
 /// Returns true if the entry may be writable without a fault that looks at its page first.
 fn may_write<F: TableFormat>(entry: &EntryRef<'_, F>, pte: Pte, before: Attributes, flags: VmFlags) -> bool {
-    if !flags.contains(VmFlags::WRITE) || entry.is_zero_page(pte) {
+    if !flags.contains(VmFlags::WRITE) {
         false
     } else if flags.contains(VmFlags::SHARED) {
         // Somebody was told of the first write already.

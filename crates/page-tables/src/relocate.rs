@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/mremap.c (`move_page_tables`, `move_ptes`).
 
-use object_allocator::mmu::Gather;
+use object_allocator::mmu::{Found, Gather};
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
@@ -14,37 +14,53 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Moves the pages of `old` to the addresses from `to` up, where nothing is mapped. The old addresses are noted in `gather`, which the caller finishes before
     /// the new area can be used.
     ///
-    /// The caller holds both areas locked for writing, and has split large pages that lie differently on both sides.
+    /// The caller holds both areas locked for writing. Large pages move whole if they lie alike on both sides, and are split if not.
     ///
     /// # Errors
-    /// [`NoMemory`]; then nothing was moved. Tables that were made stay.
+    /// [`NoMemory`]; then nothing was moved. Tables that were made stay, and pages that were split.
     pub fn relocate(&self, gather: &mut Gather<'a, P, H>, old: VirtRange, to: VirtAddr) -> Result<(), NoMemory> {
-        self.prepare(old, to)?;
+        self.prepare(gather, old, to)?;
         let Some(walk) = self.walk() else { return Ok(()) };
         each_leaf(&walk, old, |virt, entry, _| {
-            let target = walk.pte(to.saturating_add(virt.since(old.start)));
-            if target.is_some_and(|target| entry.relocate(&target).is_some()) {
-                gather.note(VirtRange::with_len(virt, walk.format().leaf_bytes(Level::PTE)));
+            let here = to.saturating_add(virt.since(old.start));
+            if let Some(Found::Entry(target)) = walk.find(here, entry.level()) {
+                gather.relocate(&entry, &target);
             }
         });
         Ok(())
     }
 
-    /// Makes the tables that the pages of `old` need at their new addresses.
-    fn prepare(&self, old: VirtRange, to: VirtAddr) -> Result<(), NoMemory> {
+    /// Makes the tables that the pages of `old` need at their new addresses, and splits what cannot move whole.
+    fn prepare(&self, gather: &mut Gather<'a, P, H>, old: VirtRange, to: VirtAddr) -> Result<(), NoMemory> {
         let block = self.mmu.format().leaf_bytes(Level::PMD);
+        let to_end_of_block = |at: VirtAddr| at.align_down(block).saturating_add(block).since(at);
         let mut at = old.start;
         while at < old.end {
             let here = to.saturating_add(at.since(old.start));
-            // Up to the end of a table on the new side.
-            let bytes = here.align_down(block).saturating_add(block).since(here);
+            // Up to the end of a table on either side.
+            let bytes = to_end_of_block(at).min(to_end_of_block(here));
             let part = VirtRange::with_len(at, bytes.min(old.end.since(at)));
-            if self.maps_any(part) {
-                self.mmu.make_tables(self.tables, here, Level::PTE, Gfp::KERNEL).map_err(|_| NoMemory)?;
+            if self.is_large(at) && !(self.is_one_large(part) && self.takes_large(here)?) {
+                self.split_large(gather, at)?;
+            }
+            if !self.is_large(at) && self.maps_any(part) {
+                self.make_tables(here, Level::PTE)?;
             }
             at = part.end;
         }
         Ok(())
+    }
+
+    /// Returns true if a large page can be mapped at `virt`, having made the tables above.
+    pub(crate) fn takes_large(&self, virt: VirtAddr) -> Result<bool, NoMemory> {
+        self.make_tables(virt, Level::PMD)?;
+        let Some(walk) = self.walk() else { return Ok(false) };
+        Ok(matches!(walk.find(virt, Level::PMD), Some(Found::Entry(entry)) if entry.load().is_none()))
+    }
+
+    /// Makes the tables down to `level`.
+    pub(crate) fn make_tables(&self, virt: VirtAddr, level: Level) -> Result<(), NoMemory> {
+        self.mmu.make_tables(self.tables, virt, level, Gfp::KERNEL).map_err(|_| NoMemory)
     }
 
     /// Returns true if something is mapped in `range`.

@@ -6,9 +6,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use frame_table::{PageFlags, PageRef};
+use frame_table::{Frame, PageFlags, PageRef};
 use platform::{Attributes, Entry, Level, Prot, TableFormat};
-use units::{Order, Pfn};
+use units::{Order, Pfn, VirtAddr, VirtRange};
 
 use super::View;
 use super::table::FreshTable;
@@ -92,6 +92,8 @@ pub struct EntryRef<'w, F> {
     view: &'w View<'w, F>,
     slot: &'w AtomicU64,
     level: Level,
+    /// First address that the entry translates.
+    virt: VirtAddr,
 }
 
 impl<F> Clone for EntryRef<'_, F> {
@@ -102,16 +104,26 @@ impl<F> Clone for EntryRef<'_, F> {
 
 impl<F> Copy for EntryRef<'_, F> {}
 
-/// The page behind an entry, and which of its frames the entry maps.
-pub(super) struct Mapped {
+/// The page behind an entry.
+pub(super) struct Mapped<'w> {
     pub(super) head: Pfn,
     pub(super) order: Order,
+    /// Descriptor of the head.
+    pub(super) frame: &'w Frame,
+}
+
+impl Mapped<'_> {
+    /// Returns what the page is counted as.
+    #[inline]
+    pub(super) fn kind(&self) -> PageKind {
+        PageKind::of(self.frame.flags(), self.frame.mapping().0)
+    }
 }
 
 impl<'w, F: TableFormat> EntryRef<'w, F> {
     #[inline]
-    pub(super) const fn new(view: &'w View<'w, F>, slot: &'w AtomicU64, level: Level) -> Self {
-        Self { view, slot, level }
+    pub(super) const fn new(view: &'w View<'w, F>, slot: &'w AtomicU64, level: Level, virt: VirtAddr) -> Self {
+        Self { view, slot, level, virt }
     }
 
     #[inline]
@@ -128,6 +140,18 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     #[inline]
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// Returns the first address that the entry translates.
+    #[inline]
+    pub const fn virt(&self) -> VirtAddr {
+        self.virt
+    }
+
+    /// Returns the addresses that the entry translates.
+    #[inline]
+    pub fn range(&self) -> VirtRange {
+        VirtRange::with_len(self.virt, self.view.format.leaf_bytes(self.level))
     }
 
     /// Reads the entry.
@@ -155,9 +179,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Returns flags and mapping of the page that `pte` maps; `None` for the page of zeros and for no page.
     #[inline]
     pub fn kind(&self, pte: Pte) -> Option<PageKind> {
-        let mapped = self.mapped(pte)?;
-        let head = self.view.frames.at(mapped.head);
-        Some(PageKind::of(head.flags(), head.mapping().0))
+        self.mapped(pte).map(|mapped| mapped.kind())
     }
 
     /// Returns true if `pte` maps an anonymous page that belongs to one address space alone (Linux: PageAnonExclusive).
@@ -181,8 +203,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
 
     /// Returns how many references and how many mappings the page has that `pte` maps.
     pub fn sharers(&self, pte: Pte) -> Option<(i32, u32)> {
-        let head = self.view.frames.at(self.mapped(pte)?.head);
-        Some((head.count(), head.mapcount()))
+        self.mapped(pte).map(|mapped| (mapped.frame.count(), mapped.frame.mapcount()))
     }
 
     /// Returns the order of the memory that an entry of this level maps.
@@ -192,19 +213,23 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         Order::new_truncate((format.shift(self.level) - format.page_shift()) as u8)
     }
 
-    /// Returns the page that `pte` holds a reference to.
+    /// Returns the page that `pte` holds a reference to. If the entry holds `pte` no longer, it may be any page, or none.
     #[inline]
-    pub(super) fn mapped(&self, pte: Pte) -> Option<Mapped> {
+    pub(super) fn mapped(&self, pte: Pte) -> Option<Mapped<'w>> {
         let (pfn, _) = self.leaf(pte)?;
         if pfn == self.view.zero_page {
             return None;
         }
-        let frame = self.view.frames.get(pfn)?;
-        let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
-        Some(Mapped { head, order: self.view.frames.compound_order(head) })
+        let frames = self.view.frames;
+        let frame = frames.get(pfn)?;
+        if !frame.flags().contains(PageFlags::TAIL) {
+            return Some(Mapped { head: pfn, order: frames.compound_order(pfn), frame });
+        }
+        let head = Pfn::new(frame.private());
+        Some(Mapped { head, order: frames.compound_order(head), frame: frames.get(head)? })
     }
 
-    fn change(&self, expected: Pte, value: u64) -> bool {
+    pub(super) fn change(&self, expected: Pte, value: u64) -> bool {
         // Release: whoever finds the entry sees the page or table as it was made. The failure's value is not used.
         self.slot.compare_exchange(expected.0, value, Ordering::Release, Ordering::Relaxed).is_ok()
     }
@@ -215,17 +240,11 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Gives the page back if the entry holds something else, or the page does not have that part.
     #[inline]
     pub fn install(&self, expected: Pte, page: PageRef, at: Pfn, attributes: Attributes) -> Result<(), PageRef> {
-        let order = self.order();
-        let fits = at.is_aligned(order) && at >= page.pfn() && {
-            let behind = page.pfn().add(page.order().nr_pages());
-            at.add(order.nr_pages()) <= behind
-        };
-        if !fits || !self.owns_nothing(expected) {
+        if !self.fits(&page, at) || !self.owns_nothing(expected) {
             return Err(page);
         }
         let head = self.view.frames.at(page.pfn());
-        let phys = at.phys(self.view.format.page_shift());
-        let value = self.view.format.encode_leaf(self.level, phys, attributes);
+        let value = self.encode(self.level, at, attributes);
         // Counted before it can be found, so that whoever takes it out finds it counted.
         head.add_mapping();
         if self.change(expected, value) {
@@ -237,14 +256,30 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
     }
 
+    /// Returns true if what the entry maps can be the part of `page` that starts at frame `at`.
+    #[inline]
+    fn fits(&self, page: &PageRef, at: Pfn) -> bool {
+        let (format, order) = (self.view.format, self.order());
+        let is_leaf_size = format.leaf_bytes(self.level) == order.nr_pages() << format.page_shift();
+        let behind = page.pfn().add(page.order().nr_pages());
+        let is_inside = at >= page.pfn() && at.add(order.nr_pages()) <= behind;
+        is_leaf_size && self.level <= format.largest_leaf() && at.is_aligned(order) && is_inside
+    }
+
+    /// Returns an entry of `level` that maps memory from frame `at` on. Never for all address spaces: a flush of one would not reach it.
+    #[inline]
+    pub(super) fn encode(&self, level: Level, at: Pfn, attributes: Attributes) -> u64 {
+        let attributes = Attributes { prot: attributes.prot - Prot::GLOBAL, ..attributes };
+        self.view.format.encode_leaf(level, at.phys(self.view.format.page_shift()), attributes)
+    }
+
     /// Maps the page of zeros if the entry still holds `expected`, which owns nothing. Returns false if it does not. For entries of the lowest level.
     #[inline]
     pub fn install_zero(&self, expected: Pte, attributes: Attributes) -> bool {
         if self.level != Level::PTE || !self.owns_nothing(expected) || attributes.prot.contains(Prot::WRITE) {
             return false;
         }
-        let phys = self.view.zero_page.phys(self.view.format.page_shift());
-        self.change(expected, self.view.format.encode_leaf(self.level, phys, attributes))
+        self.change(expected, self.encode(self.level, self.view.zero_page, attributes))
     }
 
     #[inline]
@@ -265,8 +300,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         if pfn == self.view.zero_page && attributes.prot.contains(Prot::WRITE) {
             return false;
         }
-        let phys = pfn.phys(self.view.format.page_shift());
-        self.change(expected, self.view.format.encode_leaf(self.level, phys, attributes))
+        self.change(expected, self.encode(self.level, pfn, attributes))
     }
 
     /// Changes the attributes of the mapping by `change`, however often others come in between. Returns what they were; `None` if nothing is mapped.
@@ -286,35 +320,22 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
     }
 
-    /// Moves what is mapped to `to`, an empty entry of the same level (mremap). Returns what was moved; `None` if nothing was, or `to` is not empty.
-    ///
-    /// The caller keeps others from both entries, and flushes the old addresses before the new ones are used.
-    pub fn relocate(&self, to: &Self) -> Option<Pte> {
-        let mut pte = self.load();
-        if self.level != to.level || self.leaf(pte).is_none() || !to.load().is_none() {
-            return None;
-        }
-        // Hardware may still mark the entry as written; the swap has its last word.
-        while self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            pte = self.load();
-            self.leaf(pte)?;
-        }
-        let moved = to.change(Pte::NONE, pte.0);
-        debug_assert!(moved, "nobody fills an entry that something is moved to");
-        moved.then_some(pte)
-    }
-
     /// Makes an empty entry point to `table`.
     ///
     /// # Errors
     /// Gives the table back if the entry is not empty.
     pub fn link(&self, table: FreshTable) -> Result<(), FreshTable> {
+        self.swap_for_table(Pte::NONE, table)
+    }
+
+    /// Makes the entry point to `table` if it still holds `expected`. What that held is the caller's.
+    pub(super) fn swap_for_table(&self, expected: Pte, table: FreshTable) -> Result<(), FreshTable> {
         if self.level.down().is_none() {
             return Err(table);
         }
         let pfn = table.into_pfn();
         let value = self.view.format.encode_table(self.level, pfn.phys(self.view.format.page_shift()));
-        if self.change(Pte::NONE, value) { Ok(()) } else { Err(FreshTable::of(pfn)) }
+        if self.change(expected, value) { Ok(()) } else { Err(FreshTable::of(pfn)) }
     }
 
     /// Empties an entry that points to a table, and returns the table's frame.
@@ -342,12 +363,11 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Puts `page` in the place of what the entry maps, if it still holds `expected`.
     #[inline]
     pub(super) fn exchange(&self, expected: Pte, page: PageRef, attributes: Attributes) -> Result<(), PageRef> {
-        let head = self.view.frames.at(page.pfn());
-        let phys = page.pfn().phys(self.view.format.page_shift());
-        if page.order() != self.order() || self.leaf(expected).is_none() {
+        if page.order() != self.order() || !self.fits(&page, page.pfn()) || self.leaf(expected).is_none() {
             return Err(page);
         }
-        let value = self.view.format.encode_leaf(self.level, phys, attributes);
+        let head = self.view.frames.at(page.pfn());
+        let value = self.encode(self.level, page.pfn(), attributes);
         head.add_mapping();
         if self.change(expected, value) {
             page.into_raw();

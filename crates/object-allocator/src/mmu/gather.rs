@@ -41,7 +41,7 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
         Gather {
             mmu: *self,
             tables,
-            root: tables.root(),
+            root: tables.root_of(self.cpu.machine()),
             flush: VirtRange::default(),
             batch: [const { MaybeUninit::uninit() }; BATCH],
             len: 0,
@@ -58,9 +58,10 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
             return None;
         }
         let page = PageRef::try_get(self.objects.frames(), pfn)?;
-        // After the reference was taken: if the entry still maps the frame, the page that has it is the one that is held.
+        // After the reference was taken: if the page that is held has the frame, nothing else has it, and the entry may still map it.
+        let has_frame = page.pfn() <= pfn && pfn < page.pfn().add(page.order().nr_pages());
         let again = entry.load();
-        if entry.leaf(again).is_some_and(|(now, _)| now == pfn) {
+        if has_frame && entry.leaf(again).is_some_and(|(now, _)| now == pfn) {
             return Some((page, again));
         }
         self.put(page);
@@ -105,48 +106,96 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         &self.mmu
     }
 
+    /// Returns the root table.
+    pub(super) const fn root(&self) -> Option<PhysAddr> {
+        self.root
+    }
+
+    /// Returns true if this flushes `tables`: it was made for them, when they had the root that they have.
+    pub fn flushes(&self, tables: &UserTables) -> bool {
+        self.root.is_some() && self.root == tables.root_of(self.mmu.cpu.machine())
+    }
+
+    /// Returns true if `entry` is of the tables that this flushes.
+    #[inline]
+    pub(super) fn is_of(&self, entry: &EntryRef<'_, P::Format>) -> bool {
+        self.root == Some(entry.view().root)
+    }
+
     /// Has `range` flushed before anything goes, and at the end.
     #[inline]
     pub fn note(&mut self, range: VirtRange) {
         self.flush = self.flush.joined(range);
     }
 
-    /// Empties an entry that maps memory at `virt`; what it mapped goes after the flush. Returns what that was.
+    /// Empties an entry that maps memory; what it mapped goes after the flush. Returns what that was; `None` if it mapped nothing, or is one of another
+    /// address space.
     ///
     /// A page of a file that was written to through the entry is marked as dirty. The address space's counters are the caller's.
     #[inline]
-    pub fn take(&mut self, entry: &EntryRef<'_, P::Format>, virt: VirtAddr) -> Option<Taken> {
+    pub fn take(&mut self, entry: &EntryRef<'_, P::Format>) -> Option<Taken> {
+        if !self.is_of(entry) {
+            return None;
+        }
         let pte = entry.clear()?;
-        self.release(entry, pte, virt)
+        self.release(entry, pte)
     }
 
-    /// Puts `page` in the place of what `entry` maps at `virt`, if it still holds `expected`; what it mapped goes after the flush. Returns what that was.
+    /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; what it mapped goes after the flush. Returns what that was.
     ///
     /// # Errors
-    /// Gives the page back if the entry holds something else, or the page has another size than what an entry of this level maps.
+    /// Gives the page back if the entry holds something else or is one of another address space, or if the page has another size than what an entry of
+    /// this level maps.
     #[inline]
     pub fn replace(
         &mut self,
         entry: &EntryRef<'_, P::Format>,
         expected: Pte,
-        virt: VirtAddr,
         page: PageRef,
         attributes: Attributes,
     ) -> Result<Option<Taken>, PageRef> {
+        if !self.is_of(entry) {
+            return Err(page);
+        }
         entry.exchange(expected, page, attributes)?;
-        Ok(self.release(entry, expected, virt))
+        Ok(self.release(entry, expected))
+    }
+
+    /// Moves what `entry` maps to `to`, an empty entry of the same level and address space (mremap). Returns what was moved; `None` if nothing was.
+    ///
+    /// The page is held until the old address is flushed, since somebody may take it out at the new one before. The caller keeps others from both entries.
+    pub fn relocate(&mut self, entry: &EntryRef<'_, P::Format>, to: &EntryRef<'_, P::Format>) -> Option<Pte> {
+        let same_level = entry.level() == to.level();
+        if !self.is_of(entry) || !self.is_of(to) || !same_level || !to.load().is_none() {
+            return None;
+        }
+        let pte = entry.clear()?;
+        self.note(entry.range());
+        if let Some(mapped) = entry.mapped(pte) {
+            // SAFETY: the reference that the entry held, which was emptied.
+            let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };
+            let (head, order) = page.get(self.mmu.objects.frames()).into_raw();
+            self.keep(head, order);
+            // Goes with the entry's value.
+            page.into_raw();
+        }
+        if to.change(Pte::NONE, pte.raw()) {
+            return Some(pte);
+        }
+        if !entry.change(Pte::NONE, pte.raw()) {
+            self.release(entry, pte);
+        }
+        None
     }
 
     /// Lets go of what `entry` held as `pte`, after the flush.
     #[inline]
-    fn release(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte, virt: VirtAddr) -> Option<Taken> {
+    fn release(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
         let (_, attributes) = entry.leaf(pte)?;
-        let bytes = self.mmu.format().leaf_bytes(entry.level());
-        self.note(VirtRange::with_len(virt.align_down(bytes), bytes));
+        self.note(entry.range());
         let mut taken = Taken { attributes, kind: None, order: entry.order() };
         let Some(mapped) = entry.mapped(pte) else { return Some(taken) };
-        let head = self.mmu.objects.frames().at(mapped.head);
-        let kind = PageKind::of(head.flags(), head.mapping().0);
+        let (head, kind) = (mapped.frame, mapped.kind());
         if kind != PageKind::Anon && attributes.prot.contains(Prot::DIRTY) && !head.flags().contains(PageFlags::DIRTY) {
             head.set_flags(PageFlags::DIRTY);
         }
@@ -170,12 +219,14 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
 
     /// Takes the table that `entry` points to out; it goes after the flush. The table holds no entry, and nobody may be about to fill it.
     ///
-    /// Returns false if the entry points to no table. What the table still holds stays allocated.
-    pub fn take_table(&mut self, entry: &EntryRef<'_, P::Format>, virt: VirtAddr) -> bool {
+    /// Returns false if the entry points to no table, or is one of another address space. What the table still holds stays allocated.
+    pub fn take_table(&mut self, entry: &EntryRef<'_, P::Format>) -> bool {
+        if !self.is_of(entry) {
+            return false;
+        }
         debug_assert!(entry.load().is_none() || entry.is_empty_table(), "a table that is taken out holds nothing");
         let Some(table) = entry.unlink() else { return false };
-        let bytes = self.mmu.format().leaf_bytes(entry.level());
-        self.note(VirtRange::with_len(virt.align_down(bytes), bytes));
+        self.note(entry.range());
         self.tables.add_tables(-1);
         self.add_dead(table);
         true

@@ -9,6 +9,7 @@
 mod entry;
 mod gather;
 mod readers;
+mod split;
 mod table;
 mod user_tables;
 mod walk;
@@ -19,7 +20,7 @@ use frame_table::FrameTable;
 use page_allocator::Hooks;
 use platform::{KernelTables, Platform, TableFormat};
 use sync::Cpu;
-use units::{Gfp, Order, Pfn};
+use units::{Gfp, Order, Pfn, PhysAddr};
 
 use crate::ObjectAllocator;
 use crate::direct_map::DirectMap;
@@ -138,9 +139,9 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
     }
 
     #[inline]
-    fn view(&self) -> View<'a, P::Format> {
+    fn view(&self, root: PhysAddr) -> View<'a, P::Format> {
         let frames = self.objects.frames();
-        View { frames, map: *self.objects.map(), format: self.kernel.format, zero_page: self.zero_page }
+        View { frames, map: *self.objects.map(), format: self.kernel.format, zero_page: self.zero_page, root }
     }
 }
 
@@ -151,4 +152,6 @@ pub(crate) struct View<'a, F> {
     pub(crate) map: DirectMap,
     pub(crate) format: F,
     pub(crate) zero_page: Pfn,
+    /// Root of the tables that the entry is in.
+    pub(crate) root: PhysAddr,
 }

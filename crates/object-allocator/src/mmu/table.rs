@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use page_allocator::Hooks;
-use platform::{Platform, TableFormat};
+use platform::{Level, Platform, TableFormat};
 use units::{Gfp, Order, Pfn, PhysAddr};
 
 use super::Mmu;
@@ -69,20 +69,34 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     pub(super) fn copy_kernel_half(&self, fresh: &FreshTable) {
         let format = self.format();
         let to = fresh.0.phys(format.page_shift());
+        let root = format.root_level();
         for index in format.kernel_root_entries() {
-            let (Some(from), Some(to)) = (self.slot(self.kernel.root, index), self.slot(to, index)) else { return };
+            let (Some(from), Some(to)) = (self.slot(self.kernel.root, root, index), self.slot(to, root, index)) else {
+                return;
+            };
             // Relaxed: the kernel's entries in its root do not change once they are there; the new table is published with its address.
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    /// Returns an entry of a root table.
-    fn slot(&self, table: PhysAddr, index: usize) -> Option<&AtomicU64> {
-        if index >= self.format().entries(self.format().root_level()) {
+    /// Writes every entry of a table of `level`.
+    pub(super) fn fill(&self, table: &FreshTable, level: Level, entry: impl Fn(u64) -> u64) {
+        let at = table.0.phys(self.format().page_shift());
+        for index in 0..self.format().entries(level) {
+            if let Some(slot) = self.slot(at, level, index) {
+                // Relaxed: published by the entry that will point to the table.
+                slot.store(entry(index as u64), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Returns an entry of a table of `level` that is fresh, or is the kernel's root.
+    fn slot(&self, table: PhysAddr, level: Level, index: usize) -> Option<&AtomicU64> {
+        if index >= self.format().entries(level) {
             return None;
         }
         let entry = self.objects.map().at(table).cast::<AtomicU64>().wrapping_add(index);
-        // SAFETY: both tables are memory of the direct map, aligned, and stay during the call: one is the kernel's root, one is fresh.
+        // SAFETY: a page of the direct map, aligned, that stays during the call: it is the kernel's root, or nobody else has it.
         unsafe { entry.as_ref() }
     }
 }

@@ -10,6 +10,7 @@ use platform::{Platform, TableFormat};
 use units::{Gfp, PhysAddr};
 
 use super::entry::PageKind;
+use super::table::FreshTable;
 use super::{Gather, Mmu};
 use crate::error::ObjectError;
 
@@ -20,6 +21,7 @@ const NONE: u64 = u64::MAX;
 ///
 /// # Invariants
 /// `root` is all ones, or the address of a root table of the machine whose number is in `machine`, which only [`Gather::free_root`] takes away.
+/// `machine` is all ones until the first root is made, and does not change after.
 #[derive(Debug)]
 pub struct UserTables {
     root: AtomicU64,
@@ -54,7 +56,7 @@ impl UserTables {
     pub const fn new() -> Self {
         Self {
             root: AtomicU64::new(NONE),
-            machine: AtomicU64::new(0),
+            machine: AtomicU64::new(NONE),
             rss: [const { AtomicI64::new(0) }; 4],
             nr_tables: AtomicI64::new(0),
         }
@@ -76,11 +78,18 @@ impl UserTables {
         (self.machine.load(Ordering::Relaxed) == u64::from(machine)).then_some(root)
     }
 
-    /// Takes the root away.
-    pub(super) fn take_root(&self) -> Option<PhysAddr> {
+    /// Takes `root` away if it is the root.
+    pub(super) fn take_root(&self, root: PhysAddr) -> bool {
         // AcqRel: as in `root`; and the next root is set after.
-        let root = self.root.swap(NONE, Ordering::AcqRel);
-        (root != NONE).then(|| PhysAddr::new(root))
+        self.root.compare_exchange(root.raw(), NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Becomes an address space of `machine`; false if it is one of another.
+    fn join(&self, machine: u32) -> bool {
+        let machine = u64::from(machine);
+        // Relaxed: published with the root.
+        let joined = self.machine.compare_exchange(NONE, machine, Ordering::Relaxed, Ordering::Relaxed);
+        joined.is_ok() || joined == Err(machine)
     }
 
     /// Returns the resident pages by kind.
@@ -122,19 +131,20 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// Entries of the kernel's root that are made later are not seen: the machine makes all that it will ever have before.
     ///
     /// # Errors
-    /// [`ObjectError::OutOfMemory`]; [`ObjectError::Impossible`] if the address space has a root.
+    /// [`ObjectError::OutOfMemory`]; [`ObjectError::Impossible`] if the address space has a root, or had one on another machine.
     pub fn make_root(&self, tables: &UserTables) -> Result<(), ObjectError> {
-        if tables.root().is_some() {
+        if tables.root().is_some() || !tables.join(self.cpu().machine()) {
             return Err(ObjectError::Impossible);
         }
         let fresh = self.alloc_table(Gfp::KERNEL)?;
         self.copy_kernel_half(&fresh);
-        // Relaxed: published with the root.
-        tables.machine.store(u64::from(self.cpu().machine()), Ordering::Relaxed);
-        // INVARIANT: a table that holds nothing but the kernel's entries.
-        let root = fresh.into_pfn().phys(self.format().page_shift());
-        // Release: pairs with the Acquire load in `root`.
-        tables.root.store(root.raw(), Ordering::Release);
+        let pfn = fresh.into_pfn();
+        let root = pfn.phys(self.format().page_shift()).raw();
+        // INVARIANT: a table that holds nothing but the kernel's entries. Release: pairs with the Acquire load in `root`.
+        if tables.root.compare_exchange(NONE, root, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.free_fresh(FreshTable::of(pfn));
+            return Err(ObjectError::Impossible);
+        }
         Ok(())
     }
 }
@@ -142,7 +152,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
 impl<P: Platform, H: Hooks> Gather<'_, P, H> {
     /// Takes the root table away; the address space must hold no other table, and no processor may run it any more (Linux: pgd_free).
     pub fn free_root(&mut self) {
-        if let Some(root) = self.tables().take_root() {
+        if let Some(root) = self.root().filter(|&root| self.tables().take_root(root)) {
             self.add_dead_root(root);
         }
     }

@@ -17,11 +17,10 @@ use super::{Mmu, UserTables, View};
 /// [`Gather`](super::Gather) that took tables out can be finished.
 ///
 /// # Invariants
-/// `root` was the root table of an address space of the machine of `view` within the section.
+/// `view.root` was the root table of an address space of the machine of `view` within the section.
 #[derive(Debug)]
 pub struct Walk<'a, F> {
     view: View<'a, F>,
-    root: PhysAddr,
     _section: ReadSection<'a>,
 }
 
@@ -60,7 +59,7 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
         let section = self.objects.begin_walk(self.cpu)?;
         let root = tables.root_of(self.cpu.machine())?;
         // INVARIANT: read within the section.
-        Some(Walk { view: self.view(), root, _section: section })
+        Some(Walk { view: self.view(root), _section: section })
     }
 }
 
@@ -148,7 +147,7 @@ impl<F: TableFormat> Walk<'_, F> {
             return None;
         }
         // INVARIANT: the root stays for the section.
-        let mut table = TableRef { view: &self.view, at: self.root, level: format.root_level() };
+        let mut table = TableRef { view: &self.view, at: self.view.root, level: format.root_level() };
         loop {
             let entry = table.entry(virt);
             if table.level <= level {
@@ -181,16 +180,17 @@ fn is_user_address<F: TableFormat>(format: F, virt: VirtAddr) -> bool {
 impl<'w, F: TableFormat> TableRef<'w, F> {
     #[inline]
     fn entry(self, virt: VirtAddr) -> EntryRef<'w, F> {
+        let format = self.view.format;
         // `index` is below the number of entries.
-        self.entry_at(self.view.format.index(self.level, virt))
+        self.entry_at(format.index(self.level, virt), virt.align_down(format.leaf_bytes(self.level)))
     }
 
     #[inline]
-    fn entry_at(self, index: usize) -> EntryRef<'w, F> {
+    fn entry_at(self, index: usize, virt: VirtAddr) -> EntryRef<'w, F> {
         let entry = self.view.map.at(self.at).cast::<AtomicU64>().wrapping_add(index);
         // SAFETY: by the type invariant a table is there, in the direct map and aligned; entries are only ever reached as atomics.
         let entry = unsafe { &*entry };
-        EntryRef::new(self.view, entry, self.level)
+        EntryRef::new(self.view, entry, self.level, virt)
     }
 }
 
@@ -212,13 +212,19 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         let Ok(table) = self.table() else { return false };
         let entries = self.view().format.entries(table.level);
         // Relaxed: the caller keeps others from filling it.
-        (0..entries).all(|index| table.entry_at(index).slot().load(Ordering::Relaxed) == 0)
+        (0..entries).all(|index| table.entry_at(index, VirtAddr::ZERO).slot().load(Ordering::Relaxed) == 0)
     }
 
-    /// Returns the next entry of the same table, which translates the addresses behind this one's; `None` at the table's end.
+    /// Returns the next entry of the same table, which translates the addresses behind this one's; `None` at the table's end, and before the
+    /// kernel's entries of a root.
     #[inline]
     pub fn next(&self) -> Option<Self> {
-        let entries = self.view().format.entries(self.level());
+        let format = self.view().format;
+        let virt = self.virt().checked_add(format.leaf_bytes(self.level()))?;
+        if self.level() == format.root_level() && !is_user_address(format, virt) {
+            return None;
+        }
+        let entries = format.entries(self.level());
         let bytes = entries * size_of::<AtomicU64>();
         let at = core::ptr::from_ref(self.slot());
         let behind = at.wrapping_add(1);
@@ -227,6 +233,6 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
         // SAFETY: a table of this level has `entries` entries and is aligned to its page, so what does not begin its next page is in the same table.
         let next = unsafe { &*behind };
-        Some(Self::new(self.view(), next, self.level()))
+        Some(Self::new(self.view(), next, self.level(), virt))
     }
 }

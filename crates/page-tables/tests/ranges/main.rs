@@ -1,84 +1,17 @@
 //! Page tables on a small machine: what is mapped is held, what is taken out is freed, and counts follow.
 
+mod large;
+mod machine;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use fixture::{Built, Fixture, Shape, ZoneShape};
-use frame_table::HeapMemory;
-use mmkit_page_tables::{Bounds, Tables, WriteTracking, ZapWhat, attributes_of};
-use object_allocator::ObjectAllocator;
+use mmkit_page_tables::{Bounds, WriteTracking, ZapWhat, attributes_of};
 use object_allocator::mmu::{Found, PageKind, Pte, UserTables};
-use page_allocator::{DebugOptions, Geometry, NoPressure, PcpLimits};
-use platform::{Attributes, Level, Prot};
+use platform::{Level, Prot};
 use proptest::prelude::*;
-use sync::{Cpu, IrqControl};
-use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange, VmFlags, ZoneType};
+use units::{Gfp, Order, Pfn, VirtAddr, VmFlags};
 
-type Objects = Built<ObjectAllocator<HeapMemory>>;
-type View<'a> = Tables<'a, HeapMemory, NoPressure>;
-
-fn machine(nr_pages: u64) -> (Objects, Cpu) {
-    static NEXT: AtomicU32 = AtomicU32::new(40_000);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let span = PfnRange::with_len(Pfn::new(1024), nr_pages);
-    let shape = Shape {
-        geometry: Geometry::FOUR_KIB,
-        zones: [ZoneShape { node: NodeId::ZERO, kind: ZoneType::Normal, span }].into(),
-        nr_cpus: 1,
-        settings: Shape::keeping(PcpLimits { high_min: 64, high_max: 64, batch: 16 }),
-    };
-    let memory = HeapMemory::with_tables(shape.span().phys(12)).unwrap();
-    let fixture = Fixture::new(memory, number, shape, DebugOptions::default());
-    // SAFETY: machine numbers are used once, and each test makes one token.
-    let cpu = unsafe { Cpu::new(number, CpuId::ZERO, IrqControl::NONE) };
-    fixture.start(&cpu);
-    let objects = fixture.build(ObjectAllocator::new);
-    objects.start(&cpu).unwrap();
-    objects.start_mmu(&cpu).unwrap();
-    (objects, cpu)
-}
-
-const WRITE: VmFlags = VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAYWRITE);
-
-fn at(page: u64) -> VirtAddr {
-    VirtAddr::new(0x7fff_0000_0000 - (5 << 12) + (page << 12))
-}
-
-fn range(pages: std::ops::Range<u64>) -> VirtRange {
-    VirtRange::new(at(pages.start), at(pages.end))
-}
-
-/// Maps a fresh anonymous page; returns its frame.
-fn map(view: &View<'_>, page: u64) -> Pfn {
-    let objects = view.mmu.objects();
-    view.mmu.make_tables(view.tables, at(page), Level::PTE, Gfp::KERNEL).unwrap();
-    let block = objects.pages().alloc(view.mmu.cpu(), Gfp::HIGHUSER_MOVABLE, Order::ZERO).unwrap();
-    let fresh = block.into_anon(&objects.pages().map().frames, PageKind::ANON_MAPPING, page);
-    let pfn = fresh.pfn();
-    let mut attributes = attributes_of(WRITE, WriteTracking::None);
-    attributes.prot |= Prot::WRITE | Prot::DIRTY;
-    let walk = view.mmu.walk(view.tables).unwrap();
-    walk.pte(at(page)).unwrap().install(Pte::NONE, fresh, pfn, attributes).unwrap();
-    view.tables.add_rss(PageKind::Anon, 1);
-    pfn
-}
-
-fn mapped(view: &View<'_>) -> BTreeMap<u64, (Pfn, Attributes)> {
-    let mut found = BTreeMap::new();
-    let everything = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(1 << 47));
-    view.for_each_mapped(everything, |page| {
-        found.insert(page.virt.since(at(0)) >> 12, (page.pfn, page.attributes));
-    });
-    found
-}
-
-fn end(view: &View<'_>) {
-    let everything = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(1 << 47));
-    let mut gather = view.mmu.gather(view.tables);
-    view.zap(&mut gather, everything, ZapWhat::All);
-    view.free_tables(&mut gather, everything, Bounds::NONE);
-    gather.free_root();
-}
+use machine::{View, WRITE, at, end, machine, map, mapped, range};
 
 #[test]
 fn what_was_mapped_is_freed_with_its_tables_and_counts_return_to_zero() {
