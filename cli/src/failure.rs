@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// The recorded machine cannot be built on this host, or its recording describes none.
     #[error("cannot build the machine: {0}")]
     Machine(String),
+    /// Arguments that do not fit together or the input.
+    #[error("{0}")]
+    Usage(String),
     /// The process on the host's kernel could not be run.
     #[error("the process on the host's kernel: {0}")]
     Host(String),
@@ -55,7 +58,9 @@ impl Failure {
             Self::Input(_) | Self::BootLog { .. } | Self::Setting(_) | Self::Append(_) | Self::Description(_) => {
                 ExitCode::from(2)
             }
-            Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) | Self::Machine(_) => ExitCode::from(2),
+            Self::Boot(MachineError::CommandLine(_) | MachineError::MapFull) | Self::Machine(_) | Self::Usage(_) => {
+                ExitCode::from(2)
+            }
             Self::Boot(_) | Self::Host(_) | Self::Output(_) => ExitCode::from(1),
         }
     }

@@ -35,11 +35,7 @@ impl fmt::Display for MapLine {
 impl MapLine {
     /// Leaves out what cannot be compared; `files` has the names of inodes.
     fn of(line: &MapsLine<String>, files: &BTreeMap<u64, String>) -> Self {
-        let what = match files.get(&line.inode) {
-            Some(file) => file.clone(),
-            None if line.name == "/dev/zero (deleted)" => "shared".to_owned(),
-            None => line.name.clone(),
-        };
+        let what = files.get(&line.inode).unwrap_or(&line.name).clone();
         let (start, end) = (line.range.start.raw(), line.range.end.raw());
         Self { start, end, perms: line.permissions.to_string(), offset: line.offset, what }
     }

@@ -4,7 +4,6 @@
 //! space made like that process's. A difference is shrunk to few calls and printed.
 
 mod agent;
-mod backing;
 mod generate;
 mod host;
 mod maps;

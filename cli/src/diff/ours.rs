@@ -11,9 +11,9 @@ use sim::SimPlatform;
 use sync::Cpu;
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use super::backing::Backing;
 use super::maps::{MapLine, Smap};
 use super::operation::{FILE_PAGES, FILES, Operation, Slots};
+use crate::backing::Backing;
 use crate::failure::Failure;
 
 /// An address space with what is below it.
@@ -42,7 +42,9 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         let start_stack = VirtAddr::new(program.1);
         let program = ProgramRanges { start_brk, brk: start_brk, start_stack, ..ProgramRanges::default() };
         let mut backing = Backing::default();
-        let files = (0..FILES).filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES)).collect();
+        let files = (0..FILES)
+            .filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES, Backing::MEMORY_FILE))
+            .collect();
         let mm = Mm::new(layout, program);
         let mut ours = Self { spaces, cpu, process, mm, backing, names: BTreeMap::new(), files };
         for (number, area) in areas.iter().enumerate() {
@@ -55,7 +57,11 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         let line = &area.line;
         let range = VirtRange::new(VirtAddr::new(line.start), VirtAddr::new(line.end));
         let is_special = line.what.starts_with('[');
-        let file = if is_special { None } else { self.backing.add_file(&line.what, u64::MAX >> PAGE_SHIFT) };
+        let file = if is_special {
+            None
+        } else {
+            self.backing.add_file(&line.what, u64::MAX >> PAGE_SHIFT, Backing::MEMORY_FILE)
+        };
         let links = 1;
         // Identities of the process's own areas are far from those that are given out.
         let anon = AnonVmaId::new(u64::MAX - number).filter(|_| area.has_anon).map(|id| AnonVma { id, links });

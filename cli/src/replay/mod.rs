@@ -1,9 +1,12 @@
-//! `mmkit replay TRACE`: a recorded page-allocator trace, next to what the real kernel did.
+//! `mmkit replay TRACE`: a recorded page-allocator trace or process tree, next to what the real kernel did.
+//!
+//! Page traces are replayed by the files here, process trees by `processes`.
 
 mod demand;
 mod fragmentation;
 mod guided;
 mod machine;
+mod processes;
 mod recorder;
 mod report;
 mod simulate;
@@ -23,10 +26,12 @@ use clap::Args;
 use page_allocator::FreeHighRule;
 use page_allocator::layout::ZoneSet;
 use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
+use recordings::processes::TaskId;
 use serde::Serialize;
 use units::CpuId;
 
 use self::machine::ReplayMachine;
+use self::processes::Output;
 use self::report::Report;
 use self::simulate::{Run, Scenario};
 use self::zone_settings::SettingsSource;
@@ -37,7 +42,7 @@ use crate::proc_file::{ProcFile, write_memory_ranges};
 /// Arguments of `mmkit replay`.
 #[derive(Args)]
 pub(crate) struct ReplayArguments {
-    /// The trace, NAME.trace.zst, with the directories NAME.before and NAME.after beside it.
+    /// A page trace, NAME.trace.zst, with the directories NAME.before and NAME.after beside it, or a process trace, NAME.vmtrace.zst, with NAME.vm.
     trace: PathBuf,
     /// Applies the recorded list operations instead of simulating, and compares the free frames with the recorded ones.
     #[arg(long, conflicts_with_all = ["phase", "settings", "proc_file", "csv", "list_order", "free_high"])]
@@ -61,6 +66,9 @@ pub(crate) struct ReplayArguments {
     /// Writes the course of the largest zone, once a second, as comma-separated values.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Of a process trace: prints our /proc/PID/maps of a task at its exit, instead of the report.
+    #[arg(long, value_name = "tN", value_parser = processes::parse_task, conflicts_with = "json")]
+    maps: Option<TaskId>,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -87,7 +95,7 @@ enum FreeHigh {
 }
 
 /// Form of a report.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Format {
     Text,
     Json,
@@ -95,8 +103,14 @@ enum Format {
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
-    let recording = Recording::at(&arguments.trace)?;
     let format = if arguments.json { Format::Json } else { Format::Text };
+    if processes::is_process_trace(&arguments.trace) {
+        return run_processes(arguments, format);
+    }
+    if arguments.maps.is_some() {
+        return Err(Failure::Usage("--maps is for process traces, NAME.vmtrace.zst".to_owned()));
+    }
+    let recording = Recording::at(&arguments.trace)?;
     let interrupted = watch::note_ctrl_c();
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.guided {
@@ -104,6 +118,18 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     } else {
         simulated(&recording, arguments, format, &interrupted, &mut out)?;
     }
+    Ok(out.flush()?)
+}
+
+fn run_processes(arguments: &ReplayArguments, format: Format) -> Result<(), Failure> {
+    let is_of_pages =
+        arguments.guided || arguments.proc_file.is_some() || arguments.csv.is_some() || !arguments.settings.is_empty();
+    if is_of_pages {
+        return Err(Failure::Usage("--guided, --proc, --csv and --set are for page traces, NAME.trace.zst".to_owned()));
+    }
+    let output = arguments.maps.map_or(Output::Report(format), Output::Maps);
+    let mut out = BufWriter::new(io::stdout().lock());
+    processes::run(&arguments.trace, output, &mut out)?;
     Ok(out.flush()?)
 }
 

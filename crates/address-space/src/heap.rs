@@ -76,7 +76,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         self.charge(nr_pages)?;
         let pgoff = Self::page_of(range.start);
         let vma = Vma { range, flags, pgoff, file: None, anon: None, uffd: 0, name: None };
-        if self.merge_new_before(&vma).is_none() {
+        // Below the start of the heap lies the program's own data, which stays apart.
+        if self.merge_new_before(&vma, self.mm.program.start_brk).is_none() {
             self.enter(&vma).inspect_err(|_| self.spaces.overcommit.uncharge(nr_pages))?;
         }
         self.mm.counters.total += nr_pages;

@@ -99,9 +99,10 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
     }
 
-    /// As [`Call::merge_new`], but only with the area before (Linux: `VMG_FLAG_JUST_EXPAND`, for the heap).
-    pub(crate) fn merge_new_before(&mut self, range: &Vma) -> Option<Vma> {
-        let before = self.mm.find_before(range.start());
+    /// As [`Call::merge_new`], but only with the area before, and not with one that ends at `lowest` or below (Linux: `vma_prev_limit`,
+    /// `VMG_FLAG_JUST_EXPAND`, for the heap).
+    pub(crate) fn merge_new_before(&mut self, range: &Vma, lowest: VirtAddr) -> Option<Vma> {
+        let before = self.mm.find_before(range.start()).filter(|before| before.end() > lowest);
         let fits = joins(self.spaces.settings.release, range, before.as_ref(), None) == Joins::Before;
         before.filter(|_| fits).map(|before| self.grow_up(&before, range))
     }

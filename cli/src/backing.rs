@@ -1,4 +1,4 @@
-//! What lies below our areas here: the first byte of every page that was written, and files of them.
+//! What lies below an address space here: the first byte of every page that was written, and files of them. Used by `diff` and `replay`.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,15 @@ use address_space::{
 };
 use units::{VirtAddr, VirtRange, VmFlags};
 
+/// Name of the file behind shared anonymous memory.
+pub(crate) const SHARED_ANONYMOUS: &str = "/dev/zero (deleted)";
+
 /// A file: its name in the comparison, its size, its pages that are not zero.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct MemoryFile {
     name: String,
     nr_pages: u64,
+    traits: FileTraits,
     pages: BTreeMap<u64, u8>,
     /// Areas that map it.
     users: u64,
@@ -19,17 +23,35 @@ struct MemoryFile {
 
 /// Pages of one process, and files.
 #[derive(Debug, Default)]
-pub(super) struct Backing {
+pub(crate) struct Backing {
     files: Vec<MemoryFile>,
     /// Pages that belong to their area, by page number.
     own: BTreeMap<u64, u8>,
+    /// Those of the process that this one was forked from, at that time.
+    parents: BTreeMap<u64, u8>,
 }
 
 impl Backing {
+    /// What can be done with a file of memfd_create.
+    pub(crate) const MEMORY_FILE: FileTraits =
+        FileTraits::READ.union(FileTraits::WRITE).union(FileTraits::MMAP).union(FileTraits::SHMEM);
+
     /// Makes a file that stays.
-    pub(super) fn add_file(&mut self, name: &str, nr_pages: u64) -> Option<FileId> {
-        self.files.push(MemoryFile { name: name.to_owned(), nr_pages, pages: BTreeMap::new(), users: 0 });
+    pub(crate) fn add_file(&mut self, name: &str, nr_pages: u64, traits: FileTraits) -> Option<FileId> {
+        self.files.push(MemoryFile { name: name.to_owned(), nr_pages, traits, pages: BTreeMap::new(), users: 0 });
         FileId::new(self.files.len() as u64)
+    }
+
+    /// Makes what lies below a child's address space: the same files, and no pages before areas are copied.
+    pub(crate) fn fork(&self) -> Self {
+        Self { files: self.files.clone(), own: BTreeMap::new(), parents: self.own.clone() }
+    }
+
+    /// Opens a file for more than it was.
+    pub(crate) fn set_open(&mut self, file: FileId, traits: FileTraits) {
+        if let Some(file) = self.file_mut(file) {
+            file.traits |= traits;
+        }
     }
 
     fn file(&self, file: FileId) -> Option<&MemoryFile> {
@@ -41,12 +63,12 @@ impl Backing {
     }
 
     /// Returns what a file is called in maps.
-    pub(super) fn name(&self, file: FileId) -> &str {
+    pub(crate) fn name(&self, file: FileId) -> &str {
         self.file(file).map_or("", |file| &file.name)
     }
 
     /// Returns the byte at `addr`.
-    pub(super) fn read(&self, vma: &Vma, addr: VirtAddr) -> Result<u8, MmError> {
+    pub(crate) fn read(&self, vma: &Vma, addr: VirtAddr) -> Result<u8, MmError> {
         if let Some(byte) = self.own.get(&page(addr)) {
             return Ok(*byte);
         }
@@ -59,7 +81,7 @@ impl Backing {
     }
 
     /// Writes the byte at `addr`.
-    pub(super) fn write(&mut self, vma: &Vma, addr: VirtAddr, byte: u8) -> Result<(), MmError> {
+    pub(crate) fn write(&mut self, vma: &Vma, addr: VirtAddr, byte: u8) -> Result<(), MmError> {
         self.read(vma, addr)?;
         match vma.file.filter(|_| vma.flags.contains(VmFlags::SHARED)).and_then(|file| self.file_mut(file)) {
             Some(file) => file.pages.insert(vma.pgoff_at(addr), byte),
@@ -93,9 +115,10 @@ impl PageTables for Backing {
     // There are no tables to free.
     fn end_unmap(&mut self, _: VirtRange) {}
 
-    // No operation of the comparison forks.
-    fn copy(&mut self, _: &Vma, _: &Vma) -> Result<(), MmError> {
-        Err(MmError::NotSupported)
+    fn copy(&mut self, _: &Vma, child: &Vma) -> Result<(), MmError> {
+        let pages = self.parents.range(page(child.start())..page(child.end()));
+        self.own.extend(pages);
+        Ok(())
     }
 
     // Permissions are the area's; there are no tables that repeat them.
@@ -140,13 +163,12 @@ impl PageTables for Backing {
 
 impl Pager for Backing {
     fn facts(&self, file: FileId) -> Result<FileFacts, MmError> {
-        self.file(file).ok_or(MmError::BadFile)?;
-        let traits = FileTraits::READ | FileTraits::WRITE | FileTraits::MMAP | FileTraits::SHMEM;
+        let traits = self.file(file).ok_or(MmError::BadFile)?.traits;
         Ok(FileFacts { traits, max_bytes: i64::MAX as u64 })
     }
 
     fn shared_anonymous(&mut self, bytes: u64, _: Reserve) -> Result<FileId, MmError> {
-        let file = self.add_file("shared", bytes >> PAGE_SHIFT).ok_or(MmError::NoMemory)?;
+        let file = self.add_file(SHARED_ANONYMOUS, bytes >> PAGE_SHIFT, Self::MEMORY_FILE).ok_or(MmError::NoMemory)?;
         self.open(file);
         Ok(file)
     }

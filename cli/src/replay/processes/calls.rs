@@ -1,0 +1,152 @@
+//! A recorded system call, made on an address space of ours.
+
+use address_space::{
+    Advice, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, PAGE_SHIFT, Process, Prot, RemapFlags,
+    RemapRequest, SyncFlags,
+};
+use page_allocator::Hooks;
+use recordings::processes::{Call, CallResult, MappedFile};
+use units::VirtAddr;
+
+use super::catalogue::Catalogue;
+use super::space::{Host, Space};
+
+/// MLOCK_ONFAULT.
+const LOCK_ON_FAULT: u64 = 1;
+/// Key of pkey_mprotect that is no key.
+const NO_KEY: u64 = 0xffff_ffff;
+
+/// What became of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// It was made and returned this.
+    Made(Result<u64, MmError>),
+    /// Its result is taken from the recording, which lacks what decides it.
+    Taken(&'static str),
+}
+
+/// A call with what the recording says of its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recorded<'a> {
+    /// The call.
+    pub(super) call: &'a Call,
+    /// What it returned.
+    pub(super) result: CallResult,
+    /// The file that it mapped.
+    pub(super) file: Option<&'a MappedFile>,
+}
+
+/// Makes the call.
+pub(super) fn make<'k, H: Hooks>(
+    space: &mut Space<'k>,
+    host: Host<'_, 'k, H>,
+    process: &Process,
+    recorded: &Recorded<'_>,
+    catalogue: &Catalogue,
+) -> Outcome {
+    if let Call::Mmap { .. } = recorded.call {
+        return mmap(space, host, process, recorded, catalogue);
+    }
+    if let Call::Mincore { addr, len, .. } = *recorded.call {
+        return Outcome::Made(mincore(space, host, process, addr, len));
+    }
+    let mut mm = space.call(host, process);
+    let unit = |result: Result<(), MmError>| result.map(|()| 0);
+    let at = VirtAddr::new;
+    Outcome::Made(match *recorded.call {
+        Call::Munmap { addr, len } => unit(mm.munmap(at(addr), len)),
+        Call::Brk { brk } => Ok(mm.brk(at(brk)).raw()),
+        Call::Mprotect { addr, len, prot } => unit(mm.mprotect(at(addr), len, protection(prot))),
+        Call::PkeyMprotect { addr, len, prot, pkey } if pkey & NO_KEY == NO_KEY => {
+            unit(mm.mprotect(at(addr), len, protection(prot)))
+        }
+        Call::Mremap { addr, old_len, new_len, flags, new_addr } => {
+            let flags = RemapFlags::from_bits_retain(low(flags));
+            let request = RemapRequest { addr: at(addr), old_len, new_len, flags, new_addr: at(new_addr) };
+            mm.mremap(&request).map(VirtAddr::raw)
+        }
+        Call::Msync { addr, len, flags } => unit(mm.msync(at(addr), len, SyncFlags::from_bits_retain(low(flags)))),
+        Call::Madvise { addr, len, advice } => {
+            unit(Advice::try_new(low(advice)).and_then(|advice| mm.madvise(at(addr), len, advice)))
+        }
+        Call::Mlock { addr, len } => unit(mm.mlock(at(addr), len, LockWhen::Now)),
+        Call::Mlock2 { addr, len, flags: 0 } => unit(mm.mlock(at(addr), len, LockWhen::Now)),
+        Call::Mlock2 { addr, len, flags: LOCK_ON_FAULT } => unit(mm.mlock(at(addr), len, LockWhen::OnFault)),
+        Call::Mlock2 { .. } => Err(MmError::Invalid),
+        Call::Munlock { addr, len } => unit(mm.munlock(at(addr), len)),
+        Call::Mlockall { flags } => unit(mm.mlockall(LockAllFlags::from_bits_retain(low(flags)))),
+        Call::Munlockall {} => {
+            mm.munlockall();
+            Ok(0)
+        }
+        Call::Mseal { addr, len, flags } => unit(mm.mseal(at(addr), len, flags)),
+        ref other => return Outcome::Taken(why_taken(other)),
+    })
+}
+
+/// Names what the recording lacks to make a call.
+pub(super) const fn why_taken(call: &Call) -> &'static str {
+    match call {
+        Call::Prlimit64 { .. } | Call::Setrlimit { .. } => "limits lie in the process's memory",
+        Call::ProcessMadvise { .. } => "its ranges lie in the process's memory",
+        Call::Shmat { .. } | Call::Shmdt { .. } => "sizes of System V shared memory are not recorded",
+        Call::PkeyMprotect { .. } => "protection keys are not here",
+        Call::RemapFilePages { .. } => "remap_file_pages is not here",
+        Call::Execve { .. } | Call::Execveat { .. } => "the programs are not recorded",
+        Call::Clone { .. } | Call::Clone3 { .. } | Call::Fork {} | Call::Vfork {} => "no task was made",
+        _ => "it is no call on memory",
+    }
+}
+
+fn mmap<'k, H: Hooks>(
+    space: &mut Space<'k>,
+    host: Host<'_, 'k, H>,
+    process: &Process,
+    recorded: &Recorded<'_>,
+    catalogue: &Catalogue,
+) -> Outcome {
+    let Call::Mmap { addr, len, prot, flags, offset, .. } = *recorded.call else {
+        return Outcome::Taken(why_taken(recorded.call));
+    };
+    let (prot, flags) = (protection(prot), MapFlags::from_bits_retain(low(flags)));
+    let file = match recorded.file {
+        _ if flags.contains(MapFlags::ANONYMOUS) => None,
+        Some(file) => {
+            // A shared mapping that may be written tells how the file was opened; of others it makes no difference.
+            let is_shared = flags.contains(MapFlags::SHARED) && prot.contains(Prot::WRITE);
+            let opened = if is_shared { FileTraits::WRITE } else { FileTraits::empty() };
+            match space.mapped_file(file, opened, catalogue) {
+                Ok(file) => Some(file),
+                Err(error) => return Outcome::Made(Err(error)),
+            }
+        }
+        None => return Outcome::Taken("the file behind the descriptor is not recorded"),
+    };
+    let request = MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file, offset };
+    Outcome::Made(space.call(host, process).mmap(&request).map(VirtAddr::raw))
+}
+
+fn mincore<'k, H: Hooks>(
+    space: &mut Space<'k>,
+    host: Host<'_, 'k, H>,
+    process: &Process,
+    addr: u64,
+    len: u64,
+) -> Result<u64, MmError> {
+    // A range with more pages than are mapped meets a hole first.
+    let nr_pages = len.div_ceil(1 << PAGE_SHIFT).min(space.mm().counters().total);
+    let nr_pages = usize::try_from(nr_pages).map_err(|_| MmError::NoMemory)?;
+    let mut resident = Vec::new();
+    resident.try_reserve_exact(nr_pages).map_err(|_| MmError::NoMemory)?;
+    resident.resize(nr_pages, 0);
+    space.call(host, process).mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0)
+}
+
+/// Flags are ints, of which the upper half of a register is no part.
+const fn low(register: u64) -> u32 {
+    (register & 0xffff_ffff) as u32
+}
+
+fn protection(register: u64) -> Prot {
+    Prot::from_bits_retain(low(register))
+}

@@ -1,0 +1,108 @@
+//! Maps, flags and sizes of ours beside the recorded ones.
+//!
+//! What calls that are not recorded change is left out: names of anonymous areas (prctl), and whether a file's path was removed.
+
+use address_space::{PAGE_SHIFT, VmCounters};
+use proc_files::maps::MapsLine;
+use proc_files::parse::{Maps, Smaps};
+use recordings::processes::Counts;
+use units::VmFlags;
+
+use crate::backing::SHARED_ANONYMOUS;
+
+/// Ending of the path of a file that was removed.
+const DELETED: &str = " (deleted)";
+/// Flags of smaps that no call of a recording sets.
+const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD);
+
+/// Returns the lines that only one side has, in words.
+pub(super) fn maps(ours: &[MapsLine<String>], recorded: &Maps) -> Vec<String> {
+    let recorded: Vec<_> = recorded.areas().collect();
+    let only_recorded = recorded.iter().filter(|line| !ours.iter().any(|other| same(other, line)));
+    let only_ours = ours.iter().filter(|line| !recorded.iter().any(|other| same(line, other)));
+    let described =
+        only_recorded.map(|line| format!("Linux {line}")).chain(only_ours.map(|line| format!("ours  {line}")));
+    described.collect()
+}
+
+fn same(ours: &MapsLine<String>, recorded: &MapsLine<String>) -> bool {
+    ours.range == recorded.range
+        && ours.permissions == recorded.permissions
+        && ours.offset == recorded.offset
+        && (ours.name == recorded_name(&recorded.name) || recorded.name.strip_suffix(DELETED) == Some(&ours.name))
+}
+
+/// Returns the name of an area without what prctl gave it.
+fn recorded_name(name: &str) -> &str {
+    match name {
+        _ if name.starts_with("[anon:") => "",
+        _ if name.starts_with("[anon_shmem:") => SHARED_ANONYMOUS,
+        _ => name,
+    }
+}
+
+/// Returns how many areas both sides have at the same addresses, and those whose VmFlags differ, in words.
+pub(super) fn flags(ours: &[(MapsLine<String>, VmFlags)], recorded: &Smaps) -> (u64, Vec<String>) {
+    let mut compared = 0;
+    let mut differing = Vec::new();
+    for area in recorded.areas() {
+        let Some((_, flags)) = ours.iter().find(|(line, _)| line.range == area.area.range) else { continue };
+        let theirs = area.flags.unwrap_or_default() - NOT_COMPARED;
+        compared += 1;
+        if theirs != *flags {
+            differing.push(format!("{}: Linux {theirs}, ours {flags}", area.area));
+        }
+    }
+    (compared, differing)
+}
+
+/// Returns each size of /proc/PID/status that follows from areas: its name, ours and the recorded one in kB.
+pub(super) fn sizes(ours: &VmCounters, recorded: &Counts) -> Vec<(&'static str, u64, u64)> {
+    let code = recorded.get("VmExe").zip(recorded.get("VmLib")).map(|(program, libraries)| program + libraries);
+    let rows = [
+        ("VmSize", ours.total, recorded.get("VmSize")),
+        ("VmLck", ours.locked, recorded.get("VmLck")),
+        ("VmPin", ours.pinned, recorded.get("VmPin")),
+        ("VmData", ours.data, recorded.get("VmData")),
+        ("VmStk", ours.stack, recorded.get("VmStk")),
+        ("VmExe+VmLib", ours.exec, code),
+    ];
+    let kb = |pages: u64| pages << (PAGE_SHIFT - 10);
+    rows.into_iter().filter_map(|(name, pages, recorded)| Some((name, kb(pages), recorded?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<MapsLine<String>> {
+        Maps::parse(text).unwrap().areas().cloned().collect()
+    }
+
+    const OURS: &str = "1000-2000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00001000 fe:00 7 /tmp/a\n";
+
+    #[test]
+    fn lines_that_one_side_lacks_are_told() {
+        let recorded =
+            Maps::parse("1000-2000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00002000 fe:00 7 /tmp/a\n").unwrap();
+        let differing = maps(&lines(OURS), &recorded);
+        assert_eq!(differing.len(), 2, "{differing:?}");
+        assert!(differing[0].starts_with("Linux 00003000-00004000 r--p 00002000"), "{differing:?}");
+    }
+
+    #[test]
+    fn names_by_prctl_and_removed_files_are_no_differences() {
+        let recorded =
+            "1000-2000 rw-p 00000000 00:00 0 [anon:heap]\n3000-4000 r--p 00001000 fe:00 7 /tmp/a (deleted)\n";
+        assert_eq!(maps(&lines(OURS), &Maps::parse(recorded).unwrap()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn other_flags_of_the_same_area_are_told() {
+        let recorded = Smaps::parse("1000-2000 rw-p 00000000 00:00 0 \nRss: 4 kB\nVmFlags: rd wr mr sd\n").unwrap();
+        let line = lines(OURS).remove(0);
+        let flags_of = |bits| flags(&[(line.clone(), bits)], &recorded);
+        assert_eq!(flags_of(VmFlags::READ | VmFlags::WRITE | VmFlags::MAYREAD), (1, Vec::new()));
+        assert_eq!(flags_of(VmFlags::READ).1.len(), 1);
+    }
+}

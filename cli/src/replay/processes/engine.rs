@@ -1,0 +1,376 @@
+//! The events of a recording in order, each done to our address spaces and compared.
+//!
+//! A call is made when the recording says that it ends, since one that waited for another's lock ends later. A fault inside a call is done at its own
+//! line. An execve's writes go to the address space that it makes, its reads to the one that it leaves. fork copies where the new task
+//! is announced.
+
+use std::collections::BTreeMap;
+
+use address_space::MmError;
+use page_allocator::Hooks;
+use proc_files::maps::MapsLine;
+use recordings::processes::{
+    Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, Recording, TaskId,
+    TraceReader,
+};
+use units::VirtAddr;
+
+use super::calls::{self, Outcome, Recorded};
+use super::catalogue::Catalogue;
+use super::compare;
+use super::findings::{Findings, Kind};
+use super::space::{Host, ImportError, Space};
+use super::tasks::{CLONE_VM, Inside, SpaceId, Task, Tasks};
+use crate::failure::Failure;
+
+/// Our files of a task at its exit.
+#[derive(Debug, Default)]
+pub(super) struct ExitFiles {
+    /// /proc/PID/maps.
+    pub(super) maps: Vec<MapsLine<String>>,
+}
+
+/// How much was replayed.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    /// Lines of the trace that are events.
+    pub(super) events: u64,
+    /// Calls that were made.
+    pub(super) calls: u64,
+    /// Calls and faults before the first exec, in an address space that is not recorded.
+    pub(super) before_exec: u64,
+    /// Faults.
+    pub(super) faults: u64,
+    /// Execs.
+    pub(super) execs: u32,
+    /// Exits.
+    pub(super) exits: u64,
+}
+
+/// A replay under way.
+pub(super) struct Engine<'a, 'k, H: Hooks> {
+    host: Host<'a, 'k, H>,
+    catalogue: &'a Catalogue,
+    tasks: Tasks,
+    spaces: BTreeMap<SpaceId, Space<'k>>,
+    next_space: SpaceId,
+    /// Line of the event that is being done.
+    line: u64,
+    /// What was found.
+    pub(super) findings: Findings,
+    /// How much was done.
+    pub(super) totals: Totals,
+    /// The tasks whose files are kept at their exits.
+    pub(super) files: BTreeMap<TaskId, ExitFiles>,
+}
+
+/// What is wrong with an event: what was found and what was expected.
+struct Misplaced(String, &'static str);
+
+/// Why an event could not be done.
+enum Stop {
+    Misplaced(Misplaced),
+    Machine(String),
+}
+
+impl From<Misplaced> for Stop {
+    fn from(misplaced: Misplaced) -> Self {
+        Self::Misplaced(misplaced)
+    }
+}
+
+impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
+    /// Starts with the first task, before its first exec.
+    pub(super) fn new(host: Host<'a, 'k, H>, catalogue: &'a Catalogue) -> Self {
+        Self {
+            host,
+            catalogue,
+            tasks: Tasks::new(TaskId(1)),
+            spaces: BTreeMap::new(),
+            next_space: 1,
+            line: 0,
+            findings: Findings::default(),
+            totals: Totals::default(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Does all events.
+    ///
+    /// # Errors
+    /// An event that cannot follow on those before it, a state that is missing, or a machine that is too small.
+    pub(super) fn run(&mut self, recording: &Recording) -> Result<(), Failure> {
+        let mut reader = recording.events()?;
+        while let Some(event) = reader.next_event()? {
+            self.line = reader.line();
+            self.totals.events += 1;
+            self.event(&event).map_err(|stop| match stop {
+                Stop::Misplaced(Misplaced(found, expected)) => Failure::from(reader.error(found, expected)),
+                Stop::Machine(what) => Failure::Machine(format!("line {}: {what}", reader.line())),
+            })?;
+        }
+        self.check_end(&reader)?;
+        for (_, space) in std::mem::take(&mut self.spaces) {
+            space.end(self.host, &self.tasks.process(TaskId(1)));
+        }
+        Ok(())
+    }
+
+    /// A trace that was cut off, or is of another recording, lacks exits whose states were recorded.
+    fn check_end(&self, reader: &TraceReader) -> Result<(), InputError> {
+        let missing = self.catalogue.exits().find(|task| !self.tasks.has_exited(*task));
+        match missing {
+            Some(task) => Err(reader.error("the end of the trace", format!("the exit of task {}", task.0))),
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), Stop> {
+        let task = event.task;
+        match &event.action {
+            Action::Enter(call) => self.enter(task, call)?,
+            Action::Return { call, result, file } => self.leave(task, call, *result, file.as_ref())?,
+            Action::UserFault { addr, error, .. } | Action::KernelFault { addr, error } => {
+                self.fault(task, *addr, *error)?;
+            }
+            // An address space is emptied after the exit of its last task.
+            Action::RssStat { .. } if self.tasks.has_exited(task) => {}
+            Action::RssStat { .. } => {
+                self.task(task)?;
+            }
+            Action::NewTask { child, flags } => self.new_task(task, *child, *flags)?,
+            Action::Exec => self.exec(task)?,
+            Action::Exit => self.exit(task)?,
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, task: TaskId) -> Result<&mut Task, Misplaced> {
+        let found = format!("an event of task {}", task.0);
+        self.tasks.get_mut(task).ok_or(Misplaced(found, "a task that was made and has not exited"))
+    }
+
+    fn enter(&mut self, task: TaskId, call: &Call) -> Result<(), Misplaced> {
+        let entered = self.task(task)?;
+        if let Some(inside) = &entered.inside {
+            return Err(Misplaced(format!("the entry of {}", call.name()), leave_first(&inside.call)));
+        }
+        entered.inside = Some(Inside { call: call.clone(), early_faults: Vec::new() });
+        entered.is_new = false;
+        Ok(())
+    }
+
+    fn leave(
+        &mut self,
+        task: TaskId,
+        name: &CallName,
+        result: CallResult,
+        file: Option<&MappedFile>,
+    ) -> Result<(), Misplaced> {
+        let left = self.task(task)?;
+        let Some(inside) = left.inside.take() else {
+            // A new task's first event is the end of the call that made it.
+            let is_new = std::mem::replace(&mut left.is_new, false);
+            return if is_new { Ok(()) } else { Err(Misplaced(format!("the end of {name}"), "its entry before")) };
+        };
+        if inside.call.name() != *name {
+            return Err(Misplaced(format!("the end of {name}"), leave_first(&inside.call)));
+        }
+        if matches!(result, CallResult::Task(_)) || is_execve(&inside.call) && result == CallResult::Value(0) {
+            self.totals.calls += 1;
+            return Ok(());
+        }
+        self.make(task, &Recorded { call: &inside.call, result, file });
+        Ok(())
+    }
+
+    /// Makes a call and compares its result.
+    fn make(&mut self, task: TaskId, recorded: &Recorded<'_>) {
+        let process = self.tasks.process(task);
+        let space = self.tasks.get_mut(task).and_then(|task| task.space);
+        let Some(space) = space.and_then(|space| self.spaces.get_mut(&space)) else {
+            self.totals.before_exec += 1;
+            return;
+        };
+        match calls::make(space, self.host, &process, recorded, self.catalogue) {
+            Outcome::Taken(why) => self.findings.taken(why),
+            Outcome::Made(ours) => {
+                self.totals.calls += 1;
+                self.compare_result(task, recorded, ours);
+            }
+        }
+    }
+
+    fn compare_result(&mut self, task: TaskId, recorded: &Recorded<'_>, ours: Result<u64, MmError>) {
+        self.findings.compared(Kind::Errno, 1);
+        if returns_address(recorded.call) {
+            self.findings.compared(Kind::Address, 1);
+        }
+        let kind = match (recorded.result, ours) {
+            (CallResult::Value(value), Ok(ours)) if value == ours => return,
+            (CallResult::Errno(errno), Err(error)) if i32::from(errno) == kernel_mm::errno(error) => return,
+            (CallResult::Value(_), Ok(_)) => Kind::Address,
+            _ => Kind::Errno,
+        };
+        let theirs = match recorded.result {
+            CallResult::Value(value) => format!("{value:#x}"),
+            CallResult::Errno(errno) => format!("errno {errno}"),
+            CallResult::Task(task) => format!("task {}", task.0),
+        };
+        let ours =
+            ours.map_or_else(|error| format!("errno {}", kernel_mm::errno(error)), |value| format!("{value:#x}"));
+        self.findings.differs(self.line, task, kind, format!("{:x?}: Linux {theirs}, ours {ours}", recorded.call));
+    }
+
+    fn fault(&mut self, task: TaskId, addr: VirtAddr, error: FaultError) -> Result<(), Misplaced> {
+        let line = self.line;
+        let faulting = self.task(task)?;
+        if let Some(inside) = faulting.inside.as_mut().filter(|inside| is_execve(&inside.call) && error.is_write()) {
+            inside.early_faults.push((line, addr, error));
+            return Ok(());
+        }
+        let Some(space) = faulting.space else {
+            self.totals.before_exec += 1;
+            return Ok(());
+        };
+        self.fault_in(task, space, (line, addr, error));
+        Ok(())
+    }
+
+    fn fault_in(&mut self, task: TaskId, space: SpaceId, fault: (u64, VirtAddr, FaultError)) {
+        let (line, addr, error) = fault;
+        let process = self.tasks.process(task);
+        let Some(space) = self.spaces.get_mut(&space) else { return };
+        self.totals.faults += 1;
+        self.findings.compared(Kind::Signal, 1);
+        if let Err(refused) = space.fault(self.host, &process, addr, error) {
+            let what = format!("fault at {:#x}, error code {:#x}: {refused}", addr.raw(), error.bits());
+            self.findings.differs(line, task, Kind::Signal, what);
+        }
+    }
+
+    fn new_task(&mut self, parent: TaskId, child: TaskId, flags: u64) -> Result<(), Stop> {
+        if self.tasks.get_mut(child).is_some() {
+            let found = format!("task {}, which lives", child.0);
+            return Err(Misplaced(found, "a task that is new").into());
+        }
+        let process = self.tasks.process(parent);
+        let parents = self.task(parent)?.space;
+        let space = match parents.and_then(|space| self.spaces.get_mut(&space)) {
+            None => None,
+            Some(space) if flags & CLONE_VM != 0 => {
+                space.users += 1;
+                parents
+            }
+            Some(space) => {
+                let copy = space.fork(self.host, &process).map_err(|error| Stop::Machine(format!("fork: {error}")))?;
+                Some(self.add_space(copy))
+            }
+        };
+        self.tasks.add(parent, child, flags, space);
+        Ok(())
+    }
+
+    fn add_space(&mut self, space: Space<'k>) -> SpaceId {
+        let id = self.next_space;
+        self.next_space += 1;
+        self.spaces.insert(id, space);
+        id
+    }
+
+    fn exec(&mut self, task: TaskId) -> Result<(), Stop> {
+        self.totals.execs += 1;
+        let moment = Moment::Exec(self.totals.execs);
+        let state = self.catalogue.state(task, moment).ok_or_else(|| {
+            let found = format!("exec {} of the recording by task {}", self.totals.execs, task.0);
+            Misplaced(found, "an exec whose maps lie beside the trace")
+        })?;
+        let process = self.tasks.process(task);
+        let space = Space::import(self.host, &process, state, self.catalogue).map_err(|error| match error {
+            ImportError::Missing(name) => Stop::Misplaced(Misplaced(
+                format!("counts of task {} at its exec without {name}", task.0),
+                "all counts",
+            )),
+            ImportError::Memory(error) => Stop::Machine(format!("the areas of an exec: {error}")),
+        })?;
+        let differing = compare::maps(&space.maps(self.catalogue), &state.maps);
+        self.note(task, Kind::MapsAtExec, state.maps.areas().count() as u64, differing);
+        let space = self.add_space(space);
+        let executing = self.task(task)?;
+        let left = executing.space.replace(space);
+        let faults = executing.inside.as_mut().map(|inside| std::mem::take(&mut inside.early_faults));
+        self.put(left, task);
+        for fault in faults.unwrap_or_default() {
+            self.fault_in(task, space, fault);
+        }
+        Ok(())
+    }
+
+    /// A task less runs in the address space, which ends with the last one.
+    fn put(&mut self, space: Option<SpaceId>, task: TaskId) {
+        let Some(id) = space else { return };
+        let Some(space) = self.spaces.get_mut(&id) else { return };
+        space.users -= 1;
+        if space.users == 0
+            && let Some(space) = self.spaces.remove(&id)
+        {
+            space.end(self.host, &self.tasks.process(task));
+        }
+    }
+
+    fn exit(&mut self, task: TaskId) -> Result<(), Misplaced> {
+        let space = self.task(task)?.space;
+        self.totals.exits += 1;
+        if let Some(space) = space.and_then(|space| self.spaces.get(&space)) {
+            let maps = space.maps(self.catalogue);
+            let state = self.catalogue.state(task, Moment::Exit).ok_or_else(|| {
+                let found = format!("the exit of task {}", task.0);
+                Misplaced(found, "an exit whose maps lie beside the trace")
+            })?;
+            let flags: Vec<_> = maps.iter().cloned().zip(space.mm().areas().map(|vma| vma.flags)).collect();
+            let sizes = compare::sizes(space.mm().counters(), &state.counts);
+            self.note(task, Kind::MapsAtExit, state.maps.areas().count() as u64, compare::maps(&maps, &state.maps));
+            if let Some(smaps) = &state.smaps {
+                let (compared, differing) = compare::flags(&flags, smaps);
+                self.note(task, Kind::Flags, compared, differing);
+            }
+            let differing = sizes.iter().filter(|(_, ours, recorded)| ours != recorded);
+            let differing = differing
+                .map(|(name, ours, recorded)| format!("{name}: Linux {recorded} kB, ours {ours} kB"))
+                .collect();
+            self.note(task, Kind::Size, sizes.len() as u64, differing);
+            self.files.insert(task, ExitFiles { maps });
+        }
+        self.tasks.remove(task);
+        self.put(space, task);
+        Ok(())
+    }
+
+    fn note(&mut self, task: TaskId, kind: Kind, compared: u64, differing: Vec<String>) {
+        self.findings.compared(kind, compared);
+        for what in differing {
+            self.findings.differs(self.line, task, kind, what);
+        }
+    }
+
+    /// Returns the number of tasks that there ever were.
+    pub(super) const fn nr_tasks(&self) -> u64 {
+        self.tasks.count
+    }
+}
+
+const fn is_execve(call: &Call) -> bool {
+    matches!(call, Call::Execve { .. } | Call::Execveat { .. })
+}
+
+const fn returns_address(call: &Call) -> bool {
+    matches!(call, Call::Mmap { .. } | Call::Mremap { .. } | Call::Brk { .. })
+}
+
+/// Says what an event has to wait for.
+const fn leave_first(call: &Call) -> &'static str {
+    match call {
+        Call::Exit { .. } | Call::ExitGroup { .. } => "the exit of the task",
+        _ => "the end of the call that the task is in",
+    }
+}

@@ -1,0 +1,150 @@
+//! `mmkit replay` on the recorded processes, as a user runs it, and on recordings that cannot be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const NAMES: [&str; 4] = ["hello", "prog", "gcc", "bash"];
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/vm")
+}
+
+fn replay(trace: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mmkit")).arg("replay").arg(trace).args(arguments).output().unwrap()
+}
+
+fn report(name: &str) -> Value {
+    let output = replay(&data().join(format!("{name}.vmtrace.zst")), &["--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A directory with a copy of a recording, removed at the end.
+struct Copied(PathBuf);
+
+impl Copied {
+    /// Makes `NAME.vmtrace` of `lines`, beside the states of the recording `states`.
+    fn new(test: &str, lines: &str, states: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("mmkit-{test}-{}", std::process::id()));
+        fs::create_dir_all(directory.join("copy.vm")).unwrap();
+        for entry in fs::read_dir(data().join(format!("{states}.vm"))).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, directory.join("copy.vm").join(path.file_name().unwrap())).unwrap();
+        }
+        fs::write(directory.join("copy.vmtrace"), lines).unwrap();
+        Self(directory)
+    }
+
+    fn error(&self) -> String {
+        let output = replay(&self.0.join("copy.vmtrace"), &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn trace(name: &str) -> String {
+    let packed = fs::read(data().join(format!("{name}.vmtrace.zst"))).unwrap();
+    String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap()
+}
+
+#[test]
+fn every_recorded_result_and_area_is_ours() {
+    for name in NAMES {
+        let report = report(name);
+        assert_eq!(report["differences"], Value::Array(Vec::new()), "{name}");
+        for row in report["compared"].as_array().unwrap() {
+            assert!(row["compared"].as_u64().unwrap() > 0, "{name}: {row}");
+        }
+    }
+}
+
+#[test]
+fn all_events_are_done() {
+    let numbers = |name: &str| {
+        let report = report(name);
+        ["events", "tasks", "execs", "exits", "faults"].map(|field| report[field].as_u64().unwrap())
+    };
+    assert_eq!(numbers("hello"), [178, 1, 1, 1, 48]);
+    assert_eq!(numbers("prog"), [1_862, 1, 1, 1, 855]);
+    assert_eq!(numbers("gcc"), [11_392, 5, 5, 5, 5_230]);
+    assert_eq!(numbers("bash"), [9_558, 30, 17, 30, 3_696]);
+}
+
+#[test]
+fn maps_of_a_task_are_the_recorded_file() {
+    for (name, task) in [("hello", "t1"), ("gcc", "t3"), ("bash", "t13")] {
+        let output = replay(&data().join(format!("{name}.vmtrace.zst")), &["--maps", task]);
+        let recorded = fs::read_to_string(data().join(format!("{name}.vm/{task}.exit.maps"))).unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), recorded, "{name} {task}");
+    }
+}
+
+#[test]
+fn a_result_that_is_not_linuxs_is_told_with_its_line() {
+    let wrong = trace("hello").replace("mmap 7ffff7fb6000 file", "mmap 7ffff7fb5000 file");
+    let copied = Copied::new("wrong-result", &wrong, "hello");
+    let output = replay(&copied.0.join("copy.vmtrace"), &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Linux 0x7ffff7fb5000, ours 0x7ffff7fb6000"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("line 68, task 1: Mmap")), "{text}");
+}
+
+#[test]
+fn a_trace_that_was_cut_off_is_an_error_at_its_last_line() {
+    let lines: String = trace("hello").split_inclusive('\n').take(100).collect();
+    let error = Copied::new("cut", &lines, "hello").error();
+    assert!(
+        error.contains("copy.vmtrace, line 100: found the end of the trace, expected the exit of task 1"),
+        "{error}"
+    );
+    let half = Copied::new("half", lines.trim_end(), "hello").error();
+    assert!(half.contains("line 100: found") && half.contains("a line that ends in a newline"), "{half}");
+}
+
+#[test]
+fn states_of_another_recording_are_an_error_where_they_end() {
+    let error = Copied::new("mixed", &trace("bash"), "hello").error();
+    assert!(error.contains("found exec 2 of the recording by task 4"), "{error}");
+    let error = Copied::new("mixed-more", &trace("hello"), "gcc").error();
+    assert!(error.contains("expected the exit of task 2"), "{error}");
+}
+
+#[test]
+fn events_out_of_order_are_an_error_at_their_line() {
+    let header = "# vmtrace 1\n# t0_mono_ns 1\n";
+    let error = |name: &str, lines: &str| Copied::new(name, &format!("{header}{lines}"), "hello").error();
+    let ended = error("ended", "< 1 1 brk 0\n");
+    assert!(ended.contains("line 3: found the end of brk, expected its entry before"), "{ended}");
+    let other = error("other", "> 1 1 brk 0\n< 1 1 mmap 0\n");
+    assert!(other.contains("line 4: found the end of mmap, expected the end of the call"), "{other}");
+    let unknown = error("unknown", "U 1 7 1000 1000 4\n");
+    assert!(unknown.contains("line 3: found an event of task 7"), "{unknown}");
+    let twice = error("twice", "N 1 1 t1 0\n");
+    assert!(twice.contains("line 3: found task 1, which lives"), "{twice}");
+}
+
+#[test]
+fn a_trace_of_pages_under_the_name_of_one_of_processes_is_refused() {
+    let copied = Copied::new("foreign", "# mmkit page trace\n", "hello");
+    assert!(copied.error().contains("line 1: found \"# mmkit page trace\", expected \"# vmtrace 1\""));
+}
+
+#[test]
+fn options_of_the_other_kind_of_trace_are_refused() {
+    let guided = replay(&data().join("hello.vmtrace.zst"), &["--guided"]);
+    assert_eq!(guided.status.code(), Some(2));
+    let maps = replay(&data().join("../pages/fork.trace.zst"), &["--maps", "t1"]);
+    assert_eq!(maps.status.code(), Some(2));
+    let nobody = replay(&data().join("hello.vmtrace.zst"), &["--maps", "t9"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("task t9 does not exit"));
+}
