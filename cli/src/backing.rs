@@ -105,7 +105,7 @@ const fn page(addr: VirtAddr) -> u64 {
     addr.raw() >> PAGE_SHIFT
 }
 
-impl PageTables for Backing {
+impl PageTables for &mut Backing {
     fn begin_unmap(&mut self) {}
 
     fn unmap(&mut self, _: &Vma, range: VirtRange) {
@@ -161,7 +161,7 @@ impl PageTables for Backing {
     }
 }
 
-impl Pager for Backing {
+impl Pager for &mut Backing {
     fn facts(&self, file: FileId) -> Result<FileFacts, MmError> {
         let traits = self.file(file).ok_or(MmError::BadFile)?.traits;
         Ok(FileFacts { traits, max_bytes: i64::MAX as u64 })

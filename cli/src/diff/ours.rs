@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use address_space::{
-    Access, AddressSpaces, AnonVma, AnonVmaId, Call, Direction, FileId, LockWhen, MapRequest, Mm, MmError, MmapLayout,
-    PAGE_SHIFT, Process, ProgramRanges, RemapRequest, Vma,
+    Access, AddressSpaces, AnonVma, AnonVmaId, Call, Direction, FileId, LockWhen, MapRequest, MmError, MmRef,
+    MmapLayout, PAGE_SHIFT, Process, ProgramRanges, RemapRequest, Vma,
 };
 use page_allocator::Hooks;
 use sim::SimPlatform;
@@ -21,7 +21,7 @@ pub(super) struct Ours<'a, 'k, H: Hooks> {
     spaces: &'a AddressSpaces<'k, SimPlatform, H>,
     cpu: &'a Cpu,
     process: Process,
-    mm: Mm<'k>,
+    mm: MmRef<'k>,
     backing: Backing,
     /// Names of areas that were there from the start and are no files that calls map.
     names: BTreeMap<u64, String>,
@@ -42,10 +42,15 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         let start_stack = VirtAddr::new(program.1);
         let program = ProgramRanges { start_brk, brk: start_brk, start_stack, ..ProgramRanges::default() };
         let mut backing = Backing::default();
+<<<<<<< HEAD
         let files = (0..FILES)
             .filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES, Backing::MEMORY_FILE))
             .collect();
         let mm = Mm::new(layout, program);
+=======
+        let files = (0..FILES).filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES)).collect();
+        let mm = spaces.mm_alloc(cpu, layout, program).map_err(|error| Failure::Machine(error.to_string()))?;
+>>>>>>> 5334a71 (Share address spaces between CPUs: mmap_lock, locks of single areas, users and references)
         let mut ours = Self { spaces, cpu, process, mm, backing, names: BTreeMap::new(), files };
         for (number, area) in areas.iter().enumerate() {
             ours.import(area, number as u64)?;
@@ -73,9 +78,9 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         self.call().insert_area(&vma).map_err(|error| Failure::Machine(format!("the area {line}: {error}")))
     }
 
-    fn call(&mut self) -> Call<'_, 'k, SimPlatform, H, Backing> {
+    fn call(&mut self) -> Call<'_, 'k, SimPlatform, H, &mut Backing> {
         Call {
-            mm: &mut self.mm,
+            mm: self.mm.write(self.cpu),
             spaces: self.spaces,
             cpu: self.cpu,
             process: &self.process,
@@ -93,8 +98,13 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
 
     fn result(&mut self, operation: &Operation, slots: &Slots) -> Option<Result<u64, MmError>> {
         let at = |place, len| slots.resolve(place, len).map(VirtAddr::new);
+        match *operation {
+            Operation::Write { at: place, byte } => return Some(self.write(at(place, 1)?, byte).map(|()| 1)),
+            Operation::Read { at: place } => return Some(self.read(at(place, 1)?).map(u64::from)),
+            _ => {}
+        }
         let mut call = Call {
-            mm: &mut self.mm,
+            mm: self.mm.write(self.cpu),
             spaces: self.spaces,
             cpu: self.cpu,
             process: &self.process,
@@ -128,8 +138,7 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
             }
             Operation::Msync { at: place, len, flags } => unit(call.msync(at(place, len)?, len, flags)),
             Operation::Mseal { at: place, len } => unit(call.mseal(at(place, len)?, len, 0)),
-            Operation::Write { at: place, byte } => self.write(at(place, 1)?, byte).map(|()| 1),
-            Operation::Read { at: place } => self.read(at(place, 1)?).map(u64::from),
+            Operation::Write { .. } | Operation::Read { .. } => return None,
         })
     }
 
@@ -146,19 +155,20 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
 
     /// Returns what /proc/PID/maps says.
     pub(super) fn maps(&self) -> Vec<MapLine> {
-        self.mm.areas().map(|vma| self.line(&vma)).collect()
+        let mm = self.mm.read(self.cpu);
+        mm.areas().map(|vma| self.line(mm.program(), &vma)).collect()
     }
 
     /// Returns the flags of all areas, lowest first.
     pub(super) fn flags(&self) -> Vec<VmFlags> {
-        self.mm.areas().map(|vma| vma.flags).collect()
+        self.mm.read(self.cpu).areas().map(|vma| vma.flags).collect()
     }
 
-    fn line(&self, vma: &Vma) -> MapLine {
+    fn line(&self, program: &ProgramRanges, vma: &Vma) -> MapLine {
         let letter = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
         let sharing = if vma.flags.contains(VmFlags::MAYSHARE) { 's' } else { 'p' };
         let perms = [letter(VmFlags::READ, 'r'), letter(VmFlags::WRITE, 'w'), letter(VmFlags::EXEC, 'x'), sharing];
-        let program = self.mm.program();
+
         let what = match vma.file {
             Some(file) => self.backing.name(file).to_owned(),
             None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]".to_owned(),
@@ -171,6 +181,7 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
 
     /// Empties the address space.
     pub(super) fn end(mut self) {
-        self.call().exit();
+        let backing = &mut self.backing;
+        self.spaces.mmput(self.cpu, self.mm, |_| backing, |_| ());
     }
 }

@@ -7,9 +7,9 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageAdvice, PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::SwapSupport;
-use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Advice, with Linux's numbers (MADV_).

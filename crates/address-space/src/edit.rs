@@ -1,22 +1,36 @@
 //! Changes of the tree of areas: enter, take out, split, and the counts that follow.
 //!
-//! Used by every call of this crate. Locking: `&mut` to the address space. Linux 6.12: mm/vma.c (`vma_link`, `__split_vma`, `split_vma`).
+//! Used by every call of this crate. Locking: the address space for writing, and each area that is changed. Linux 6.12: mm/vma.c (`vma_link`, `__split_vma`, `split_vma`).
 
 use collections::range_tree::TreeError;
-use object_allocator::CachedNodes;
+use object_allocator::{CachedNodes, Stable};
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{Gfp, VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
-use crate::mm::Call;
-use crate::vma::{PAGE_SHIFT, Vma};
+use crate::vma::{PAGE_SHIFT, Vma, VmaSlot};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     fn nodes(&self) -> CachedNodes<'_, 'k, P, H> {
-        CachedNodes { cache: &self.spaces.nodes, cpu: self.cpu, gfp: Gfp::KERNEL }
+        self.spaces.node_source(self.cpu)
+    }
+
+    /// Makes an area of an object that says what `vma` does, which is in no tree yet.
+    fn make_area(&self, vma: &Vma) -> Result<Stable<'k, VmaSlot>, MmError> {
+        let slot = self.spaces.areas.alloc(self.cpu, Gfp::KERNEL)?;
+        self.mm.attach(&slot);
+        slot.store(vma);
+        Ok(slot)
+    }
+
+    /// Frees an area's object. It is in no tree any more.
+    fn free_area(&self, slot: Stable<'k, VmaSlot>) {
+        slot.lock.detach();
+        self.spaces.areas.free(self.cpu, slot);
     }
 
     /// Enters an area whose addresses are free. Counts nothing and opens no file.
@@ -24,10 +38,9 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// # Errors
     /// [`MmError::NoMemory`]; nothing remains.
     pub(crate) fn enter(&mut self, vma: &Vma) -> Result<(), MmError> {
-        let slot = self.spaces.areas.alloc(self.cpu, Gfp::KERNEL)?;
-        slot.store(vma);
+        let slot = self.make_area(vma)?;
         self.mm.tree.insert(vma.range, slot, &mut self.nodes()).map_err(|error| {
-            self.spaces.areas.free(self.cpu, slot);
+            self.free_area(slot);
             debug_assert!(error == TreeError::NoMemory, "an area is entered where nothing is: {error}");
             MmError::NoMemory
         })
@@ -35,20 +48,30 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Takes the area that begins at `start` out and closes its file. Counts nothing.
     pub(crate) fn take_out(&mut self, start: VirtAddr) {
+        self.write_lock(start);
         let taken = self.mm.tree.remove(start, &mut self.nodes());
         debug_assert!(taken.is_some(), "an area that is taken out is there");
         let Some(entry) = taken else { return };
-        if let Some(file) = entry.value.load(entry.range).file {
+        if let Some(file) = entry.value.load().file {
             self.backing.close(file);
         }
-        self.spaces.areas.free(self.cpu, entry.value);
+        self.free_area(entry.value);
+    }
+
+    /// Write-locks the area that begins at `start`: faults on it have ended, and others wait, until the call's lock opens
+    /// (Linux: `vma_start_write`). Returns its slot.
+    pub(crate) fn write_lock(&self, start: VirtAddr) -> Option<Stable<'k, VmaSlot>> {
+        let slot = self.mm.slot(start);
+        debug_assert!(slot.is_some(), "an area that is changed is there");
+        if let Some(slot) = slot {
+            self.mm.start_write(&slot);
+        }
+        slot
     }
 
     /// Gives the area that begins at `start` other addresses between its neighbours, and what else `vma` says.
     pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma) {
-        let slot = self.mm.slot(start);
-        debug_assert!(slot.is_some(), "an area that is changed is there");
-        if let Some(slot) = slot {
+        if let Some(slot) = self.write_lock(start) {
             slot.store(vma);
         }
         let moved = self.mm.tree.set_bounds(start, vma.range);
@@ -57,7 +80,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
-        if let Some(slot) = self.mm.slot(vma.start()) {
+        if let Some(slot) = self.write_lock(vma.start()) {
             slot.store(vma);
         }
     }
@@ -67,14 +90,16 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// # Errors
     /// [`MmError::NoMemory`]; the area is whole then.
     pub(crate) fn split_unlimited(&mut self, vma: &Vma, at: VirtAddr) -> Result<(), MmError> {
-        let upper = vma.part(VirtRange::new(at, vma.end()));
-        let slot = self.spaces.areas.alloc(self.cpu, Gfp::KERNEL)?;
-        slot.store(&upper);
-        self.mm.tree.split(at, slot, &mut self.nodes()).map_err(|error| {
-            self.spaces.areas.free(self.cpu, slot);
+        let upper = self.make_area(&vma.part(VirtRange::new(at, vma.end())))?;
+        let lower = self.write_lock(vma.start());
+        self.mm.tree.split(at, upper, &mut self.nodes()).map_err(|error| {
+            self.free_area(upper);
             debug_assert!(error == TreeError::NoMemory, "an area is split inside: {error}");
             MmError::NoMemory
         })?;
+        if let Some(lower) = lower {
+            lower.store(&vma.part(VirtRange::new(vma.start(), at)));
+        }
         if let Some(file) = vma.file {
             self.backing.open(file);
         }

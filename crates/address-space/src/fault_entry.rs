@@ -1,17 +1,17 @@
 //! What an access to memory needs of the areas, before any page table is looked at: the area, a stack that grows, an anon_vma.
 //!
 //! Called by populating calls here and by page faults above. Linux 6.12: mm/memory.c (`lock_mm_and_find_vma`), mm/mmap.c
-//! (`expand_downwards`, `acct_stack_growth`), mm/rmap.c (`__anon_vma_prepare`), mm/vma.c (`find_mergeable_anon_vma`), mm/gup.c (`__mm_populate`).
+//! (`expand_downwards`, `acct_stack_growth`), mm/gup.c (`__mm_populate`).
 
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::HugePolicy;
-use crate::mm::Call;
-use crate::vma::{AnonVma, AnonVmaId, PAGE_SHIFT, PAGE_SIZE, Vma};
+use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Returns the area that an access at `addr` is for: a stack just above grows down to it, and a private area that is written gets its
@@ -63,24 +63,12 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         !whole.is_empty() && whole.overlaps(range)
     }
 
-    /// Gives the area an anon_vma: that of a neighbour that it could become one with, else another (Linux: `__anon_vma_prepare`).
+    /// Gives the area an anon_vma if it has none (Linux: `anon_vma_prepare`).
     ///
     /// # Errors
     /// [`MmError::NoMemory`].
     pub fn anon_vma_prepare(&mut self, vma: &Vma) -> Result<Vma, MmError> {
-        if vma.anon.is_some() {
-            return Ok(*vma);
-        }
-        let behind =
-            self.mm.find(vma.end()).filter(|behind| shares_anon(vma, behind)).and_then(|behind| singular(&behind));
-        let before = || self.mm.find_before(vma.start()).filter(|before| shares_anon(before, vma));
-        let id = match behind.or_else(|| before().and_then(|before| singular(&before))) {
-            Some(id) => id,
-            None => self.spaces.another_anon_vma().ok_or(MmError::NoMemory)?,
-        };
-        let prepared = Vma { anon: Some(AnonVma { id, links: 1 }), ..*vma };
-        self.store(&prepared);
-        Ok(prepared)
+        self.mm.prepare_anon(self.spaces, self.cpu, vma)
     }
 
     /// Grows a stack down to `addr`, which is below it (Linux: `expand_downwards`).
@@ -174,16 +162,4 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let vma = self.prepare_anon(vma, part, access)?;
         self.backing.populate(&vma, part, access)
     }
-}
-
-/// Returns true if two areas that touch differ in permissions only, and so may have one anon_vma (Linux: `anon_vma_compatible`).
-fn shares_anon(low: &Vma, high: &Vma) -> bool {
-    low.end() == high.start()
-        && low.file == high.file
-        && low.flags - VmFlags::ACCESS == high.flags - VmFlags::ACCESS
-        && low.pgoff.wrapping_add(low.nr_pages()) == high.pgoff
-}
-
-fn singular(vma: &Vma) -> Option<AnonVmaId> {
-    vma.anon.filter(|_| vma.has_one_anon_vma()).map(|anon| anon.id)
 }

@@ -7,10 +7,10 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::MapFlags;
 use crate::limits::Rights;
-use crate::mm::Call;
 use crate::place::PlaceRequest;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 

@@ -8,8 +8,9 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
-use crate::mm::{Call, Mm};
+use crate::mm::MmWrite;
 use crate::vma::{AnonVma, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
@@ -34,13 +35,16 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         Ok(())
     }
 
-    /// Copies all areas of `parent` that fork copies into this address space, which has none (Linux: `dup_mmap`).
+    /// Copies all areas of `parent` that fork copies into this address space, which has none and was locked nested (Linux: `dup_mmap`).
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; what was copied stays, and [`Call::exit`] takes it out.
-    pub fn duplicate_areas(&mut self, parent: &Mm<'k>) -> Result<(), MmError> {
+    pub fn duplicate_areas(&mut self, parent: &MmWrite<'_, 'k>) -> Result<(), MmError> {
         debug_assert!(self.mm.tree.is_empty(), "fork fills an address space without areas");
-        for vma in parent.areas() {
+        for entry in parent.tree.iter() {
+            // Its pages become shared: no fault may make one its own meanwhile.
+            parent.start_write(&entry.value);
+            let vma = entry.value.load();
             if vma.flags.contains(VmFlags::DONTCOPY) {
                 continue;
             }

@@ -7,10 +7,10 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::LockAllFlags;
 use crate::limits::Rights;
-use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// When pages are locked.
@@ -125,7 +125,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     }
 
     fn locked_in(&self, range: VirtRange) -> u64 {
-        let areas = self.mm.tree.range(range).map(|entry| entry.value.load(entry.range));
+        let areas = self.mm.tree.range(range).map(|entry| entry.value.load());
         let locked = areas.filter(|vma| vma.flags.contains(VmFlags::LOCKED));
         locked.map(|vma| vma.range.intersection(range).len() >> PAGE_SHIFT).sum()
     }

@@ -7,10 +7,10 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{FileFacts, FileTraits, PageTables, Pager, Reserve};
+use crate::call::Call;
 use crate::error::{Absent, MmError};
 use crate::flags::{MapFlags, Prot};
 use crate::limits::{Release, Rights};
-use crate::mm::Call;
 use crate::overcommit::OvercommitMode;
 use crate::place::PlaceRequest;
 use crate::vma::{FileId, PAGE_SHIFT, PAGE_SIZE, Vma};

@@ -10,9 +10,9 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::Release;
-use crate::mm::Call;
 use crate::vma::{AnonVma, PAGE_SHIFT, Vma};
 
 /// Which neighbours a range joins.

@@ -1,180 +1,50 @@
-//! An address space, the state that the address spaces of a machine share, and a call on one.
+//! An address space that CPUs share, and its lock.
 //!
-//! [`Mm`] is Linux's mm_struct without page tables. Locking: `&mut Mm` is the mmap_lock held for writing, `&Mm` held for reading; the tree's
-//! lookups need neither. Linux 6.12: include/linux/mm_types.h (`struct mm_struct`), kernel/fork.c (`mm_init`).
+//! [`Mm`] is Linux's mm_struct: an object of a slab cache whose memory stays one, so that a lookup may come late. What its lock (mmap_lock) protects
+//! is reached through a guard: [`MmRead`] or [`MmWrite`]. The tree of areas is looked up without a lock, but stays as it is under a guard only. A fault takes neither; see
+//! [`Mm::lock_area`](crate::Mm::lock_area).
+//! Linux 6.12: include/linux/mm_types.h (`struct mm_struct`), include/linux/mmap_lock.h, kernel/fork.c (`mm_init`).
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
 
 use collections::RangeTree;
-use collections::range_tree::{BrokenInvariant, Node};
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
-use object_allocator::{ObjectAllocator, Stable, StableCache};
-use page_allocator::Hooks;
-use platform::Platform;
-use sync::Cpu;
+use collections::range_tree::BrokenInvariant;
+use object_allocator::mmu::UserTables;
+use object_allocator::{Stable, TypeStable};
+use sync::{Cpu, RwReadGuard, RwSpinLock, RwWriteGuard, SpinLock, rank};
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use crate::backing::{PageTables, Pager};
-use crate::error::MmError;
-use crate::limits::{Process, Settings};
-use crate::overcommit::{CommitRules, Overcommit};
-use crate::vma::{AnonVmaId, Vma, VmaSlot};
-
-/// What the address spaces of a machine share: their slab caches, the sum of promised memory, the settings.
-#[derive(Debug)]
-pub struct AddressSpaces<'k, P: Platform, H: Hooks> {
-    pub(crate) areas: StableCache<'k, VmaSlot, P, H>,
-    pub(crate) nodes: StableCache<'k, Node, P, H>,
-    pub(crate) overcommit: Overcommit,
-    pub(crate) settings: Settings,
-    next_anon_vma: AtomicU64,
-}
-
-impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
-    /// Makes the slab caches (Linux: `proc_caches_init`, `maple_tree_init`).
-    ///
-    /// # Errors
-    /// [`MmError::NoMemory`].
-    pub fn new(
-        objects: &'k ObjectAllocator<P, H>,
-        cpu: &Cpu,
-        settings: Settings,
-        commit: CommitRules,
-    ) -> Result<Self, MmError> {
-        Ok(Self {
-            areas: objects.create_stable_cache(cpu, "vm_area_struct")?,
-            nodes: objects.create_stable_cache(cpu, "maple_node")?,
-            overcommit: Overcommit::new(commit),
-            settings,
-            next_anon_vma: AtomicU64::new(1),
-        })
-    }
-
-    /// Returns the settings.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Returns what is promised to all processes.
-    pub const fn overcommit(&self) -> &Overcommit {
-        &self.overcommit
-    }
-
-    /// Returns the identity of another anon_vma; `None` after 2^64 of them.
-    pub(crate) fn another_anon_vma(&self) -> Option<AnonVmaId> {
-        // Relaxed: numbers only have to differ.
-        AnonVmaId::new(self.next_anon_vma.fetch_add(1, Relaxed))
-    }
-}
-
-/// Pages of an address space by what they are for; names and meanings are those of /proc/PID/status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VmCounters {
-    /// All (VmSize).
-    pub total: u64,
-    /// Private and writable (VmData).
-    pub data: u64,
-    /// Code (VmExe and VmLib).
-    pub exec: u64,
-    /// Stacks (VmStk).
-    pub stack: u64,
-    /// Locked in memory (VmLck).
-    pub locked: u64,
-    /// Pinned by devices (VmPin).
-    pub pinned: u64,
-}
-
-impl VmCounters {
-    /// Counts an area of `nr_pages` (Linux: `vm_stat_account`).
-    pub(crate) fn add(&mut self, flags: VmFlags, nr_pages: u64) {
-        self.total += nr_pages;
-        if let Some(kind) = self.kind(flags) {
-            *kind += nr_pages;
-        }
-    }
-
-    /// Counts an area no longer.
-    pub(crate) fn remove(&mut self, flags: VmFlags, nr_pages: u64) {
-        debug_assert!(self.total >= nr_pages, "an area was counted before");
-        self.total -= nr_pages;
-        if let Some(kind) = self.kind(flags) {
-            debug_assert!(*kind >= nr_pages, "an area was counted before, as of this kind");
-            *kind -= nr_pages;
-        }
-    }
-
-    fn kind(&mut self, flags: VmFlags) -> Option<&mut u64> {
-        match () {
-            () if flags.is_exec_mapping() => Some(&mut self.exec),
-            () if flags.is_stack_mapping() => Some(&mut self.stack),
-            () if flags.is_data_mapping() => Some(&mut self.data),
-            () => None,
-        }
-    }
-}
-
-/// Addresses that exec sets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ProgramRanges {
-    /// The program's code.
-    pub code: VirtRange,
-    /// The program's data, which counts against RLIMIT_DATA with the heap.
-    pub data: VirtRange,
-    /// Where the stack began.
-    pub start_stack: VirtAddr,
-    /// Where the heap begins.
-    pub start_brk: VirtAddr,
-    /// Where the heap ends, to the byte.
-    pub brk: VirtAddr,
-    /// Arguments.
-    pub args: VirtRange,
-    /// Environment.
-    pub env: VirtRange,
-}
-
-/// Where mappings go that ask for no address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MmapLayout {
-    /// Which way they go.
-    pub direction: Direction,
-    /// Downwards from here (mmap_base).
-    pub base: VirtAddr,
-    /// Upwards from here (mmap_legacy_base).
-    pub legacy_base: VirtAddr,
-}
-
-/// Which way a search for addresses goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    /// From the stack down (MMF_TOPDOWN).
-    TopDown,
-    /// From a third of the addresses up (the legacy layout).
-    BottomUp,
-}
-
-/// Smallest room that is kept for the stack, in bytes.
-const MIN_STACK_ROOM: u64 = 128 << 20;
-
-impl MmapLayout {
-    /// Returns the layout without randomisation (Linux: `arch_pick_mmap_layout`, `mmap_base`).
-    pub fn new(settings: &Settings, direction: Direction, stack_limit: u64) -> Self {
-        let window = settings.default_window.raw();
-        let gap = stack_limit.checked_add(settings.guard_gap).unwrap_or(stack_limit);
-        let gap = gap.clamp(MIN_STACK_ROOM, window / 6 * 5);
-        Self {
-            direction,
-            base: VirtAddr::new(window - gap).align_up(crate::PAGE_SIZE),
-            legacy_base: VirtAddr::new(window / 3).align_up(crate::PAGE_SIZE),
-        }
-    }
-}
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::Relaxed;
+use crate::counters::VmCounters;
+use crate::mm_ref::UseCount;
+use crate::program::{MmapLayout, ProgramRanges};
+use crate::vma::{Vma, VmaSlot};
+use crate::vma_lock::{MmId, TurnCount};
 
 /// An address space.
 ///
 /// # Invariants
-/// Each value of `tree` is a slot of the machine's cache of areas that belongs to this entry alone; entries are whole pages below the machine's
-/// task size. `counters` is the sum over the entries.
+/// Each value of `tree` is a slot of the machine's cache of areas that belongs to this entry alone, is attached to this address space, and says the same
+/// range as the entry; entries are whole pages below the machine's task size. The counters are the sums over the entries. Without users there
+/// are no entries.
 pub struct Mm<'k> {
+    /// How many use it, and how many refer to it.
+    pub(crate) uses: UseCount,
+    /// Changes with every use of the memory, so that a late lookup does not take the next address space for the one before.
+    id: AtomicU64,
     pub(crate) tree: RangeTree<Stable<'k, VmaSlot>>,
+    pub(crate) turns: TurnCount,
+    state: RwSpinLock<{ rank::MMAP_LOCK }, MmState>,
+    /// Held while an area gets an anon_vma, which the lock of the address space for reading, or of an area, permits (Linux: page_table_lock).
+    pub(crate) anon_prepare: SpinLock<{ rank::ANON_PREPARE }, ()>,
+    tables: UserTables,
+}
+
+/// What the lock of an address space protects beside its areas.
+#[derive(Debug)]
+pub struct MmState {
     pub(crate) counters: VmCounters,
     /// Flags of everything that is mapped from now on (mlockall).
     pub(crate) def_flags: VmFlags,
@@ -182,22 +52,9 @@ pub struct Mm<'k> {
     pub(crate) program: ProgramRanges,
 }
 
-impl core::fmt::Debug for Mm<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_list().entries(self.areas()).finish()
-    }
-}
-
-impl<'k> Mm<'k> {
-    /// Makes an address space without areas.
-    pub const fn new(layout: MmapLayout, program: ProgramRanges) -> Self {
-        Self {
-            tree: RangeTree::new(),
-            counters: VmCounters { total: 0, data: 0, exec: 0, stack: 0, locked: 0, pinned: 0 },
-            def_flags: VmFlags::empty(),
-            layout,
-            program,
-        }
+impl MmState {
+    pub(crate) fn new(layout: MmapLayout, program: ProgramRanges) -> Self {
+        Self { counters: VmCounters::default(), def_flags: VmFlags::empty(), layout, program }
     }
 
     /// Returns the counters.
@@ -214,6 +71,175 @@ impl<'k> Mm<'k> {
     pub const fn layout(&self) -> &MmapLayout {
         &self.layout
     }
+}
+
+impl TypeStable for Mm<'_> {
+    fn fresh() -> Self {
+        Self {
+            uses: UseCount::new(),
+            id: AtomicU64::new(0),
+            tree: RangeTree::new(),
+            turns: TurnCount::new(),
+            state: RwSpinLock::new(MmState::new(MmapLayout::NONE, ProgramRanges::default())),
+            anon_prepare: SpinLock::new(()),
+            tables: UserTables::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Mm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mm").field("nr_areas", &self.tree.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'k> Mm<'k> {
+    /// Returns the number of this address space.
+    pub(crate) fn id(&self) -> MmId {
+        // Relaxed: written before anybody has a handle.
+        self.id.load(Relaxed)
+    }
+
+    /// Makes an address space of memory that nobody uses (Linux: `mm_init`).
+    pub(crate) fn begin(&self, cpu: &Cpu, id: MmId, state: MmState) {
+        debug_assert!(self.tree.is_empty(), "an address space ended without areas");
+        debug_assert!(self.tables.root().is_none(), "an address space ended without page tables");
+        // Relaxed: as in `id`.
+        self.id.store(id, Relaxed);
+        *self.state.write(cpu) = state;
+    }
+
+    /// Returns the page tables, which have rules of their own for who may change them.
+    pub const fn tables(&self) -> &UserTables {
+        &self.tables
+    }
+
+    /// Locks for reading: areas stay, and stay as they are, but for anon_vmas that faults give them (Linux: `mmap_read_lock`).
+    pub fn read<'a>(&'a self, cpu: &'a Cpu) -> MmRead<'a, 'k> {
+        MmGuard { mm: self, tree: &self.tree, hold: ReadHold(self.state.read(cpu)) }
+    }
+
+    /// Locks for reading if that needs no waiting (Linux: `mmap_read_trylock`).
+    pub fn try_read<'a>(&'a self, cpu: &'a Cpu) -> Option<MmRead<'a, 'k>> {
+        Some(MmGuard { mm: self, tree: &self.tree, hold: ReadHold(self.state.try_read(cpu)?) })
+    }
+
+    /// Locks for writing (Linux: `mmap_write_lock`).
+    pub fn write<'a>(&'a self, cpu: &'a Cpu) -> MmWrite<'a, 'k> {
+        self.written(self.state.write(cpu))
+    }
+
+    /// Locks for writing while the CPU holds the lock of another address space: fork's child (Linux: `mmap_write_lock_nested`).
+    pub fn write_nested<'a>(&'a self, cpu: &'a Cpu) -> MmWrite<'a, 'k> {
+        self.written(self.state.write_nested(cpu))
+    }
+
+    fn written<'a>(&'a self, guard: RwWriteGuard<'a, { rank::MMAP_LOCK }, MmState>) -> MmWrite<'a, 'k> {
+        let turn = Turn { turns: &self.turns, number: self.turns.own() };
+        MmGuard { mm: self, tree: &self.tree, hold: WriteHold { turn, guard } }
+    }
+}
+
+/// The lock, held for reading.
+pub struct ReadHold<'a>(RwReadGuard<'a, { rank::MMAP_LOCK }, MmState>);
+
+impl Deref for ReadHold<'_> {
+    type Target = MmState;
+
+    fn deref(&self) -> &MmState {
+        &self.0
+    }
+}
+
+/// The lock, held for writing. Fields are dropped in this order: the areas' write locks end before the lock opens.
+pub struct WriteHold<'a> {
+    turn: Turn<'a>,
+    guard: RwWriteGuard<'a, { rank::MMAP_LOCK }, MmState>,
+}
+
+/// A writer's turn; its end ends the write locks of all areas (Linux: `vma_end_write_all`).
+struct Turn<'a> {
+    turns: &'a TurnCount,
+    number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.end(self.number);
+    }
+}
+
+impl Deref for WriteHold<'_> {
+    type Target = MmState;
+
+    fn deref(&self) -> &MmState {
+        &self.guard
+    }
+}
+
+impl DerefMut for WriteHold<'_> {
+    fn deref_mut(&mut self) -> &mut MmState {
+        &mut self.guard
+    }
+}
+
+/// A locked address space. What its lock protects is reached through it.
+pub struct MmGuard<'a, 'k, L> {
+    mm: &'a Mm<'k>,
+    pub(crate) tree: &'a RangeTree<Stable<'k, VmaSlot>>,
+    hold: L,
+}
+
+/// An address space that is locked for reading.
+pub type MmRead<'a, 'k> = MmGuard<'a, 'k, ReadHold<'a>>;
+
+/// An address space that is locked for writing.
+pub type MmWrite<'a, 'k> = MmGuard<'a, 'k, WriteHold<'a>>;
+
+impl<L: Deref<Target = MmState>> Deref for MmGuard<'_, '_, L> {
+    type Target = MmState;
+
+    fn deref(&self) -> &MmState {
+        &self.hold
+    }
+}
+
+impl<L: DerefMut<Target = MmState>> DerefMut for MmGuard<'_, '_, L> {
+    fn deref_mut(&mut self) -> &mut MmState {
+        &mut self.hold
+    }
+}
+
+impl<L> fmt::Debug for MmGuard<'_, '_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.areas()).finish()
+    }
+}
+
+impl<'a, 'k> MmWrite<'a, 'k> {
+    /// Goes on reading; nobody writes in between. Faults on any area may run again (Linux: `mmap_write_downgrade`).
+    pub fn downgrade(self) -> MmRead<'a, 'k> {
+        let WriteHold { turn, guard } = self.hold;
+        drop(turn);
+        MmGuard { mm: self.mm, tree: self.tree, hold: ReadHold(guard.downgrade()) }
+    }
+
+    /// Write-locks an area of this address space until the lock of the address space opens (Linux: `vma_start_write`).
+    pub(crate) fn start_write(&self, slot: &VmaSlot) {
+        slot.lock.start_write(self.hold.guard.cpu(), self.hold.turn.number);
+    }
+
+    /// Makes an object an area of this address space, write-locked.
+    pub(crate) fn attach(&self, slot: &VmaSlot) {
+        slot.lock.attach(self.hold.guard.cpu(), self.mm.id(), self.hold.turn.number);
+    }
+}
+
+impl<'a, 'k, L> MmGuard<'a, 'k, L> {
+    /// Returns the address space.
+    pub const fn mm(&self) -> &'a Mm<'k> {
+        self.mm
+    }
 
     /// Returns the number of areas (map_count).
     pub fn nr_areas(&self) -> usize {
@@ -222,27 +248,27 @@ impl<'k> Mm<'k> {
 
     /// Returns the first area that ends above `addr` (Linux: `find_vma`).
     pub fn find(&self, addr: VirtAddr) -> Option<Vma> {
-        self.tree.find_at_or_after(addr).map(|entry| entry.value.load(entry.range))
+        self.tree.find_at_or_after(addr).map(|entry| entry.value.load())
     }
 
     /// Returns the area that holds `addr` (Linux: `vma_lookup`).
     pub fn lookup(&self, addr: VirtAddr) -> Option<Vma> {
-        self.tree.find(addr).map(|entry| entry.value.load(entry.range))
+        self.tree.find(addr).map(|entry| entry.value.load())
     }
 
     /// Returns the last area that ends at or below `addr` (Linux: the `prev` of `find_vma_prev`).
     pub fn find_before(&self, addr: VirtAddr) -> Option<Vma> {
-        self.tree.find_before(addr).map(|entry| entry.value.load(entry.range))
+        self.tree.find_before(addr).map(|entry| entry.value.load())
     }
 
     /// Returns the lowest area that shares a byte with `range` (Linux: `find_vma_intersection`).
     pub fn find_intersection(&self, range: VirtRange) -> Option<Vma> {
-        self.tree.find_intersection(range).map(|entry| entry.value.load(entry.range))
+        self.tree.find_intersection(range).map(|entry| entry.value.load())
     }
 
     /// Walks over all areas, lowest first.
-    pub fn areas(&self) -> impl Iterator<Item = Vma> + '_ {
-        self.tree.iter().map(|entry| entry.value.load(entry.range))
+    pub fn areas(&self) -> impl Iterator<Item = Vma> {
+        self.tree.iter().map(|entry| entry.value.load())
     }
 
     /// Checks the laws of the tree of areas.
@@ -250,26 +276,15 @@ impl<'k> Mm<'k> {
     /// # Errors
     /// The first law that is broken.
     pub fn check_invariants(&self) -> Result<(), BrokenInvariant> {
+        debug_assert!(
+            self.tree.iter().all(|entry| entry.value.load().range == entry.range),
+            "an area and the tree name the same addresses"
+        );
         self.tree.check_invariants()
     }
 
-    /// Returns the area that begins at `start`, which the caller knows to be there, as the tree has it.
+    /// Returns the slot of the area that begins at `start`.
     pub(crate) fn slot(&self, start: VirtAddr) -> Option<Stable<'k, VmaSlot>> {
         self.tree.find(start).filter(|entry| entry.range.start == start).map(|entry| entry.value)
     }
-}
-
-/// A call on an address space: who makes it, where, and what lies below.
-#[derive(Debug)]
-pub struct Call<'a, 'k, P: Platform, H: Hooks, B: PageTables + Pager> {
-    /// The address space, locked for writing.
-    pub mm: &'a mut Mm<'k>,
-    /// What it shares with others.
-    pub spaces: &'a AddressSpaces<'k, P, H>,
-    /// The CPU that the call runs on.
-    pub cpu: &'a Cpu,
-    /// Who calls.
-    pub process: &'a Process,
-    /// Page tables and files.
-    pub backing: &'a mut B,
 }

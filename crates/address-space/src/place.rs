@@ -10,10 +10,11 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange};
 
 use crate::backing::{FileTraits, PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::MapFlags;
 use crate::limits::Rights;
-use crate::mm::{Call, Direction};
+use crate::program::Direction;
 use crate::vma::{FileId, PAGE_SHIFT, PAGE_SIZE};
 
 /// Where MAP_32BIT mappings go.

@@ -7,10 +7,10 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::Prot;
 use crate::limits::Rights;
-use crate::mm::Call;
 use crate::vma::{PAGE_SIZE, Vma};
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {

@@ -8,10 +8,10 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::{MapFlags, RemapFlags};
 use crate::limits::Release;
-use crate::mm::Call;
 use crate::place::PlaceRequest;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
@@ -277,6 +277,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let more = if keeps { request.new_len } else { request.new_len - request.old_len };
         let charged = if is_accounted { more >> PAGE_SHIFT } else { 0 };
         self.charge(charged)?;
+        self.write_lock(vma.start());
         let copied = self.copy_area(vma, request).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
         if let Err(error) = self.backing.relocate(vma, old, &copied, request.new_addr) {
             self.abandon_copy(request, charged);

@@ -7,9 +7,9 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::SyncFlags;
-use crate::mm::Call;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {

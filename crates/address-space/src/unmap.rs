@@ -8,8 +8,8 @@ use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{PageTables, Pager};
+use crate::call::Call;
 use crate::error::MmError;
-use crate::mm::Call;
 use crate::vma::PAGE_SIZE;
 
 /// Sums over the areas that are about to go, in pages.
@@ -112,6 +112,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         while let Some(vma) = self.mm.find_intersection(VirtRange::new(at, range.end)) {
             debug_assert!(range.intersection(vma.range) == vma.range, "gathered ranges end where areas end");
             let nr_pages = vma.nr_pages();
+            self.write_lock(vma.start());
             self.backing.unmap(&vma, vma.range);
             self.mm.counters.remove(vma.flags, nr_pages);
             if vma.flags.contains(VmFlags::LOCKED) {

@@ -2,7 +2,7 @@
 //!
 //! [`Vma`] is a copy of all that is known of an area, taken and put back under the lock of its address space. [`VmaSlot`] is where it lies: an
 //! object of a slab cache whose fields are atomics, so that a lookup without the lock may read it, and then has to make sure that it is still
-//! the area that it looked for. Where the area begins and ends is said by the tree alone.
+//! the area that it looked for. Each slot has the lock of its area.
 //! Linux 6.12: include/linux/mm_types.h (`struct vm_area_struct`), mm/vma.c (`vm_area_alloc`, `vm_area_dup`).
 
 use core::num::NonZeroU64;
@@ -10,10 +10,10 @@ use core::num::NonZeroU64;
 use object_allocator::TypeStable;
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
-
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::name::AreaName;
+use crate::vma_lock::VmaLock;
 
 /// Bytes of a page: the call surface is that of x86-64.
 pub const PAGE_SHIFT: u32 = 12;
@@ -145,6 +145,9 @@ impl Vma {
 /// Memory of an area. Opaque outside this crate.
 #[derive(Debug, Default)]
 pub struct VmaSlot {
+    pub(crate) lock: VmaLock,
+    start: AtomicU64,
+    end: AtomicU64,
     flags: AtomicU64,
     pgoff: AtomicU64,
     file: AtomicU64,
@@ -161,25 +164,29 @@ impl TypeStable for VmaSlot {
 }
 
 impl VmaSlot {
-    // Relaxed throughout: fields are read and written under the lock of the address space; a reader without it checks by other means.
+    // Relaxed, but for `anon`: fields are written under the write lock of the area, and read under a lock of the area or the address space.
 
-    /// Returns what lies here, for an area at `range`.
-    pub(crate) fn load(&self, range: VirtRange) -> Vma {
-        let links = self.links.load(Relaxed);
+    /// Returns what lies here.
+    pub(crate) fn load(&self) -> Vma {
+        let addr = |from: &AtomicU64| VirtAddr::new(from.load(Relaxed));
+        // Acquire: pairs with `publish_anon`, which a fault may be at; links that belong to the identity are seen.
+        let anon = AnonVmaId::new(self.anon.load(Acquire));
+        let links = u32::try_from(self.links.load(Relaxed)).unwrap_or(u32::MAX);
         Vma {
-            range,
+            range: VirtRange::new(addr(&self.start), addr(&self.end)),
             flags: VmFlags::from_bits_retain(self.flags.load(Relaxed)),
             pgoff: self.pgoff.load(Relaxed),
             file: FileId::new(self.file.load(Relaxed)),
-            anon: AnonVmaId::new(self.anon.load(Relaxed))
-                .map(|id| AnonVma { id, links: u32::try_from(links).unwrap_or(u32::MAX) }),
+            anon: anon.map(|id| AnonVma { id, links }),
             uffd: self.uffd.load(Relaxed),
             name: AreaName::from_raw(self.name.load(Relaxed)),
         }
     }
 
-    /// Writes everything but the addresses.
+    /// Writes everything.
     pub(crate) fn store(&self, vma: &Vma) {
+        self.start.store(vma.start().raw(), Relaxed);
+        self.end.store(vma.end().raw(), Relaxed);
         self.flags.store(vma.flags.bits(), Relaxed);
         self.pgoff.store(vma.pgoff, Relaxed);
         self.file.store(vma.file.map_or(0, FileId::raw), Relaxed);
@@ -187,5 +194,12 @@ impl VmaSlot {
         self.links.store(vma.anon.map_or(0, |anon| u64::from(anon.links)), Relaxed);
         self.uffd.store(vma.uffd, Relaxed);
         self.name.store(vma.name.map_or(0, AreaName::raw), Relaxed);
+    }
+
+    /// Gives the area, which has none, an anon_vma, while others may read the area.
+    pub(crate) fn publish_anon(&self, anon: AnonVma) {
+        self.links.store(u64::from(anon.links), Relaxed);
+        // Release: pairs with the load in `load`.
+        self.anon.store(anon.id.0.get(), Release);
     }
 }

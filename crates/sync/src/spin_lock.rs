@@ -10,30 +10,42 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
+    /// An address space (mmap_lock).
+    pub const MMAP_LOCK: u8 = 1;
+    /// The address space that fork fills, while its parent's is locked: taken nested.
+    pub const MMAP_LOCK_CHILD: u8 = MMAP_LOCK + 1;
+    /// An area of an address space.
+    pub const VMA_LOCK: u8 = 3;
+    /// Which anonymous areas of an address space get a reverse map.
+    pub const ANON_PREPARE: u8 = 4;
+    /// The areas that map a file (i_mmap_rwsem).
+    pub const FILE_AREAS: u8 = 5;
+    /// The areas that may map the anonymous pages of a family of processes (anon_vma).
+    pub const ANON_AREAS: u8 = 6;
     /// The list of shrinkers.
-    pub const SHRINKERS: u8 = 1;
+    pub const SHRINKERS: u8 = 17;
     /// The areas of vmalloc.
-    pub const VMAP_AREAS: u8 = 2;
+    pub const VMAP_AREAS: u8 = 18;
     /// The kernel's page tables.
-    pub const KERNEL_TABLES: u8 = 3;
+    pub const KERNEL_TABLES: u8 = 19;
     /// The table of slab caches.
-    pub const SLAB_CACHES: u8 = 4;
+    pub const SLAB_CACHES: u8 = 20;
     /// A slab cache's slabs of one node.
-    pub const SLAB_NODE: u8 = 6;
+    pub const SLAB_NODE: u8 = 22;
     /// Slabs that wait for a grace period.
-    pub const SLAB_RCU: u8 = 7;
+    pub const SLAB_RCU: u8 = 23;
     /// A zone's free lists.
-    pub const ZONE: u8 = 8;
+    pub const ZONE: u8 = 24;
     /// The numbers of files.
-    pub const FILE_NUMBERS: u8 = 23;
+    pub const FILE_NUMBERS: u8 = 39;
     /// The pages of a file. Nothing is allocated or freed under it.
-    pub const FILE: u8 = 24;
+    pub const FILE: u8 = 40;
     /// The reserve of a memory pool.
-    pub const MEMPOOL: u8 = 26;
+    pub const MEMPOOL: u8 = 42;
     /// The chunks of the per-CPU allocator.
-    pub const PERCPU: u8 = 28;
+    pub const PERCPU: u8 = 44;
     /// A log, trace or statistic that anything above may write to.
-    pub const LEAF: u8 = 31;
+    pub const LEAF: u8 = 47;
 }
 
 /// Mutual exclusion by spinning, with interrupts off on the holder's CPU.
@@ -139,7 +151,7 @@ mod tests {
     use crate::IrqControl;
 
     #[test]
-    #[should_panic(expected = "lock of rank 8")]
+    #[should_panic(expected = "lock of rank 24")]
     #[cfg(debug_assertions)]
     fn taking_a_lock_of_the_same_rank_twice_is_an_inversion() {
         // SAFETY: the only token of machine 1 in this process.

@@ -17,11 +17,11 @@ fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
     space.check();
     space.call().exit();
     space.check();
-    assert_eq!(space.mm.nr_areas(), 0);
+    assert_eq!(space.read().nr_areas(), 0);
 }
 
 fn areas(space: &Space<'_, '_>) -> Vec<(u64, u64)> {
-    space.mm.areas().map(|vma| ((vma.start().raw() - BASE) / PAGE, vma.nr_pages())).collect()
+    space.read().areas().map(|vma| ((vma.start().raw() - BASE) / PAGE, vma.nr_pages())).collect()
 }
 
 fn at(page: u64) -> VirtAddr {
@@ -67,7 +67,7 @@ fn mprotect_over_a_gap_changes_what_is_before_it_and_fails() {
         space.call().mmap(&fixed(BASE, PAGE, RW)).unwrap();
         space.call().mmap(&fixed(at(2).raw(), PAGE, RW)).unwrap();
         assert_eq!(space.call().mprotect(at(0), 3 * PAGE, Prot::READ), Err(MmError::NoMemory));
-        let writable: Vec<bool> = space.mm.areas().map(|vma| vma.flags.contains(VmFlags::WRITE)).collect();
+        let writable: Vec<bool> = space.read().areas().map(|vma| vma.flags.contains(VmFlags::WRITE)).collect();
         assert_eq!(writable, [false, true]);
     });
 }
@@ -101,15 +101,15 @@ fn mremap_grows_in_place_if_it_can_and_moves_if_it_may() {
         space.call().mmap(&fixed(at(4).raw(), PAGE, Prot::READ)).unwrap();
         assert_eq!(space.call().mremap(&grow(4, 6, RemapFlags::empty())), Err(MmError::NoMemory));
         let moved = space.call().mremap(&grow(4, 6, RemapFlags::MAYMOVE)).unwrap();
-        assert_eq!(space.mm.lookup(moved).unwrap().nr_pages(), 6);
-        assert_eq!(space.mm.lookup(at(0)), None);
+        assert_eq!(space.read().lookup(moved).unwrap().nr_pages(), 6);
+        assert_eq!(space.read().lookup(at(0)), None);
     });
 }
 
 #[test]
 fn the_heap_stops_a_page_and_the_guard_gap_before_a_stack() {
     with_space(|space| {
-        let start = space.mm.program().start_brk;
+        let start = space.read().program().start_brk;
         let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::GROWSDOWN;
         let stack = start.saturating_add(300 * PAGE);
         space.call().mmap(&MapRequest { flags, ..fixed(stack.raw(), PAGE, RW) }).unwrap();
@@ -143,7 +143,7 @@ fn locked_memory_stays_below_its_limit() {
         assert_eq!(space.call().mlock(at(4), 2 * PAGE, LockWhen::Now), Err(MmError::NoMemory));
         // Pages that are locked already count once.
         space.call().mlock(at(1), 3 * PAGE, LockWhen::OnFault).unwrap();
-        assert_eq!(space.mm.counters().locked, 4);
+        assert_eq!(space.read().counters().locked, 4);
         let locked = MapRequest { flags: fixed(0, 0, RW).flags | MapFlags::LOCKED, ..fixed(at(9).raw(), PAGE, RW) };
         assert_eq!(space.call().mmap(&locked), Err(MmError::TryAgain));
     });
@@ -158,10 +158,10 @@ fn a_child_of_fork_gets_what_its_parent_lets_it_have() {
         parent.call().madvise(at(4), PAGE, Advice::WipeOnFork).unwrap();
         parent.call().mlock(at(0), PAGE, LockWhen::Now).unwrap();
         let mut child = Space::new(parent.spaces, parent.cpu);
-        child.call().duplicate_areas(&parent.mm).unwrap();
+        child.copy_of(parent).unwrap();
         assert_eq!(areas(&child), [(0, 1), (1, 1), (3, 1), (4, 1), (5, 1)]);
-        assert_eq!(child.mm.counters().locked, 0);
-        let links: Vec<u32> = child.mm.areas().map(|vma| vma.anon.map_or(0, |anon| anon.links)).collect();
+        assert_eq!(child.read().counters().locked, 0);
+        let links: Vec<u32> = child.read().areas().map(|vma| vma.anon.map_or(0, |anon| anon.links)).collect();
         assert_eq!(links, [2, 2, 2, 0, 2]);
         assert_eq!(child.files.copied, [0, 1, 3, 5].map(at));
         child.call().exit();
@@ -218,5 +218,5 @@ fn a_call_without_memory_fails_and_leaves_the_areas_as_they_were() {
     assert_eq!(space.call().mprotect(at(1), PAGE, Prot::READ), Err(MmError::NoMemory));
     space.check();
     let total: u64 = before.iter().map(|(_, pages)| pages).sum();
-    assert_eq!(space.mm.counters().total, total);
+    assert_eq!(space.read().counters().total, total);
 }

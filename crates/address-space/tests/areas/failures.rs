@@ -22,7 +22,7 @@ fn at(page: u64) -> VirtAddr {
 }
 
 /// Returns runs of like pages outside the ballast.
-fn pages(mm: &Mm<'_>) -> Vec<(VirtRange, VmFlags, Option<FileId>)> {
+fn pages(mm: &MmRead<'_, '_>) -> Vec<(VirtRange, VmFlags, Option<FileId>)> {
     let mut runs: Vec<(VirtRange, VmFlags, Option<FileId>)> = Vec::new();
     for vma in mm.areas().filter(|vma| vma.start().raw() >= BASE || vma.start().raw() < BALLAST) {
         match runs.last_mut() {
@@ -49,11 +49,11 @@ fn with_room_for(spare: u64, prepare: &AnyCall<'_>, call: &AnyCall<'_>) -> Resul
     for number in full - spare..full {
         space.call().munmap(ballast(number).addr, PAGE).unwrap();
     }
-    let before = pages(&space.mm);
+    let before = pages(&space.read());
     let result = call(&mut space);
     space.check();
     if result.is_err() {
-        assert_eq!(pages(&space.mm), before, "with room for {spare}");
+        assert_eq!(pages(&space.read()), before, "with room for {spare}");
     }
     objects.pages().debug().faults.arm(u64::MAX, 0);
     if result.is_err() {
@@ -106,7 +106,7 @@ fn a_hole_in_an_area_is_cut_out_at_both_ends() {
 #[test]
 fn a_heap_needs_an_area_when_it_starts_and_none_when_it_grows() {
     let grow = |space: &mut Space<'_, '_>, pages: u64| {
-        let wanted = space.mm.program().start_brk.saturating_add(pages * PAGE);
+        let wanted = space.read().program().start_brk.saturating_add(pages * PAGE);
         if space.call().brk(wanted) == wanted { Ok(()) } else { Err(MmError::NoMemory) }
     };
     assert_eq!(failures(&eight_pages, &|space| grow(space, 3)), 1);
@@ -134,16 +134,16 @@ fn a_fork_that_fails_leaves_the_parent_alone_and_the_child_empty() {
         let ballast = VirtRange::new(VirtAddr::new(BALLAST), VirtAddr::new(BASE));
         // The ballast is not for the child.
         let own: Vec<VirtRange> =
-            parent.mm.areas().map(|vma| vma.range).filter(|range| ballast.contains(range.start)).collect();
+            parent.read().areas().map(|vma| vma.range).filter(|range| ballast.contains(range.start)).collect();
         for range in own {
             parent.call().madvise(range.start, range.len(), Advice::DontFork)?;
         }
         let spaces = parent.spaces;
         let before = spaces.overcommit().committed();
         let mut child = Space::new(spaces, parent.cpu);
-        let copied = child.call().duplicate_areas(&parent.mm);
+        let copied = child.copy_of(parent);
         child.call().exit();
-        assert_eq!((child.mm.nr_areas(), spaces.overcommit().committed()), (0, before));
+        assert_eq!((child.read().nr_areas(), spaces.overcommit().committed()), (0, before));
         copied
     };
     // Nodes of the child's tree count as well.

@@ -3,6 +3,7 @@
 mod calls;
 mod failures;
 mod model;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,8 +20,14 @@ use mmkit_address_space::*;
 pub(crate) type Objects = Built<ObjectAllocator<HeapMemory>>;
 pub(crate) type Spaces<'k> = AddressSpaces<'k, HeapMemory, NoPressure>;
 
-/// Makes an object allocator with `nr_pages` pages.
+/// Makes an object allocator with `nr_pages` pages and one CPU.
 pub(crate) fn objects(nr_pages: u64) -> (Objects, Cpu) {
+    let (objects, [cpu]) = objects_for(nr_pages);
+    (objects, cpu)
+}
+
+/// Makes an object allocator with `nr_pages` pages and `N` CPUs.
+pub(crate) fn objects_for<const N: usize>(nr_pages: u64) -> (Objects, [Cpu; N]) {
     static NEXT: AtomicU32 = AtomicU32::new(30_000);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let span = PfnRange::with_len(Pfn::new(1024), nr_pages);
@@ -28,17 +35,20 @@ pub(crate) fn objects(nr_pages: u64) -> (Objects, Cpu) {
     let shape = Shape {
         geometry: Geometry::FOUR_KIB,
         zones: [ZoneShape { node, kind: ZoneType::Normal, span }].into(),
-        nr_cpus: 1,
+        nr_cpus: N,
         settings: Shape::keeping(PcpLimits { high_min: 64, high_max: 64, batch: 16 }),
     };
     let memory = HeapMemory::new(shape.span().phys(12)).unwrap();
     let fixture = Fixture::new(memory, number, shape, DebugOptions::default());
-    // SAFETY: machine numbers are used once, and each test makes one token.
-    let cpu = unsafe { Cpu::new(number, CpuId::ZERO, IrqControl::NONE) };
-    fixture.start(&cpu);
+    let token = |id: usize| {
+        // SAFETY: machine numbers are used once, and each CPU's token is made once.
+        unsafe { Cpu::new(number, CpuId::try_new(id as u64).unwrap(), IrqControl::NONE) }
+    };
+    let cpus: [Cpu; N] = std::array::from_fn(token);
+    fixture.start(&cpus[0]);
     let objects = fixture.build(ObjectAllocator::new);
-    objects.start(&cpu).unwrap();
-    (objects, cpu)
+    objects.start(&cpus[0]).unwrap();
+    (objects, cpus)
 }
 
 /// Counts users of files; has no pages, but remembers what it was told of them.
@@ -51,7 +61,7 @@ pub(crate) struct Files {
     pub(crate) copied: Vec<VirtAddr>,
 }
 
-impl PageTables for Files {
+impl PageTables for &mut Files {
     fn begin_unmap(&mut self) {
         self.gathers.push((Vec::new(), None));
     }
@@ -81,7 +91,7 @@ impl PageTables for Files {
     }
 }
 
-impl Pager for Files {
+impl Pager for &mut Files {
     fn facts(&self, _: FileId) -> Result<FileFacts, MmError> {
         let traits = FileTraits::READ | FileTraits::WRITE | FileTraits::MMAP;
         Ok(FileFacts { traits, max_bytes: i64::MAX as u64 })
@@ -109,7 +119,7 @@ impl Pager for Files {
 pub(crate) struct Space<'a, 'k> {
     pub(crate) spaces: &'a Spaces<'k>,
     pub(crate) cpu: &'a Cpu,
-    pub(crate) mm: Mm<'k>,
+    pub(crate) mm: MmRef<'k>,
     pub(crate) process: Process,
     pub(crate) files: Files,
 }
@@ -119,20 +129,35 @@ impl<'a, 'k> Space<'a, 'k> {
         let layout = MmapLayout::new(spaces.settings(), Direction::TopDown, 8 << 20);
         let brk = VirtAddr::new(0x1000_0000);
         let program = ProgramRanges { start_brk: brk, brk, ..ProgramRanges::default() };
-        Self { spaces, cpu, mm: Mm::new(layout, program), process: Process::default(), files: Files::default() }
+        let mm = spaces.mm_alloc(cpu, layout, program).unwrap();
+        Self { spaces, cpu, mm, process: Process::default(), files: Files::default() }
     }
 
-    pub(crate) fn call(&mut self) -> Call<'_, 'k, HeapMemory, NoPressure, Files> {
-        Call { mm: &mut self.mm, spaces: self.spaces, cpu: self.cpu, process: &self.process, backing: &mut self.files }
+    pub(crate) fn call(&mut self) -> Call<'_, 'k, HeapMemory, NoPressure, &mut Files> {
+        let backing = &mut self.files;
+        Call { mm: self.mm.write(self.cpu), spaces: self.spaces, cpu: self.cpu, process: &self.process, backing }
+    }
+
+    /// Fills this address space as fork does.
+    pub(crate) fn copy_of(&mut self, parent: &Space<'_, 'k>) -> Result<(), MmError> {
+        let parent = parent.mm.write(self.cpu);
+        let (mm, backing) = (self.mm.write_nested(self.cpu), &mut self.files);
+        let mut call = Call { mm, spaces: self.spaces, cpu: self.cpu, process: &self.process, backing };
+        call.duplicate_areas(&parent)
+    }
+
+    pub(crate) fn read(&self) -> MmRead<'_, 'k> {
+        self.mm.read(self.cpu)
     }
 
     /// Checks what holds between any two calls: the tree, the counters, the promise, the users of files.
     pub(crate) fn check(&self) {
-        self.mm.check_invariants().unwrap();
+        let mm = self.read();
+        mm.check_invariants().unwrap();
         let mut counters = VmCounters::default();
         let mut users = BTreeMap::new();
         let mut promised = 0;
-        for vma in self.mm.areas() {
+        for vma in mm.areas() {
             counters.total += vma.nr_pages();
             counters.exec += if vma.flags.is_exec_mapping() { vma.nr_pages() } else { 0 };
             counters.data += if vma.flags.is_data_mapping() { vma.nr_pages() } else { 0 };
@@ -143,7 +168,7 @@ impl<'a, 'k> Space<'a, 'k> {
                 *users.entry(file.raw()).or_insert(0) += 1;
             }
         }
-        assert_eq!(*self.mm.counters(), counters);
+        assert_eq!(*mm.counters(), counters);
         assert_eq!(self.spaces.overcommit().committed(), promised);
         let in_use: BTreeMap<u64, i64> =
             self.files.users.iter().filter(|(_, n)| **n != 0).map(|(f, n)| (*f, *n)).collect();

@@ -88,7 +88,8 @@ fn run(space: &mut Space<'_, '_>, step: Step) -> Result<(), MmError> {
 }
 
 fn pages_of(space: &Space<'_, '_>) -> Pages {
-    let each = space.mm.areas().flat_map(|vma| {
+    let mm = space.read();
+    let each = mm.areas().flat_map(|vma| {
         let prot = Prot::from_bits_retain((vma.flags & VmFlags::ACCESS).bits() as u32);
         let first = (vma.start().raw() - BASE) / PAGE_SIZE;
         (first..first + vma.nr_pages()).map(move |page| (page, (prot, vma.flags.contains(VmFlags::LOCKED))))
@@ -106,7 +107,7 @@ proptest! {
         let mut pages = Pages::new();
         for step in steps {
             if let Step::Move(at, len, _) = step {
-                let area = space.mm.lookup(VirtAddr::new(BASE + at * PAGE_SIZE));
+                let area = space.read().lookup(VirtAddr::new(BASE + at * PAGE_SIZE));
                 if area.is_none_or(|area| area.end().raw() < BASE + (at + len) * PAGE_SIZE) {
                     continue;
                 }

@@ -42,6 +42,15 @@ pub struct Stable<'k, T> {
     cache: PhantomData<&'k T>,
 }
 
+impl<'k, T> Stable<'k, T> {
+    /// Returns the object for as long as its cache's machine.
+    #[inline]
+    pub const fn get(self) -> &'k T {
+        // SAFETY: by the type invariant a `T` for `'k`; only shared references to it exist.
+        unsafe { self.object.as_ref() }
+    }
+}
+
 impl<T> Clone for Stable<'_, T> {
     #[inline]
     fn clone(&self) -> Self {
@@ -77,8 +86,7 @@ impl<T> Deref for Stable<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: by the type invariant a `T` for at least the borrow; only shared references to it exist.
-        unsafe { self.object.as_ref() }
+        self.get()
     }
 }
 

@@ -1,0 +1,195 @@
+//! How long an address space lives: its users, and those who only refer to it.
+//!
+//! A user ([`MmRef`]: a task, a call on another process) keeps the areas; the last one's end empties it. A reference ([`MmGrab`]: a CPU that still has
+//! its page tables loaded, a reverse map's walk) keeps the object and its root table. All users together are one reference.
+//! Handles are given back with [`AddressSpaces::mmput`] and [`AddressSpaces::mmdrop`]; one that is dropped instead keeps its address space forever.
+//! Linux 6.12: kernel/fork.c (`mm_alloc`, `mmput`, `__mmdrop`), include/linux/sched/mm.h (`mmget`, `mmget_not_zero`, `mmgrab`).
+
+use core::fmt;
+use core::ops::Deref;
+
+use object_allocator::Stable;
+use page_allocator::Hooks;
+use platform::Platform;
+use sync::Cpu;
+use units::Gfp;
+
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::atomic::{AtomicU64, fence};
+use crate::backing::{PageTables, Pager};
+use crate::call::Call;
+use crate::error::MmError;
+use crate::limits::Process;
+use crate::mm::{Mm, MmState};
+use crate::program::{MmapLayout, ProgramRanges};
+use crate::spaces::AddressSpaces;
+
+/// Users and references of an address space (mm_users, mm_count).
+///
+/// # Invariants
+/// `users` is the number of [`MmRef`]s, `references` that of [`MmGrab`]s, and one more while there are users.
+#[derive(Debug)]
+pub(crate) struct UseCount {
+    users: AtomicU64,
+    references: AtomicU64,
+}
+
+impl UseCount {
+    pub(crate) fn new() -> Self {
+        Self { users: AtomicU64::new(0), references: AtomicU64::new(0) }
+    }
+
+    fn begin(&self, users: u64) {
+        // Relaxed: nobody else has a handle yet.
+        self.users.store(users, Relaxed);
+        self.references.store(1, Relaxed);
+    }
+
+    /// Counts another user if there is one.
+    fn get_not_zero(&self) -> bool {
+        // Relaxed: who has a reference may look at the counts; what users see of areas is ordered by locks.
+        self.users.fetch_update(Relaxed, Relaxed, |users| if users == 0 { None } else { Some(users + 1) }).is_ok()
+    }
+}
+
+/// Counts one down; returns true for the last.
+fn is_last(count: &AtomicU64) -> bool {
+    // Release: pairs with the fence below, so the last one sees what the others did.
+    let before = count.fetch_sub(1, Release);
+    debug_assert!(before > 0, "what is given back was counted");
+    if before != 1 {
+        return false;
+    }
+    fence(Acquire);
+    true
+}
+
+/// A user of an address space.
+#[must_use = "a user keeps the address space until `mmput`"]
+pub struct MmRef<'k> {
+    mm: Stable<'k, Mm<'k>>,
+}
+
+/// A reference to an address space, which may have no users any more.
+#[must_use = "a reference keeps the object until `mmdrop`"]
+pub struct MmGrab<'k> {
+    mm: Stable<'k, Mm<'k>>,
+}
+
+impl<'k> Deref for MmRef<'k> {
+    type Target = Mm<'k>;
+
+    fn deref(&self) -> &Mm<'k> {
+        &self.mm
+    }
+}
+
+impl<'k> Deref for MmGrab<'k> {
+    type Target = Mm<'k>;
+
+    fn deref(&self) -> &Mm<'k> {
+        &self.mm
+    }
+}
+
+impl fmt::Debug for MmRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MmRef").field(&**self).finish()
+    }
+}
+
+impl fmt::Debug for MmGrab<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MmGrab").field(&**self).finish()
+    }
+}
+
+impl<'k> MmRef<'k> {
+    /// Counts another user (Linux: `mmget`).
+    pub fn get(&self) -> Self {
+        // Relaxed: this user keeps the address space.
+        self.mm.uses.users.fetch_add(1, Relaxed);
+        Self { mm: self.mm }
+    }
+
+    /// Counts another reference (Linux: `mmgrab`).
+    pub fn grab(&self) -> MmGrab<'k> {
+        MmGrab { mm: self.mm }.grab_again()
+    }
+
+    /// Returns true if both are the same address space.
+    pub fn is(&self, other: &Self) -> bool {
+        self.mm == other.mm
+    }
+
+    /// Returns the number of users; a hint while others come and go (Linux: `mm_users`).
+    pub fn users(&self) -> u64 {
+        // Relaxed: a hint.
+        self.mm.uses.users.load(Relaxed)
+    }
+}
+
+impl<'k> MmGrab<'k> {
+    /// Makes the first reference to an address space without users.
+    pub(crate) fn first(mm: Stable<'k, Mm<'k>>) -> Self {
+        mm.uses.begin(0);
+        Self { mm }
+    }
+
+    /// Counts another reference (Linux: `mmgrab`).
+    pub fn grab(&self) -> Self {
+        Self { mm: self.mm }.grab_again()
+    }
+
+    fn grab_again(self) -> Self {
+        // Relaxed: the caller's handle keeps the object.
+        self.mm.uses.references.fetch_add(1, Relaxed);
+        self
+    }
+
+    /// Becomes a user too, unless the last one has gone (Linux: `mmget_not_zero`).
+    pub fn get_not_zero(&self) -> Option<MmRef<'k>> {
+        self.mm.uses.get_not_zero().then_some(MmRef { mm: self.mm })
+    }
+}
+
+impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
+    /// Makes an address space without areas, with one user (Linux: `mm_alloc`).
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    pub fn mm_alloc(&self, cpu: &Cpu, layout: MmapLayout, program: ProgramRanges) -> Result<MmRef<'k>, MmError> {
+        let mm = self.mms.alloc(cpu, Gfp::KERNEL)?;
+        mm.begin(cpu, self.another_mm(), MmState::new(layout, program));
+        mm.uses.begin(1);
+        Ok(MmRef { mm })
+    }
+
+    /// Gives a user back. The last one's end takes all areas out through what `backing` returns, and gives the users' reference back
+    /// (Linux: `mmput`, `exit_mmap`). `release` is that of [`mmdrop`](Self::mmdrop).
+    pub fn mmput<B: PageTables + Pager>(
+        &self,
+        cpu: &Cpu,
+        mm: MmRef<'k>,
+        backing: impl FnOnce(&Mm<'k>) -> B,
+        release: impl FnOnce(&Mm<'k>),
+    ) {
+        let MmRef { mm } = mm;
+        if !is_last(&mm.uses.users) {
+            return;
+        }
+        let (process, backing) = (Process::default(), backing(&mm));
+        Call { mm: mm.get().write(cpu), spaces: self, cpu, process: &process, backing }.exit();
+        self.mmdrop(cpu, MmGrab { mm }, release);
+    }
+
+    /// Gives a reference back. With the last one the object goes, after `release` took back what else belongs to it: its root table
+    /// (Linux: `mmdrop`).
+    pub fn mmdrop(&self, cpu: &Cpu, mm: MmGrab<'k>, release: impl FnOnce(&Mm<'k>)) {
+        let MmGrab { mm } = mm;
+        if is_last(&mm.uses.references) {
+            release(&mm);
+            self.mms.free(cpu, mm);
+        }
+    }
+}
