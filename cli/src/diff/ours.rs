@@ -42,15 +42,10 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         let start_stack = VirtAddr::new(program.1);
         let program = ProgramRanges { start_brk, brk: start_brk, start_stack, ..ProgramRanges::default() };
         let mut backing = Backing::default();
-<<<<<<< HEAD
         let files = (0..FILES)
             .filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES, Backing::MEMORY_FILE))
             .collect();
-        let mm = Mm::new(layout, program);
-=======
-        let files = (0..FILES).filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES)).collect();
         let mm = spaces.mm_alloc(cpu, layout, program).map_err(|error| Failure::Machine(error.to_string()))?;
->>>>>>> 5334a71 (Share address spaces between CPUs: mmap_lock, locks of single areas, users and references)
         let mut ours = Self { spaces, cpu, process, mm, backing, names: BTreeMap::new(), files };
         for (number, area) in areas.iter().enumerate() {
             ours.import(area, number as u64)?;

@@ -41,6 +41,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// [`MmError::NoMemory`]; what was copied stays, and [`Call::exit`] takes it out.
     pub fn duplicate_areas(&mut self, parent: &MmWrite<'_, 'k>) -> Result<(), MmError> {
         debug_assert!(self.mm.tree.is_empty(), "fork fills an address space without areas");
+        (self.mm.layout, self.mm.program) = (*parent.layout(), *parent.program());
         for entry in parent.tree.iter() {
             // Its pages become shared: no fault may make one its own meanwhile.
             parent.start_write(&entry.value);

@@ -117,6 +117,12 @@ impl<'k> MmRef<'k> {
         MmGrab { mm: self.mm }.grab_again()
     }
 
+    /// Gives the user back. The last one's end returns the reference of all users: who gets it takes all areas out ([`Call::exit`]), and gives it
+    /// back ([`AddressSpaces::mmdrop`]) (Linux: `mmput`).
+    pub fn put(self) -> Option<MmGrab<'k>> {
+        is_last(&self.mm.uses.users).then_some(MmGrab { mm: self.mm })
+    }
+
     /// Returns true if both are the same address space.
     pub fn is(&self, other: &Self) -> bool {
         self.mm == other.mm

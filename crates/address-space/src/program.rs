@@ -50,8 +50,7 @@ const MIN_STACK_ROOM: u64 = 128 << 20;
 
 impl MmapLayout {
     /// What an address space has that no program runs in.
-    pub(crate) const NONE: Self =
-        Self { direction: Direction::TopDown, base: VirtAddr::ZERO, legacy_base: VirtAddr::ZERO };
+    pub const NONE: Self = Self { direction: Direction::TopDown, base: VirtAddr::ZERO, legacy_base: VirtAddr::ZERO };
 
     /// Returns the layout without randomisation (Linux: `arch_pick_mmap_layout`, `mmap_base`).
     pub fn new(settings: &Settings, direction: Direction, stack_limit: u64) -> Self {

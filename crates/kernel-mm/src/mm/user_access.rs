@@ -1,0 +1,165 @@
+//! Reading and writing a process's memory from the kernel, on behalf of the process or of another one.
+//!
+//! Pages are found in the page tables and held while their bytes move; what is missing is faulted in, as if the process had touched it.
+//! Linux 6.12: `copy_from_user`, `copy_to_user`, mm/memory.c (`access_process_vm`), mm/gup.c.
+
+use address_space::{Mm, Process};
+use frame_table::{PageBytes, PageRef};
+use object_allocator::mmu::Found;
+use page_allocator::Hooks;
+use page_fault::AccessKind;
+use platform::{Level, Platform, Prot, TableFormat};
+use sync::Cpu;
+use units::VirtAddr;
+
+use super::MemoryManager;
+
+/// Part of a range of a process's memory cannot be reached (EFAULT).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadUserAddress {
+    /// Bytes before the first that cannot be reached; they were moved.
+    pub done: usize,
+}
+
+impl core::fmt::Display for BadUserAddress {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "the process has no such memory behind {} bytes", self.done)
+    }
+}
+
+impl core::error::Error for BadUserAddress {}
+
+/// What an address of a process shows.
+enum UserPage {
+    /// The page of zeros.
+    Zeros,
+    /// A page that is held, and where in it the address is.
+    Held(PageRef, usize),
+}
+
+/// A range of a process's memory.
+#[derive(Clone, Copy)]
+struct UserRange<'a, 'k> {
+    cpu: &'a Cpu,
+    mm: &'a Mm<'k>,
+    process: &'a Process,
+    addr: VirtAddr,
+}
+
+impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
+    /// Copies bytes of a process from `addr` on into `to`.
+    ///
+    /// # Errors
+    /// [`BadUserAddress`].
+    pub fn read_user(
+        &self,
+        cpu: &Cpu,
+        mm: &Mm<'k>,
+        process: &Process,
+        addr: VirtAddr,
+        to: &mut [u8],
+    ) -> Result<(), BadUserAddress> {
+        let range = UserRange { cpu, mm, process, addr };
+        self.each_user_page(range, to.len(), AccessKind::Read, |bytes, offset, at, len| {
+            let Some(part) = to.get_mut(at..at + len) else { return };
+            match bytes {
+                Some(bytes) => {
+                    bytes.read(offset, part);
+                }
+                None => part.fill(0),
+            }
+        })
+    }
+
+    /// Copies bytes to a process from `addr` on.
+    ///
+    /// # Errors
+    /// [`BadUserAddress`].
+    pub fn write_user(
+        &self,
+        cpu: &Cpu,
+        mm: &Mm<'k>,
+        process: &Process,
+        addr: VirtAddr,
+        from: &[u8],
+    ) -> Result<(), BadUserAddress> {
+        let range = UserRange { cpu, mm, process, addr };
+        self.each_user_page(range, from.len(), AccessKind::Write, |bytes, offset, at, len| {
+            if let (Some(bytes), Some(part)) = (bytes, from.get(at..at + len)) {
+                bytes.write(offset, part);
+            }
+        })
+    }
+
+    /// Calls `visit` for each part of `len` bytes that lies in one page: the page's bytes, `None` for zeros, the offset there, the offset in the range, the length.
+    fn each_user_page(
+        &self,
+        range: UserRange<'_, 'k>,
+        len: usize,
+        access: AccessKind,
+        mut visit: impl FnMut(Option<PageBytes<'_>>, usize, usize, usize),
+    ) -> Result<(), BadUserAddress> {
+        let shift = self.objects.pages().map().geometry.page_shift;
+        let page_size = 1usize << shift;
+        let mut at = 0;
+        while at < len {
+            let bad = BadUserAddress { done: at };
+            let addr = range.addr.checked_add(at as u64).ok_or(bad)?;
+            let part = (len - at).min(page_size - (addr.raw() as usize & (page_size - 1)));
+            match self.hold_user_page(range, addr, access).ok_or(bad)? {
+                UserPage::Zeros => visit(None, 0, at, part),
+                UserPage::Held(page, offset) => {
+                    let shown = PageBytes::new(self.objects.pages().platform(), &page, shift);
+                    let is_shown = shown.map(|bytes| visit(Some(bytes), offset, at, part)).is_ok();
+                    self.objects.pages().put(range.cpu, page);
+                    if !is_shown {
+                        return Err(bad);
+                    }
+                }
+            }
+            at += part;
+        }
+        Ok(())
+    }
+
+    /// Takes hold of the page at `addr`, faulting it in if need be; `None` if the process may not reach it.
+    fn hold_user_page(&self, range: UserRange<'_, 'k>, addr: VirtAddr, access: AccessKind) -> Option<UserPage> {
+        loop {
+            if let Some(page) = self.find_user_page(range, addr, access) {
+                return Some(page);
+            }
+            self.fault(range.cpu, range.mm, range.process, addr, access).ok()?;
+        }
+    }
+
+    /// Takes hold of the page at `addr` if an entry allows the access, and marks the entry as used.
+    fn find_user_page(&self, range: UserRange<'_, 'k>, addr: VirtAddr, access: AccessKind) -> Option<UserPage> {
+        let tables = self.tables(range.cpu, range.mm);
+        let walk = tables.mmu.walk(tables.tables)?;
+        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(addr, Level::PTE)?;
+        let pte = entry.load();
+        let (pfn, mut attributes) = entry.leaf(pte)?;
+        let (needed, marks) = match access {
+            AccessKind::Write => (Prot::USER | Prot::WRITE, Prot::ACCESSED | Prot::DIRTY),
+            AccessKind::Read | AccessKind::Fetch => (Prot::USER, Prot::ACCESSED),
+        };
+        if !attributes.prot.contains(needed) {
+            return None;
+        }
+        if entry.is_zero_page(pte) {
+            return Some(UserPage::Zeros);
+        }
+        let (page, now) = tables.mmu.page(&entry)?;
+        attributes.prot |= marks;
+        // Marked before the bytes move; if the entry changed meanwhile, it is looked at again.
+        if now != pte || (entry.leaf(pte)?.1 != attributes && !entry.set_attributes(pte, attributes)) {
+            drop(walk);
+            self.objects.pages().put(range.cpu, page);
+            return None;
+        }
+        let in_leaf = addr.raw() & (walk.format().leaf_bytes(entry.level()) - 1);
+        let shift = self.objects.pages().map().geometry.page_shift;
+        let offset = (pfn.since(page.pfn()) << shift).saturating_add(in_leaf);
+        Some(UserPage::Held(page, offset as usize))
+    }
+}

@@ -1,0 +1,77 @@
+//! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
+
+use address_space::{
+    CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Settings,
+};
+use kernel_mm::{BadUserAddress, MemoryManager};
+use mmkit_sim::description::Machine;
+use mmkit_sim::{SimMachine, SimOptions, SimPlatform};
+use page_allocator::NoPressure;
+use sync::Cpu;
+use units::{CpuId, VirtAddr};
+
+type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
+
+fn machine() -> SimMachine {
+    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    machine.kernel().start_objects(&cpu).unwrap();
+    drop(cpu);
+    machine
+}
+
+fn manager<'k>(machine: &'k SimMachine, cpu: &Cpu) -> Manager<'k> {
+    MemoryManager::new(machine.kernel().objects(), cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap()
+}
+
+fn mm<'k>(manager: &Manager<'k>, cpu: &Cpu) -> MmRef<'k> {
+    let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
+    manager.mm_alloc(cpu, layout, ProgramRanges::default()).unwrap()
+}
+
+fn map<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, len: u64, flags: MapFlags) -> Result<VirtAddr, MmError> {
+    let process = Process::default();
+    let prot = Prot::READ | Prot::WRITE;
+    let request = MapRequest { addr: VirtAddr::ZERO, len, prot, flags, file: None, offset: 0 };
+    manager.call(cpu, mm, &process).mmap(&request)
+}
+
+fn read<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) -> Result<[u8; 6], BadUserAddress> {
+    let mut bytes = [0; 6];
+    manager.read_user(cpu, mm, &Process::default(), addr, &mut bytes).map(|()| bytes)
+}
+
+#[test]
+fn what_a_process_writes_it_reads_and_its_child_keeps_its_own() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let manager = manager(&machine, &cpu);
+    let before = machine.pages().check_invariants(&cpu).unwrap();
+    let parent = mm(&manager, &cpu);
+    let process = Process::default();
+    let private = map(&manager, &cpu, &parent, 1 << 20, MapFlags::PRIVATE | MapFlags::ANONYMOUS).unwrap();
+    let shared = map(&manager, &cpu, &parent, 1 << 16, MapFlags::SHARED | MapFlags::ANONYMOUS).unwrap();
+    let across = private.saturating_add(4096 - 3);
+    manager.write_user(&cpu, &parent, &process, across, b"parent").unwrap();
+    manager.write_user(&cpu, &parent, &process, shared, b"shared").unwrap();
+    assert_eq!(read(&manager, &cpu, &parent, across), Ok(*b"parent"));
+    let rss = manager.rss(&parent);
+    assert_eq!((rss.anon, rss.shmem, rss.file), (2, 1, 0));
+    let child = manager.dup_mm(&cpu, &parent, &process).unwrap();
+    manager.write_user(&cpu, &child, &process, across, b"child!").unwrap();
+    manager.write_user(&cpu, &child, &process, shared, b"both!!").unwrap();
+    assert_eq!(
+        (read(&manager, &cpu, &parent, across), read(&manager, &cpu, &child, across)),
+        (Ok(*b"parent"), Ok(*b"child!"))
+    );
+    assert_eq!(read(&manager, &cpu, &parent, shared), Ok(*b"both!!"));
+    manager.call(&cpu, &parent, &process).munmap(private, 1 << 20).unwrap();
+    assert!(read(&manager, &cpu, &parent, across).is_err());
+    assert_eq!(read(&manager, &cpu, &child, across), Ok(*b"child!"));
+    manager.mmput(&cpu, parent);
+    manager.mmput(&cpu, child);
+    machine.pages().drain_local_pages(&cpu);
+    let slack = 80;
+    let after = machine.pages().check_invariants(&cpu).unwrap();
+    assert!(before - after < slack, "{before} free pages before, {after} after: slabs stay, pages do not");
+}
