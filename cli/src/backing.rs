@@ -168,7 +168,8 @@ impl Pager for &mut Backing {
     }
 
     fn shared_anonymous(&mut self, bytes: u64, _: Reserve) -> Result<FileId, MmError> {
-        let file = self.add_file(SHARED_ANONYMOUS, bytes >> PAGE_SHIFT, Self::MEMORY_FILE).ok_or(MmError::NoMemory)?;
+        let file =
+            self.add_file(SHARED_ANONYMOUS, bytes >> PAGE_SHIFT, Backing::MEMORY_FILE).ok_or(MmError::NoMemory)?;
         self.open(file);
         Ok(file)
     }

@@ -8,13 +8,13 @@ mod atomic;
 mod cpu;
 mod owner_cell;
 mod reader_cell;
-mod set_once;
 mod rw_spin_lock;
+mod set_once;
 mod spin_lock;
 
 pub use cpu::{Cpu, IrqControl};
 pub use owner_cell::{OwnerCell, OwnerGuard};
 pub use reader_cell::{ReadSection, ReaderCell};
-pub use set_once::SetOnce;
 pub use rw_spin_lock::{RwReadGuard, RwSpinLock, RwWriteGuard};
+pub use set_once::SetOnce;
 pub use spin_lock::{SpinGuard, SpinLock, rank};

@@ -134,7 +134,7 @@ fn mincore<'k, H: Hooks>(
     len: u64,
 ) -> Result<u64, MmError> {
     // A range with more pages than are mapped meets a hole first.
-    let nr_pages = len.div_ceil(1 << PAGE_SHIFT).min(space.mm().counters().total);
+    let nr_pages = len.div_ceil(1 << PAGE_SHIFT).min(space.read(host.cpu).counters().total);
     let nr_pages = usize::try_from(nr_pages).map_err(|_| MmError::NoMemory)?;
     let mut resident = Vec::new();
     resident.try_reserve_exact(nr_pages).map_err(|_| MmError::NoMemory)?;

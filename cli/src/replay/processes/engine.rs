@@ -111,7 +111,7 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
         }
         self.check_end(&reader)?;
         for (_, space) in std::mem::take(&mut self.spaces) {
-            space.end(self.host, &self.tasks.process(TaskId(1)));
+            space.end(self.host);
         }
         Ok(())
     }
@@ -293,13 +293,13 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
             )),
             ImportError::Memory(error) => Stop::Machine(format!("the areas of an exec: {error}")),
         })?;
-        let differing = compare::maps(&space.maps(self.catalogue), &state.maps);
+        let differing = compare::maps(&space.maps(self.host.cpu, self.catalogue), &state.maps);
         self.note(task, Kind::MapsAtExec, state.maps.areas().count() as u64, differing);
         let space = self.add_space(space);
         let executing = self.task(task)?;
         let left = executing.space.replace(space);
         let faults = executing.inside.as_mut().map(|inside| std::mem::take(&mut inside.early_faults));
-        self.put(left, task);
+        self.put(left);
         for fault in faults.unwrap_or_default() {
             self.fault_in(task, space, fault);
         }
@@ -307,14 +307,14 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
     }
 
     /// A task less runs in the address space, which ends with the last one.
-    fn put(&mut self, space: Option<SpaceId>, task: TaskId) {
+    fn put(&mut self, space: Option<SpaceId>) {
         let Some(id) = space else { return };
         let Some(space) = self.spaces.get_mut(&id) else { return };
         space.users -= 1;
         if space.users == 0
             && let Some(space) = self.spaces.remove(&id)
         {
-            space.end(self.host, &self.tasks.process(task));
+            space.end(self.host);
         }
     }
 
@@ -322,13 +322,15 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
         let space = self.task(task)?.space;
         self.totals.exits += 1;
         if let Some(space) = space.and_then(|space| self.spaces.get(&space)) {
-            let maps = space.maps(self.catalogue);
+            let maps = space.maps(self.host.cpu, self.catalogue);
             let state = self.catalogue.state(task, Moment::Exit).ok_or_else(|| {
                 let found = format!("the exit of task {}", task.0);
                 Misplaced(found, "an exit whose maps lie beside the trace")
             })?;
-            let flags: Vec<_> = maps.iter().cloned().zip(space.mm().areas().map(|vma| vma.flags)).collect();
-            let sizes = compare::sizes(space.mm().counters(), &state.counts);
+            let mm = space.read(self.host.cpu);
+            let flags: Vec<_> = maps.iter().cloned().zip(mm.areas().map(|vma| vma.flags)).collect();
+            let sizes = compare::sizes(mm.counters(), &state.counts);
+            drop(mm);
             self.note(task, Kind::MapsAtExit, state.maps.areas().count() as u64, compare::maps(&maps, &state.maps));
             if let Some(smaps) = &state.smaps {
                 let (compared, differing) = compare::flags(&flags, smaps);
@@ -342,7 +344,7 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
             self.files.insert(task, ExitFiles { maps });
         }
         self.tasks.remove(task);
-        self.put(space, task);
+        self.put(space);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use address_space::{
-    Access, AddressSpaces, Call, Direction, FileId, FileTraits, Mm, MmError, MmapLayout, PAGE_SHIFT, Process, Vma,
+    Access, AddressSpaces, Call, Direction, FileId, FileTraits, MmError, MmRead, MmRef, MmapLayout, PAGE_SHIFT,
+    Process, ProgramRanges, Vma,
 };
 use page_allocator::Hooks;
 use proc_files::maps::{MapsLine, Permissions};
@@ -33,7 +34,7 @@ impl<H: Hooks> Copy for Host<'_, '_, H> {}
 
 /// An address space.
 pub(super) struct Space<'k> {
-    mm: Mm<'k>,
+    mm: MmRef<'k>,
     backing: Backing,
     /// Files by path, with those that the kernel provides by name.
     files: BTreeMap<Box<str>, FileId>,
@@ -69,7 +70,7 @@ impl<'k> Space<'k> {
         let layout = MmapLayout::new(host.spaces.settings(), Direction::TopDown, process.limits.stack);
         let program = import::program(&state.counts).map_err(ImportError::Missing)?;
         let mut space = Self {
-            mm: Mm::new(layout, program),
+            mm: host.spaces.mm_alloc(host.cpu, layout, program)?,
             backing: Backing::default(),
             files: BTreeMap::new(),
             vsyscall: None,
@@ -82,7 +83,7 @@ impl<'k> Space<'k> {
             }
             let imported = space.import_area(host, process, line, catalogue);
             if let Err(error) = imported {
-                space.end(host, process);
+                space.end(host);
                 return Err(error.into());
             }
         }
@@ -143,8 +144,8 @@ impl<'k> Space<'k> {
         &'a mut self,
         host: Host<'a, 'k, H>,
         process: &'a Process,
-    ) -> Call<'a, 'k, SimPlatform, H, Backing> {
-        Call { mm: &mut self.mm, spaces: host.spaces, cpu: host.cpu, process, backing: &mut self.backing }
+    ) -> Call<'a, 'k, SimPlatform, H, &'a mut Backing> {
+        Call { mm: self.mm.write(host.cpu), spaces: host.spaces, cpu: host.cpu, process, backing: &mut self.backing }
     }
 
     /// Does to the areas what a fault does.
@@ -165,38 +166,43 @@ impl<'k> Space<'k> {
 
     /// Makes a child's copy.
     pub(super) fn fork<H: Hooks>(&self, host: Host<'_, 'k, H>, process: &Process) -> Result<Self, MmError> {
+        let parent = self.mm.write(host.cpu);
         let mut child = Self {
-            mm: Mm::new(*self.mm.layout(), *self.mm.program()),
+            mm: host.spaces.mm_alloc(host.cpu, *parent.layout(), *parent.program())?,
             backing: self.backing.fork(),
             files: self.files.clone(),
             vsyscall: self.vsyscall.clone(),
             users: 1,
         };
-        let duplicated = child.call(host, process).duplicate_areas(&self.mm);
+        let (mm, backing) = (child.mm.write_nested(host.cpu), &mut child.backing);
+        let duplicated = Call { mm, spaces: host.spaces, cpu: host.cpu, process, backing }.duplicate_areas(&parent);
+        drop(parent);
         if let Err(error) = duplicated {
-            child.end(host, process);
+            child.end(host);
             return Err(error);
         }
         Ok(child)
     }
 
     /// Empties the address space.
-    pub(super) fn end<H: Hooks>(mut self, host: Host<'_, 'k, H>, process: &Process) {
-        self.call(host, process).exit();
+    pub(super) fn end<H: Hooks>(mut self, host: Host<'_, 'k, H>) {
+        let backing = &mut self.backing;
+        host.spaces.mmput(host.cpu, self.mm, |_| backing, |_| ());
     }
 
-    /// Returns where the heap begins and how large each kind of area is.
-    pub(super) fn mm(&self) -> &Mm<'k> {
-        &self.mm
+    /// Returns the areas, where the heap begins and how large each kind of area is.
+    pub(super) fn read<'a>(&'a self, cpu: &'a Cpu) -> MmRead<'a, 'k> {
+        self.mm.read(cpu)
     }
 
     /// Returns /proc/PID/maps.
-    pub(super) fn maps(&self, catalogue: &Catalogue) -> Vec<MapsLine<String>> {
-        let lines = self.mm.areas().map(|vma| self.line(&vma, catalogue));
+    pub(super) fn maps(&self, cpu: &Cpu, catalogue: &Catalogue) -> Vec<MapsLine<String>> {
+        let mm = self.mm.read(cpu);
+        let lines = mm.areas().map(|vma| self.line(mm.program(), &vma, catalogue));
         lines.chain(self.vsyscall.clone()).collect()
     }
 
-    fn line(&self, vma: &Vma, catalogue: &Catalogue) -> MapsLine<String> {
+    fn line(&self, program: &ProgramRanges, vma: &Vma, catalogue: &Catalogue) -> MapsLine<String> {
         let mut permissions = Permissions::empty();
         for (flag, permission) in [
             (VmFlags::READ, Permissions::READ),
@@ -206,7 +212,7 @@ impl<'k> Space<'k> {
         ] {
             permissions.set(permission, vma.flags.contains(flag));
         }
-        let name = self.name(vma);
+        let name = self.name(program, vma);
         let identity = catalogue.identity(name);
         MapsLine {
             range: VirtRange::new(vma.start(), vma.end()),
@@ -219,8 +225,7 @@ impl<'k> Space<'k> {
     }
 
     /// Returns what maps calls an area (Linux: `get_vma_name`).
-    fn name(&self, vma: &Vma) -> &str {
-        let program = self.mm.program();
+    fn name(&self, program: &ProgramRanges, vma: &Vma) -> &str {
         match vma.file {
             Some(file) => self.backing.name(file),
             None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]",

@@ -124,11 +124,11 @@ fn the_heap_stops_a_page_and_the_guard_gap_before_a_stack() {
 #[test]
 fn the_heap_grows_as_one_area_apart_from_what_lies_below_its_start() {
     with_space(|space| {
-        let start = space.mm.program().start_brk;
+        let start = space.read().program().start_brk;
         space.call().mmap(&fixed(start.raw() - PAGE, PAGE, RW)).unwrap();
         for pages in [1, 3] {
             space.call().brk(start.saturating_add(pages * PAGE));
-            let heap = space.mm.lookup(start).unwrap();
+            let heap = space.read().lookup(start).unwrap();
             assert_eq!((heap.start(), heap.nr_pages()), (start, pages));
         }
     });
