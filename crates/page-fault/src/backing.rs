@@ -2,7 +2,9 @@
 //!
 //! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
 
-use address_space::{Access, FileFacts, FileId, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma};
+use address_space::{
+    Access, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma,
+};
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
 use page_tables::{Bounds, Tables, ZapWhat};
@@ -22,6 +24,8 @@ pub struct MmPages<'a, P: Platform, H: Hooks, F: FilePages> {
     pub files: F,
     /// The tables that are copied, while an address space is made by fork.
     pub parent: Option<Tables<'a, P, H>>,
+    /// Which areas get large pages.
+    pub huge: HugePolicy,
     unmapping: Option<Unmapping<'a, P, H>>,
 }
 
@@ -34,19 +38,21 @@ struct Unmapping<'a, P: Platform, H: Hooks> {
 
 impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
     /// Shows the tables of an address space.
-    pub const fn new(pages: Tables<'a, P, H>, files: F) -> Self {
-        Self { pages, files, parent: None, unmapping: None }
+    pub const fn new(pages: Tables<'a, P, H>, files: F, huge: HugePolicy) -> Self {
+        Self { pages, files, parent: None, huge, unmapping: None }
     }
 
     /// Handles faults of the address space.
     pub const fn faults(&self) -> FaultContext<'a, '_, P, H, F> {
-        FaultContext { pages: self.pages, files: &self.files }
+        FaultContext { pages: self.pages, files: &self.files, huge: self.huge }
     }
 
     /// Takes all pages of `range` out, with a flush of its own.
-    fn zap(&self, range: VirtRange) {
+    fn zap(&self, range: VirtRange) -> Result<(), MmError> {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.split_ends(&mut gather, range).map_err(|_| MmError::NoMemory)?;
         self.pages.zap(&mut gather, range, ZapWhat::All);
+        Ok(())
     }
 }
 
@@ -83,7 +89,17 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
 
     fn protect(&mut self, vma: &Vma, range: VirtRange) {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
+        // A large page that could not be split allows nothing; the fault that comes of it tries again.
+        let _ = self.pages.split_ends(&mut gather, range);
         self.pages.protect(&mut gather, range, vma.flags);
+    }
+
+    fn split_at(&mut self, at: VirtAddr) -> Result<(), MmError> {
+        if !self.pages.crosses_large_page(at) {
+            return Ok(());
+        }
+        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.split_large(&mut gather, at).map_err(|_| MmError::NoMemory)
     }
 
     fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr) -> Result<(), MmError> {
@@ -91,12 +107,12 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         self.pages.relocate(&mut gather, old, to).map_err(|_| MmError::NoMemory)
     }
 
-    fn advise(&mut self, _: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
+    fn advise(&mut self, vma: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
         match advice {
-            PageAdvice::DontNeed => self.zap(range),
+            PageAdvice::DontNeed => self.zap(range)?,
             // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
             PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut | PageAdvice::WillNeed => {}
-            PageAdvice::Collapse => return Err(MmError::Invalid),
+            PageAdvice::Collapse => self.faults().collapse(vma, range)?,
         }
         Ok(())
     }

@@ -2,13 +2,13 @@
 //!
 //! Linux 6.12: mm/memory.c (`__handle_mm_fault`, `handle_pte_fault`), include/linux/mm.h (`struct vm_fault`).
 
-use address_space::{MmError, Vma};
+use address_space::{HugePolicy, MmError, Vma};
 use object_allocator::mmu::{EntryRef, Found, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use page_tables::Tables;
 use platform::{Level, Platform};
-use units::{Gfp, VirtAddr};
+use units::{VirtAddr, VirtRange};
 
 use crate::decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide};
 use crate::file_pages::FilePages;
@@ -20,6 +20,8 @@ pub struct FaultContext<'a, 'f, P: Platform, H: Hooks, F: FilePages> {
     pub pages: Tables<'a, P, H>,
     /// The files.
     pub files: &'f F,
+    /// Which areas get large pages.
+    pub huge: HugePolicy,
 }
 
 /// An access can go on.
@@ -105,12 +107,15 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         let fault = Fault { vma, page, access };
         loop {
             let Some(seen) = self.look(&fault) else {
-                let made = self.pages.mmu.make_tables(self.pages.tables, page, Level::PTE, Gfp::KERNEL);
-                made.map_err(|_| FaultError::NoMemory)?;
+                if self.map_huge(&fault)? == Attempt::Done {
+                    return Ok(Faulted { action: FaultAction::MapFresh });
+                }
                 continue;
             };
             let action = decide(&seen.situation);
-            if self.act(&fault, action, seen.pte)? == Attempt::Done {
+            if seen.is_in_the_way(&fault, action) {
+                self.split(&fault)?;
+            } else if self.act(&fault, action, seen.pte)? == Attempt::Done {
                 return Ok(Faulted { action });
             }
         }
@@ -127,7 +132,8 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         };
         let behind = if fault.vma.is_anonymous() { Behind::Anonymous } else { Behind::File };
         let state = entry_state(&entry, pte);
-        Some(Seen { situation: Situation { access: fault.access, area: fault.vma.flags, behind, entry: state }, pte })
+        let situation = Situation { access: fault.access, area: fault.vma.flags, behind, entry: state };
+        Some(Seen { situation, pte, mapped: entry.range() })
     }
 }
 
@@ -135,6 +141,19 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
 struct Seen {
     situation: Situation,
     pte: Pte,
+    /// What the entry translates.
+    mapped: VirtRange,
+}
+
+impl Seen {
+    /// Returns true if a large page has to become small ones first: it reaches out of the area, or a part of it is to be copied.
+    fn is_in_the_way(&self, fault: &Fault<'_>, action: FaultAction) -> bool {
+        let is_large = self.situation.entry != EntryState::Empty && self.mapped.start != fault.page
+            || self.mapped.end.since(fault.page) > address_space::PAGE_SIZE;
+        let is_inside = self.mapped.intersection(fault.vma.range) == self.mapped;
+        let acts_on_all = matches!(action, FaultAction::Touch | FaultAction::Reuse | FaultAction::WriteShared);
+        is_large && action != FaultAction::Refuse && !(is_inside && acts_on_all)
+    }
 }
 
 #[inline]

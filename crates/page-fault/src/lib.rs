@@ -11,10 +11,12 @@ mod act;
 mod around;
 mod backing;
 mod cached_files;
+mod collapse;
 mod context;
 mod decide;
 mod file_pages;
 mod front_end;
+mod huge;
 mod wp;
 
 pub use backing::MmPages;

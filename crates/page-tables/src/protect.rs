@@ -15,14 +15,15 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Gives the pages of `range` the permissions of an area with `flags`. Marks of use stay. What lost a right is noted in `gather`, to be flushed.
     ///
     /// The caller holds the area locked for writing, and has split large pages at the range's ends ([`Tables::split_ends`]): as in [`Tables::zap`], those that
-    /// the range does not hold whole are left alone.
+    /// the range does not hold whole allow nothing any more, until a fault splits them.
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
         each_leaf(&walk, range, |_, entry, _| {
-            if range.intersection(entry.range()) != entry.range() {
-                return;
-            }
+            let is_whole = range.intersection(entry.range()) == entry.range();
             let before = update(&entry, |pte, before| {
+                if !is_whole {
+                    return Attributes { prot: before.prot - Prot::USER - Prot::WRITE, ..before };
+                }
                 let tracking = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of);
                 let fresh = attributes_of(flags, tracking);
                 let marks = before.prot & (Prot::ACCESSED | Prot::DIRTY);
@@ -31,6 +32,21 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
                 prot.set(Prot::WRITE, may_write && !entry.is_zero_page(pte));
                 Attributes { prot, ..before }
             });
+            if before.is_some() {
+                gather.note(entry.range());
+            }
+        });
+    }
+}
+
+impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
+    /// Makes what is mapped in `range` read-only. What lost the right is noted in `gather`, to be flushed.
+    ///
+    /// The caller keeps faults away that would give it back.
+    pub fn write_protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange) {
+        let Some(walk) = self.walk() else { return };
+        each_leaf(&walk, range, |_, entry, _| {
+            let before = update(&entry, |_, before| Attributes { prot: before.prot - Prot::WRITE, ..before });
             if before.is_some() {
                 gather.note(entry.range());
             }

@@ -82,7 +82,8 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         process: &'a Process,
         total_vm: u64,
     ) -> MmPages<'a, P, H, FileCall<'a, 'k, P, H>> {
-        MmPages::new(self.tables(cpu, mm), FileCall { total_vm, ..self.files(cpu, process) })
+        let files = FileCall { total_vm, ..self.files(cpu, process) };
+        MmPages::new(self.tables(cpu, mm), files, self.spaces.settings().huge)
     }
 
     /// Returns the page tables of an address space, as `cpu` works on them.

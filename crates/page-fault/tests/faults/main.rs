@@ -3,21 +3,22 @@
 mod cached;
 mod cases;
 mod failures;
+mod huge;
 mod model;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use address_space::{Access, AnonVma, AnonVmaId, FileFacts, FileId, MmError, Pager, Reserve, Vma};
+use address_space::{Access, AnonVma, AnonVmaId, FileFacts, FileId, HugePolicy, MmError, Pager, Reserve, Vma};
 use fixture::{Built, Fixture, Shape, ZoneShape};
 use frame_table::{HeapMemory, PageBytes, PageFlags, PageRef};
 use mmkit_page_fault::{AccessKind, FaultAction, FaultContext, FaultError, FilePages};
 use object_allocator::ObjectAllocator;
-use object_allocator::mmu::{Rss, UserTables};
+use object_allocator::mmu::{Found, Rss, UserTables};
 use page_allocator::{DebugOptions, Geometry, NoPressure, PcpLimits};
 use page_tables::{Bounds, Tables, WriteTracking, ZapWhat};
-use platform::Prot;
+use platform::{Level, Prot};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange, VmFlags, ZoneType};
 
@@ -153,18 +154,22 @@ pub(crate) fn area(flags: VmFlags, nr_pages: u64, file: Option<FileId>) -> Vma {
 pub(crate) struct Space<'a> {
     pub(crate) view: View<'a>,
     pub(crate) files: &'a Files<'a>,
+    pub(crate) huge: HugePolicy,
 }
 
 impl<'a> Space<'a> {
     pub(crate) fn new(objects: &'a Objects, cpu: &'a Cpu, tables: &'a UserTables, files: &'a Files<'a>) -> Self {
         let view = View { mmu: objects.start_mmu(cpu).unwrap().on(cpu), tables };
         view.mmu.make_root(tables).unwrap();
-        Self { view, files }
+        Self { view, files, huge: HugePolicy::Never }
+    }
+
+    pub(crate) fn faults(&self) -> FaultContext<'a, 'a, HeapMemory, NoPressure, Files<'a>> {
+        FaultContext { pages: self.view, files: self.files, huge: self.huge }
     }
 
     pub(crate) fn fault(&self, vma: &Vma, page: u64, access: AccessKind) -> Result<FaultAction, FaultError> {
-        let context = FaultContext { pages: self.view, files: self.files };
-        context.handle(vma, at(page), access).map(|done| done.action)
+        self.faults().handle(vma, at(page), access).map(|done| done.action)
     }
 
     /// Touches a byte as a processor does: through the entry if it allows it, else after a fault. Returns what the faults did.
@@ -182,7 +187,7 @@ impl<'a> Space<'a> {
 
     fn try_access(&self, page: u64, write: Option<u8>) -> Option<u8> {
         let walk = self.view.mmu.walk(self.view.tables)?;
-        let entry = walk.pte(at(page))?;
+        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(at(page), Level::PTE)?;
         let (_, attributes) = entry.leaf(entry.load())?;
         let needed = if write.is_some() { Prot::USER | Prot::WRITE } else { Prot::USER };
         if !attributes.prot.contains(needed) {
@@ -192,9 +197,11 @@ impl<'a> Space<'a> {
         let pages = self.view.mmu.objects().pages();
         let mut byte = [0];
         let bytes = PageBytes::new(pages.platform(), &held, 12).unwrap();
+        let first = entry.leaf(entry.load())?.0.since(held.pfn()) << 12;
+        let offset = (first + at(page).since(entry.virt())) as usize;
         match write {
-            Some(value) => bytes.write(0, &[value]),
-            None => bytes.read(0, &mut byte),
+            Some(value) => bytes.write(offset, &[value]),
+            None => bytes.read(offset, &mut byte),
         };
         self.view.mmu.put(held);
         Some(write.unwrap_or(byte[0]))

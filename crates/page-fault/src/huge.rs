@@ -1,0 +1,113 @@
+//! Transparent huge pages at faults: the fresh one, and the one that has to be split.
+//!
+//! Linux 6.12: mm/huge_memory.c (`do_huge_pmd_anonymous_page`, `__thp_vma_allowable_orders`, `vma_thp_gfp_mask`, `do_huge_pmd_wp_page`).
+
+use address_space::{HugePolicy, Vma};
+use object_allocator::mmu::{Found, MakeError, PageKind, Pte};
+use object_allocator::vmstat::VmEvent;
+use page_allocator::Hooks;
+use platform::{Level, Platform, TableFormat};
+use units::{Gfp, Order, VirtRange, VmFlags};
+
+use crate::context::{Attempt, Fault, FaultContext, FaultError};
+use crate::decide::AccessKind;
+use crate::file_pages::FilePages;
+
+/// Returns true if the area may get large pages at all.
+pub(crate) fn allows_huge(policy: HugePolicy, vma: &Vma) -> bool {
+    let refuses = VmFlags::NOHUGEPAGE | VmFlags::SPECIAL;
+    let asked = match policy {
+        HugePolicy::Always => true,
+        HugePolicy::Madvise => vma.flags.contains(VmFlags::HUGEPAGE),
+        HugePolicy::Never => false,
+    };
+    asked && vma.is_anonymous() && !vma.flags.intersects(refuses)
+}
+
+impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
+    /// Returns the order of a large page.
+    pub(crate) fn huge_order(&self) -> Order {
+        let format = self.pages.mmu.format();
+        Order::new_truncate((format.shift(Level::PMD) - format.page_shift()) as u8)
+    }
+
+    /// Returns the addresses of the large page around the fault if the area holds all of them and may have it.
+    fn huge_range(&self, fault: &Fault<'_>) -> Option<VirtRange> {
+        if fault.access != AccessKind::Write || !allows_huge(self.huge, fault.vma) {
+            // Reads get the small page of zeros, of which there is one for all.
+            return None;
+        }
+        let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);
+        let range = VirtRange::with_len(fault.page.align_down(bytes), bytes);
+        (range.intersection(fault.vma.range) == range).then_some(range)
+    }
+
+    /// Maps a large page where no table is, if one may be and there is memory for it; else makes the tables for a small one.
+    ///
+    /// Returns [`Attempt::Again`] if the entry has to be looked at.
+    pub(crate) fn map_huge(&self, fault: &Fault<'_>) -> Result<Attempt, FaultError> {
+        if let Some(range) = self.huge_range(fault) {
+            if fault.vma.anon.is_none() {
+                return Err(FaultError::NeedsAnonVma);
+            }
+            self.make_tables(fault, Level::PMD)?;
+            if self.install_huge(fault, range) == Attempt::Done {
+                return Ok(Attempt::Done);
+            }
+        }
+        self.make_tables(fault, Level::PTE)?;
+        Ok(Attempt::Again)
+    }
+
+    fn make_tables(&self, fault: &Fault<'_>, level: Level) -> Result<(), FaultError> {
+        match self.pages.mmu.make_tables(self.pages.tables, fault.page, level, Gfp::KERNEL) {
+            // Somebody else mapped a large page meanwhile, which will be found.
+            Ok(()) | Err(MakeError::LargePage) => Ok(()),
+            Err(MakeError::NoMemory) => Err(FaultError::NoMemory),
+            Err(MakeError::NoUserAddress) => Err(FaultError::NotMapped),
+        }
+    }
+
+    /// Puts a fresh large page at an empty entry above the lowest level. [`Attempt::Again`] if there is no page, or the entry is not empty.
+    fn install_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Attempt {
+        let Some(page) = self.alloc_huge(fault, range) else { return Attempt::Again };
+        let (at, nr_pages) = (page.pfn(), page.order().nr_pages());
+        let walk = self.pages.mmu.walk(self.pages.tables);
+        let refused = match walk.as_ref().and_then(|walk| walk.find(range.start, Level::PMD)) {
+            Some(Found::Entry(entry)) => {
+                entry.install(Pte::NONE, page, at, Self::writable(fault.vma, fault.access)).err()
+            }
+            _ => Some(page),
+        };
+        drop(walk);
+        match refused {
+            None => {
+                self.pages.tables.add_rss(PageKind::Anon, nr_pages.cast_signed());
+                Attempt::Done
+            }
+            Some(page) => {
+                self.pages.mmu.put(page);
+                Attempt::Again
+            }
+        }
+    }
+
+    /// Allocates a large page of zeros for the area. Counts what came of it.
+    fn alloc_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Option<frame_table::PageRef> {
+        let objects = self.pages.mmu.objects();
+        // Without a request of the process nobody waits for a large page (defrag: madvise).
+        let asked = fault.vma.flags.contains(VmFlags::HUGEPAGE);
+        let gfp = if asked { Gfp::TRANSHUGE } else { Gfp::TRANSHUGE_LIGHT };
+        let block = objects.pages().alloc(self.pages.mmu.cpu(), gfp | Gfp::ZERO | Gfp::COMP, self.huge_order());
+        let event = if block.is_ok() { VmEvent::ThpFaultAlloc } else { VmEvent::ThpFaultFallback };
+        objects.vmstat().count_events(self.pages.mmu.cpu(), event, 1);
+        let at = Fault { page: range.start, ..*fault };
+        self.own(&at, block.ok()?).map_err(|block| self.give_back(block)).ok()
+    }
+
+    /// Splits the large page at the fault.
+    pub(crate) fn split(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
+        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        self.pages.split_large(&mut gather, fault.page).map_err(|_| FaultError::NoMemory)
+    }
+}
