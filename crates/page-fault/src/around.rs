@@ -4,7 +4,7 @@
 
 use address_space::{Access, PAGE_SHIFT};
 use frame_table::PageRef;
-use object_allocator::mmu::{EntryRef, PageKind, Pte};
+use object_allocator::mmu::PageKind;
 use page_allocator::Hooks;
 use page_tables::{WriteTracking, attributes_of};
 use platform::{Attributes, Level, Platform, TableFormat};
@@ -34,8 +34,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         }
         let (file, index) = Self::file_page(fault)?;
         let page = self.files.page(file, index, Access::Read)?;
-        let kind = self.kind_of(&page);
-        Ok(self.install(fault, Pte::NONE, page, kind, read_attributes(fault, kind)))
+        let attributes = read_attributes(fault, self.kind_of(&page));
+        Ok(self.install_file(fault, index, page, attributes))
     }
 
     /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
@@ -59,38 +59,16 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Maps a page where nothing is mapped; true if it or something else is mapped there then.
     fn map_neighbour(&self, fault: &Fault<'_>, virt: VirtAddr, page: PageRef) -> bool {
-        let kind = self.kind_of(&page);
-        let attributes = read_attributes(fault, kind);
-        let walk = self.pages.mmu.walk(self.pages.tables);
-        let entry = walk.as_ref().and_then(|walk| walk.pte(virt));
-        let outcome = entry.map(|entry| install_if_empty(&entry, page, attributes));
-        drop(walk);
-        match outcome {
-            Some(Ok(())) => {
-                self.pages.tables.add_rss(kind, 1);
-                true
-            }
-            Some(Err(page)) => {
-                self.pages.mmu.put(page);
-                true
-            }
-            None => false,
-        }
+        let here = Fault { page: virt, ..*fault };
+        let attributes = read_attributes(fault, self.kind_of(&page));
+        let attempt = self.install_file(&here, fault.vma.pgoff_at(virt), page, attributes);
+        attempt == Attempt::Done || self.pages.is_mapped(virt)
     }
 }
 
 /// Returns what a page that is read gets.
 fn read_attributes(fault: &Fault<'_>, kind: PageKind) -> Attributes {
     attributes_of(fault.vma.flags, WriteTracking::of(kind))
-}
-
-fn install_if_empty<F: TableFormat>(
-    entry: &EntryRef<'_, F>,
-    page: PageRef,
-    attributes: Attributes,
-) -> Result<(), PageRef> {
-    let pfn = page.pfn();
-    entry.install(Pte::NONE, page, pfn, attributes)
 }
 
 #[cfg(test)]

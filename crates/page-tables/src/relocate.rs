@@ -63,6 +63,12 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         self.mmu.make_tables(self.tables, virt, level, Gfp::KERNEL).map_err(|_| NoMemory)
     }
 
+    /// Returns true if something is mapped at `virt`.
+    pub fn is_mapped(&self, virt: VirtAddr) -> bool {
+        let walk = self.walk();
+        walk.as_ref().and_then(|walk| walk.pte(virt)).is_some_and(|entry| !entry.load().is_none())
+    }
+
     /// Returns true if something is mapped in `range`.
     pub fn maps_any(&self, range: VirtRange) -> bool {
         let mut found = false;
