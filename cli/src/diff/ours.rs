@@ -64,7 +64,8 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         };
         let links = 1;
         // Identities of the process's own areas are far from those that are given out.
-        let anon = AnonVmaId::new(u64::MAX - number).filter(|_| area.has_anon).map(|id| AnonVma { id, links });
+        let anon =
+            AnonVmaId::new(u64::MAX - number).filter(|_| area.has_anon).map(|id| AnonVma { id, root: id, links });
         let pgoff = if is_special { line.start } else { line.offset } >> PAGE_SHIFT;
         let vma = Vma { range, flags: area.flags, pgoff, file, anon, uffd: 0, name: None };
         if is_special {

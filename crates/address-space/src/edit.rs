@@ -3,7 +3,7 @@
 //! Used by every call of this crate. Locking: the address space for writing, and each area that is changed. Linux 6.12: mm/vma.c (`vma_link`, `__split_vma`, `split_vma`).
 
 use collections::range_tree::TreeError;
-use object_allocator::{CachedNodes, Stable};
+use object_allocator::CachedNodes;
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{Gfp, VirtAddr, VirtRange, VmFlags};
@@ -12,7 +12,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
-use crate::vma::{PAGE_SHIFT, Vma, VmaSlot};
+use crate::vma::{PAGE_SHIFT, Slot, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     fn nodes(&self) -> CachedNodes<'_, 'k, P, H> {
@@ -20,7 +20,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Makes an area of an object that says what `vma` does, which is in no tree yet.
-    fn make_area(&self, vma: &Vma) -> Result<Stable<'k, VmaSlot>, MmError> {
+    fn make_area(&self, vma: &Vma) -> Result<Slot<'k>, MmError> {
         let slot = self.spaces.areas.alloc(self.cpu, Gfp::KERNEL)?;
         self.mm.attach(&slot);
         slot.store(vma);
@@ -28,7 +28,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Frees an area's object. It is in no tree any more.
-    fn free_area(&self, slot: Stable<'k, VmaSlot>) {
+    fn free_area(&self, slot: Slot<'k>) {
         slot.lock.detach();
         self.spaces.areas.free(self.cpu, slot);
     }
@@ -43,7 +43,9 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             self.free_area(slot);
             debug_assert!(error == TreeError::NoMemory, "an area is entered where nothing is: {error}");
             MmError::NoMemory
-        })
+        })?;
+        self.spaces.rmap.link(self.cpu, slot, vma);
+        Ok(())
     }
 
     /// Takes the area that begins at `start` out and closes its file. Counts nothing.
@@ -52,6 +54,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         let taken = self.mm.tree.remove(start, &mut self.nodes());
         debug_assert!(taken.is_some(), "an area that is taken out is there");
         let Some(entry) = taken else { return };
+        self.spaces.rmap.unlink(self.cpu, entry.value);
         if let Some(file) = entry.value.load().file {
             self.backing.close(file);
         }
@@ -60,7 +63,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Write-locks the area that begins at `start`: faults on it have ended, and others wait, until the call's lock opens
     /// (Linux: `vma_start_write`). Returns its slot.
-    pub(crate) fn write_lock(&self, start: VirtAddr) -> Option<Stable<'k, VmaSlot>> {
+    pub(crate) fn write_lock(&self, start: VirtAddr) -> Option<Slot<'k>> {
         let slot = self.mm.slot(start);
         debug_assert!(slot.is_some(), "an area that is changed is there");
         if let Some(slot) = slot {
@@ -70,10 +73,14 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Gives the area that begins at `start` other addresses between its neighbours, and what else `vma` says.
-    pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma) {
+    ///
+    /// `make_room` takes what becomes part of it away from its neighbours, after the area is found there in the reverse map: a walk finds each
+    /// page at least once.
+    pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
         if let Some(slot) = self.write_lock(start) {
-            slot.store(vma);
+            self.spaces.rmap.rewrite(self.cpu, slot, vma);
         }
+        make_room(self);
         let moved = self.mm.tree.set_bounds(start, vma.range);
         debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
     }
@@ -81,7 +88,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
         if let Some(slot) = self.write_lock(vma.start()) {
-            slot.store(vma);
+            self.spaces.rmap.rewrite(self.cpu, slot, vma);
         }
     }
 
@@ -102,7 +109,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             MmError::NoMemory
         })?;
         if let Some(lower) = lower {
-            lower.store(&vma.part(VirtRange::new(vma.start(), at)));
+            self.spaces.rmap.split(self.cpu, lower, &vma.part(VirtRange::new(vma.start(), at)), upper);
         }
         if let Some(file) = vma.file {
             self.backing.open(file);

@@ -101,7 +101,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         self.account_stack_growth(&stack, stack.end().since(addr), grow)?;
         let range = VirtRange::new(addr, stack.end());
-        self.rewrite(stack.start(), &Vma { range, pgoff: stack.pgoff - grow, ..stack });
+        self.rewrite(stack.start(), &Vma { range, pgoff: stack.pgoff - grow, ..stack }, |_| ());
         self.mm.counters.add(stack.flags, grow);
         if stack.flags.contains(VmFlags::LOCKED) {
             self.mm.counters.locked += grow;

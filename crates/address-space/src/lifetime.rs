@@ -54,7 +54,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             copy.anon = match vma.anon {
                 Some(parent) if !vma.flags.contains(VmFlags::WIPEONFORK) => {
                     let id = self.spaces.another_anon_vma().ok_or(MmError::NoMemory)?;
-                    Some(AnonVma { id, links: parent.links.saturating_add(1) })
+                    Some(AnonVma { id, links: parent.links.saturating_add(1), ..parent })
                 }
                 _ => None,
             };

@@ -7,17 +7,15 @@
 
 use core::fmt;
 
-use object_allocator::Stable;
 use page_allocator::Hooks;
 use platform::Platform;
-use sync::Cpu;
+use sync::{Cpu, PartHold, rank};
 use units::{VirtAddr, VmFlags};
 
 use crate::error::MmError;
 use crate::mm::{Mm, MmGuard};
 use crate::spaces::AddressSpaces;
-use crate::vma::{AnonVma, AnonVmaId, Vma, VmaSlot};
-use crate::vma_lock::VmaHold;
+use crate::vma::{AnonVma, Slot, Vma};
 
 /// How often a lookup that met a writer is repeated before the fault takes the lock of the address space.
 const LOOKUPS: usize = 3;
@@ -25,10 +23,10 @@ const LOOKUPS: usize = 3;
 /// An area that is locked for reading.
 pub struct AreaRead<'a, 'k> {
     mm: &'a Mm<'k>,
-    slot: Stable<'k, VmaSlot>,
+    slot: Slot<'k>,
     vma: Vma,
     /// Ends the lock.
-    _hold: VmaHold<'a>,
+    _hold: PartHold<'a, { rank::VMA_LOCK }>,
 }
 
 /// Why an area got no anon_vma.
@@ -122,26 +120,31 @@ impl<'k, L> MmGuard<'_, 'k, L> {
         &self,
         spaces: &AddressSpaces<'k, P, H>,
         cpu: &Cpu,
-        slot: Stable<'k, VmaSlot>,
+        slot: Slot<'k>,
     ) -> Result<Vma, MmError> {
         // Other faults may be here for the same area or its neighbours.
-        let alone = self.mm().anon_prepare.lock(cpu);
+        let alone = self.mm().anon_prepare.write(cpu);
         let vma = slot.load();
         if vma.anon.is_some() {
             return Ok(vma);
         }
-        let id = match self.mergeable_anon(&vma) {
-            Some(id) => id,
-            None => spaces.another_anon_vma().ok_or(MmError::NoMemory)?,
+        let anon = match self.mergeable_anon(&vma) {
+            Some(anon) => anon,
+            None => {
+                let id = spaces.another_anon_vma().ok_or(MmError::NoMemory)?;
+                AnonVma { id, root: id, links: 1 }
+            }
         };
-        let anon = AnonVma { id, links: 1 };
+        let prepared = Vma { anon: Some(anon), ..vma };
+        // Before anybody can make a page that is found by it.
+        spaces.rmap.link_family(cpu, slot, &prepared);
         slot.publish_anon(anon);
         drop(alone);
-        Ok(Vma { anon: Some(anon), ..vma })
+        Ok(prepared)
     }
 
     /// Returns the anon_vma of a neighbour that the area may share (Linux: `find_mergeable_anon_vma`).
-    fn mergeable_anon(&self, vma: &Vma) -> Option<AnonVmaId> {
+    fn mergeable_anon(&self, vma: &Vma) -> Option<AnonVma> {
         let behind = self.find(vma.end()).filter(|behind| shares_anon(vma, behind));
         let before = || self.find_before(vma.start()).filter(|before| shares_anon(before, vma));
         behind.and_then(|behind| singular(&behind)).or_else(|| before().and_then(|before| singular(&before)))
@@ -156,6 +159,6 @@ fn shares_anon(low: &Vma, high: &Vma) -> bool {
         && low.pgoff.wrapping_add(low.nr_pages()) == high.pgoff
 }
 
-fn singular(vma: &Vma) -> Option<AnonVmaId> {
-    vma.anon.filter(|_| vma.has_one_anon_vma()).map(|anon| anon.id)
+fn singular(vma: &Vma) -> Option<AnonVma> {
+    vma.anon.filter(|_| vma.has_one_anon_vma())
 }

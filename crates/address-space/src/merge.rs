@@ -87,13 +87,12 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let behind = self.mm.find(range.start());
         match joins(self.spaces.settings.release, range, before.as_ref(), behind.as_ref()) {
             Joins::Neither => None,
-            Joins::Before => before.map(|before| self.grow_up(&before, range)),
-            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range)),
+            Joins::Before => before.map(|before| self.grow_up(&before, range, |_| ())),
+            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range, |_| ())),
             Joins::Both => before.zip(behind).map(|(before, behind)| {
-                self.take_out(behind.start());
                 let anon = joined_anon([before.anon, behind.anon, range.anon]);
                 let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
-                self.rewrite(before.start(), &whole);
+                self.rewrite(before.start(), &whole, |call| call.take_out(behind.start()));
                 whole
             }),
         }
@@ -104,20 +103,20 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     pub(crate) fn merge_new_before(&mut self, range: &Vma, lowest: VirtAddr) -> Option<Vma> {
         let before = self.mm.find_before(range.start()).filter(|before| before.end() > lowest);
         let fits = joins(self.spaces.settings.release, range, before.as_ref(), None) == Joins::Before;
-        before.filter(|_| fits).map(|before| self.grow_up(&before, range))
+        before.filter(|_| fits).map(|before| self.grow_up(&before, range, |_| ()))
     }
 
-    fn grow_up(&mut self, before: &Vma, range: &Vma) -> Vma {
+    fn grow_up(&mut self, before: &Vma, range: &Vma, make_room: impl FnOnce(&mut Self)) -> Vma {
         let anon = joined_anon([before.anon, range.anon, None]);
         let whole = Vma { range: before.range.joined(range.range), anon, ..*before };
-        self.rewrite(before.start(), &whole);
+        self.rewrite(before.start(), &whole, make_room);
         whole
     }
 
-    fn grow_down(&mut self, behind: &Vma, range: &Vma) -> Vma {
+    fn grow_down(&mut self, behind: &Vma, range: &Vma, make_room: impl FnOnce(&mut Self)) -> Vma {
         let anon = joined_anon([behind.anon, range.anon, None]);
         let whole = Vma { range: behind.range.joined(range.range), pgoff: range.pgoff, anon, ..*behind };
-        self.rewrite(behind.start(), &whole);
+        self.rewrite(behind.start(), &whole, make_room);
         whole
     }
 
@@ -138,23 +137,24 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             Joins::Neither => {}
             Joins::Before => {
                 if let Some(before) = before {
-                    self.shrink_to(vma, VirtRange::new(range.end, vma.end()));
-                    return Ok(self.grow_up(&before, &part));
+                    let rest = VirtRange::new(range.end, vma.end());
+                    return Ok(self.grow_up(&before, &part, |call| call.shrink_to(vma, rest)));
                 }
             }
             Joins::Behind => {
                 if let Some(behind) = behind {
-                    self.shrink_to(vma, VirtRange::new(vma.start(), range.start));
-                    return Ok(self.grow_down(&behind, &part));
+                    let rest = VirtRange::new(vma.start(), range.start);
+                    return Ok(self.grow_down(&behind, &part, |call| call.shrink_to(vma, rest)));
                 }
             }
             Joins::Both => {
                 if let (Some(before), Some(behind)) = (before, behind) {
-                    self.take_out(vma.start());
-                    self.take_out(behind.start());
                     let anon = joined_anon([before.anon, behind.anon, part.anon]);
                     let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
-                    self.rewrite(before.start(), &whole);
+                    self.rewrite(before.start(), &whole, |call| {
+                        call.take_out(vma.start());
+                        call.take_out(behind.start());
+                    });
                     return Ok(whole);
                 }
             }
@@ -169,7 +169,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if rest.is_empty() {
             self.take_out(vma.start());
         } else {
-            self.rewrite(vma.start(), &vma.part(rest));
+            self.rewrite(vma.start(), &vma.part(rest), |_| ());
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn anon(id: u64, links: u32) -> Option<AnonVma> {
-        AnonVmaId::new(id).map(|id| AnonVma { id, links })
+        AnonVmaId::new(id).map(|id| AnonVma { id, root: id, links })
     }
 
     /// Decides for a range between two areas with these anonymous pages, by the rules of 6.12 and of 6.18.

@@ -8,20 +8,19 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use collections::RangeTree;
 use collections::range_tree::BrokenInvariant;
+use collections::{RangeTree, WordCell};
 use object_allocator::mmu::UserTables;
 use object_allocator::{Stable, TypeStable};
-use sync::{Cpu, RwReadGuard, RwSpinLock, RwWriteGuard, SpinLock, rank};
+use sync::{Cpu, RwReadGuard, RwSpinLock, RwWriteGuard, TurnCount, UseCount, rank};
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::Relaxed;
 use crate::counters::VmCounters;
-use crate::mm_ref::UseCount;
+use crate::mm_ref::MmGrab;
 use crate::program::{MmapLayout, ProgramRanges};
-use crate::vma::{Vma, VmaSlot};
-use crate::vma_lock::{MmId, TurnCount};
+use crate::vma::{Slot, Vma, VmaSlot};
 
 /// An address space.
 ///
@@ -32,13 +31,15 @@ use crate::vma_lock::{MmId, TurnCount};
 pub struct Mm<'k> {
     /// How many use it, and how many refer to it.
     pub(crate) uses: UseCount,
+    /// This object, for whoever has it by an area of it only.
+    me: WordCell<Stable<'k, Self>>,
     /// Changes with every use of the memory, so that a late lookup does not take the next address space for the one before.
     id: AtomicU64,
-    pub(crate) tree: RangeTree<Stable<'k, VmaSlot>>,
+    pub(crate) tree: RangeTree<Slot<'k>>,
     pub(crate) turns: TurnCount,
     state: RwSpinLock<{ rank::MMAP_LOCK }, MmState>,
     /// Held while an area gets an anon_vma, which the lock of the address space for reading, or of an area, permits (Linux: page_table_lock).
-    pub(crate) anon_prepare: SpinLock<{ rank::ANON_PREPARE }, ()>,
+    pub(crate) anon_prepare: RwSpinLock<{ rank::ANON_PREPARE }, ()>,
     tables: UserTables,
 }
 
@@ -76,12 +77,13 @@ impl MmState {
 impl TypeStable for Mm<'_> {
     fn fresh() -> Self {
         Self {
-            uses: UseCount::new(),
+            uses: UseCount::default(),
+            me: WordCell::new(),
             id: AtomicU64::new(0),
             tree: RangeTree::new(),
-            turns: TurnCount::new(),
+            turns: TurnCount::default(),
             state: RwSpinLock::new(MmState::new(MmapLayout::NONE, ProgramRanges::default())),
-            anon_prepare: SpinLock::new(()),
+            anon_prepare: RwSpinLock::new(()),
             tables: UserTables::new(),
         }
     }
@@ -95,15 +97,22 @@ impl fmt::Debug for Mm<'_> {
 
 impl<'k> Mm<'k> {
     /// Returns the number of this address space.
-    pub(crate) fn id(&self) -> MmId {
+    pub(crate) fn id(&self) -> u64 {
         // Relaxed: written before anybody has a handle.
         self.id.load(Relaxed)
     }
 
+    /// Counts another reference, for somebody who has one, or who knows otherwise that the address space is there: in a walk of the reverse map
+    /// (Linux: `mmgrab`).
+    pub fn grab(&self) -> Option<MmGrab<'k>> {
+        Some(MmGrab::another(self.me.load()?))
+    }
+
     /// Makes an address space of memory that nobody uses (Linux: `mm_init`).
-    pub(crate) fn begin(&self, cpu: &Cpu, id: MmId, state: MmState) {
+    pub(crate) fn begin(&self, cpu: &Cpu, me: Stable<'k, Self>, id: u64, state: MmState) {
         debug_assert!(self.tree.is_empty(), "an address space ended without areas");
         debug_assert!(self.tables.root().is_none(), "an address space ended without page tables");
+        self.me.store(Some(me));
         // Relaxed: as in `id`.
         self.id.store(id, Relaxed);
         *self.state.write(cpu) = state;
@@ -186,7 +195,7 @@ impl DerefMut for WriteHold<'_> {
 /// A locked address space. What its lock protects is reached through it.
 pub struct MmGuard<'a, 'k, L> {
     mm: &'a Mm<'k>,
-    pub(crate) tree: &'a RangeTree<Stable<'k, VmaSlot>>,
+    pub(crate) tree: &'a RangeTree<Slot<'k>>,
     hold: L,
 }
 
@@ -225,12 +234,13 @@ impl<'a, 'k> MmWrite<'a, 'k> {
     }
 
     /// Write-locks an area of this address space until the lock of the address space opens (Linux: `vma_start_write`).
-    pub(crate) fn start_write(&self, slot: &VmaSlot) {
+    pub(crate) fn start_write(&self, slot: &VmaSlot<'k>) {
         slot.lock.start_write(self.hold.guard.cpu(), self.hold.turn.number);
     }
 
     /// Makes an object an area of this address space, write-locked.
-    pub(crate) fn attach(&self, slot: &VmaSlot) {
+    pub(crate) fn attach(&self, slot: &VmaSlot<'k>) {
+        slot.mm.store(self.mm.me.load());
         slot.lock.attach(self.hold.guard.cpu(), self.mm.id(), self.hold.turn.number);
     }
 }
@@ -284,7 +294,7 @@ impl<'a, 'k, L> MmGuard<'a, 'k, L> {
     }
 
     /// Returns the slot of the area that begins at `start`.
-    pub(crate) fn slot(&self, start: VirtAddr) -> Option<Stable<'k, VmaSlot>> {
+    pub(crate) fn slot(&self, start: VirtAddr) -> Option<Slot<'k>> {
         self.tree.find(start).filter(|entry| entry.range.start == start).map(|entry| entry.value)
     }
 }

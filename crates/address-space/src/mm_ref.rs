@@ -14,8 +14,6 @@ use platform::Platform;
 use sync::Cpu;
 use units::Gfp;
 
-use crate::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::atomic::{AtomicU64, fence};
 use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
@@ -23,46 +21,6 @@ use crate::limits::Process;
 use crate::mm::{Mm, MmState};
 use crate::program::{MmapLayout, ProgramRanges};
 use crate::spaces::AddressSpaces;
-
-/// Users and references of an address space (mm_users, mm_count).
-///
-/// # Invariants
-/// `users` is the number of [`MmRef`]s, `references` that of [`MmGrab`]s, and one more while there are users.
-#[derive(Debug)]
-pub(crate) struct UseCount {
-    users: AtomicU64,
-    references: AtomicU64,
-}
-
-impl UseCount {
-    pub(crate) fn new() -> Self {
-        Self { users: AtomicU64::new(0), references: AtomicU64::new(0) }
-    }
-
-    fn begin(&self, users: u64) {
-        // Relaxed: nobody else has a handle yet.
-        self.users.store(users, Relaxed);
-        self.references.store(1, Relaxed);
-    }
-
-    /// Counts another user if there is one.
-    fn get_not_zero(&self) -> bool {
-        // Relaxed: who has a reference may look at the counts; what users see of areas is ordered by locks.
-        self.users.fetch_update(Relaxed, Relaxed, |users| if users == 0 { None } else { Some(users + 1) }).is_ok()
-    }
-}
-
-/// Counts one down; returns true for the last.
-fn is_last(count: &AtomicU64) -> bool {
-    // Release: pairs with the fence below, so the last one sees what the others did.
-    let before = count.fetch_sub(1, Release);
-    debug_assert!(before > 0, "what is given back was counted");
-    if before != 1 {
-        return false;
-    }
-    fence(Acquire);
-    true
-}
 
 /// A user of an address space.
 #[must_use = "a user keeps the address space until `mmput`"]
@@ -107,20 +65,19 @@ impl fmt::Debug for MmGrab<'_> {
 impl<'k> MmRef<'k> {
     /// Counts another user (Linux: `mmget`).
     pub fn get(&self) -> Self {
-        // Relaxed: this user keeps the address space.
-        self.mm.uses.users.fetch_add(1, Relaxed);
+        self.mm.uses.get();
         Self { mm: self.mm }
     }
 
     /// Counts another reference (Linux: `mmgrab`).
     pub fn grab(&self) -> MmGrab<'k> {
-        MmGrab { mm: self.mm }.grab_again()
+        MmGrab::another(self.mm)
     }
 
     /// Gives the user back. The last one's end returns the reference of all users: who gets it takes all areas out ([`Call::exit`]), and gives it
     /// back ([`AddressSpaces::mmdrop`]) (Linux: `mmput`).
     pub fn put(self) -> Option<MmGrab<'k>> {
-        is_last(&self.mm.uses.users).then_some(MmGrab { mm: self.mm })
+        self.mm.uses.put().then_some(MmGrab { mm: self.mm })
     }
 
     /// Returns true if both are the same address space.
@@ -130,8 +87,7 @@ impl<'k> MmRef<'k> {
 
     /// Returns the number of users; a hint while others come and go (Linux: `mm_users`).
     pub fn users(&self) -> u64 {
-        // Relaxed: a hint.
-        self.mm.uses.users.load(Relaxed)
+        self.mm.uses.users()
     }
 }
 
@@ -144,13 +100,13 @@ impl<'k> MmGrab<'k> {
 
     /// Counts another reference (Linux: `mmgrab`).
     pub fn grab(&self) -> Self {
-        Self { mm: self.mm }.grab_again()
+        Self::another(self.mm)
     }
 
-    fn grab_again(self) -> Self {
-        // Relaxed: the caller's handle keeps the object.
-        self.mm.uses.references.fetch_add(1, Relaxed);
-        self
+    /// Counts a reference to an address space that has another.
+    pub(crate) fn another(mm: Stable<'k, Mm<'k>>) -> Self {
+        mm.uses.grab();
+        Self { mm }
     }
 
     /// Becomes a user too, unless the last one has gone (Linux: `mmget_not_zero`).
@@ -166,7 +122,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
     /// [`MmError::NoMemory`].
     pub fn mm_alloc(&self, cpu: &Cpu, layout: MmapLayout, program: ProgramRanges) -> Result<MmRef<'k>, MmError> {
         let mm = self.mms.alloc(cpu, Gfp::KERNEL)?;
-        mm.begin(cpu, self.another_mm(), MmState::new(layout, program));
+        mm.begin(cpu, mm, self.another_mm(), MmState::new(layout, program));
         mm.uses.begin(1);
         Ok(MmRef { mm })
     }
@@ -181,7 +137,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         release: impl FnOnce(&Mm<'k>),
     ) {
         let MmRef { mm } = mm;
-        if !is_last(&mm.uses.users) {
+        if !mm.uses.put() {
             return;
         }
         let (process, backing) = (Process::default(), backing(&mm));
@@ -193,7 +149,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
     /// (Linux: `mmdrop`).
     pub fn mmdrop(&self, cpu: &Cpu, mm: MmGrab<'k>, release: impl FnOnce(&Mm<'k>)) {
         let MmGrab { mm } = mm;
-        if is_last(&mm.uses.references) {
+        if mm.uses.release() {
             release(&mm);
             self.mms.free(cpu, mm);
         }

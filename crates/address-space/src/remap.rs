@@ -279,7 +279,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         self.charge(charged)?;
         self.write_lock(vma.start());
         let copied = self.copy_area(vma, request).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
-        if let Err(error) = self.backing.relocate(vma, old, &copied, request.new_addr) {
+        // A walk of the reverse map would otherwise look at the new place before the pages are there, and at the old one after.
+        let held = self.spaces.rmap.hold(self.cpu, vma);
+        let relocated = self.backing.relocate(vma, old, &copied, request.new_addr);
+        drop(held);
+        if let Err(error) = relocated {
             self.abandon_copy(request, charged);
             return Err(error);
         }

@@ -16,14 +16,16 @@ use crate::limits::Settings;
 use crate::mm::Mm;
 use crate::mm_ref::MmGrab;
 use crate::overcommit::{CommitRules, Overcommit};
+use crate::rmap::ReverseMap;
 use crate::vma::{AnonVmaId, VmaSlot};
 
 /// What the address spaces of a machine share: their slab caches, the sum of promised memory, the settings.
 #[derive(Debug)]
 pub struct AddressSpaces<'k, P: Platform, H: Hooks> {
     pub(crate) mms: StableCache<'k, Mm<'k>, P, H>,
-    pub(crate) areas: StableCache<'k, VmaSlot, P, H>,
+    pub(crate) areas: StableCache<'k, VmaSlot<'k>, P, H>,
     pub(crate) nodes: StableCache<'k, Node, P, H>,
+    pub(crate) rmap: ReverseMap<'k>,
     pub(crate) overcommit: Overcommit,
     pub(crate) settings: Settings,
     next_anon_vma: AtomicU64,
@@ -48,6 +50,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
             mms,
             areas: objects.create_stable_cache(cpu, "vm_area_struct")?,
             nodes: objects.create_stable_cache(cpu, "maple_node")?,
+            rmap: ReverseMap::new(),
             overcommit: Overcommit::new(commit),
             settings,
             next_anon_vma: AtomicU64::new(1),

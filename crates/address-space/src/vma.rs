@@ -7,13 +7,16 @@
 
 use core::num::NonZeroU64;
 
-use object_allocator::TypeStable;
+use collections::WordCell;
+use collections::interval_tree::IntervalNode;
+use object_allocator::{Stable, TypeStable};
+use sync::{PartLock, rank};
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::mm::Mm;
 use crate::name::AreaName;
-use crate::vma_lock::VmaLock;
 
 /// Bytes of a page: the call surface is that of x86-64.
 pub const PAGE_SHIFT: u32 = 12;
@@ -65,6 +68,8 @@ impl AnonVmaId {
 pub struct AnonVma {
     /// Where new pages go.
     pub id: AnonVmaId,
+    /// The family: the anon_vma that the first ancestor got. Pages are found by it.
+    pub root: AnonVmaId,
     /// Length of Linux's anon_vma_chain, at least 1.
     pub links: u32,
 }
@@ -142,28 +147,38 @@ impl Vma {
     }
 }
 
+/// Where an area lies.
+pub(crate) type Slot<'k> = Stable<'k, VmaSlot<'k>>;
+
 /// Memory of an area. Opaque outside this crate.
 #[derive(Debug, Default)]
-pub struct VmaSlot {
-    pub(crate) lock: VmaLock,
+pub struct VmaSlot<'k> {
+    pub(crate) lock: PartLock<{ rank::VMA_LOCK }>,
+    /// The address space that the area is in. Stays when the area goes; only who knows that the area is there may follow it.
+    pub(crate) mm: WordCell<Stable<'k, Mm<'k>>>,
+    /// Node of the tree of the file's areas.
+    pub(crate) by_file: IntervalNode<Slot<'k>>,
+    /// Node of the tree of the family's areas.
+    pub(crate) by_family: IntervalNode<Slot<'k>>,
     start: AtomicU64,
     end: AtomicU64,
     flags: AtomicU64,
     pgoff: AtomicU64,
     file: AtomicU64,
     anon: AtomicU64,
+    root: AtomicU64,
     links: AtomicU64,
     uffd: AtomicU64,
     name: AtomicU64,
 }
 
-impl TypeStable for VmaSlot {
+impl TypeStable for VmaSlot<'_> {
     fn fresh() -> Self {
         Self::default()
     }
 }
 
-impl VmaSlot {
+impl VmaSlot<'_> {
     // Relaxed, but for `anon`: fields are written under the write lock of the area, and read under a lock of the area or the address space.
 
     /// Returns what lies here.
@@ -171,13 +186,14 @@ impl VmaSlot {
         let addr = |from: &AtomicU64| VirtAddr::new(from.load(Relaxed));
         // Acquire: pairs with `publish_anon`, which a fault may be at; links that belong to the identity are seen.
         let anon = AnonVmaId::new(self.anon.load(Acquire));
+        let root = AnonVmaId::new(self.root.load(Relaxed));
         let links = u32::try_from(self.links.load(Relaxed)).unwrap_or(u32::MAX);
         Vma {
             range: VirtRange::new(addr(&self.start), addr(&self.end)),
             flags: VmFlags::from_bits_retain(self.flags.load(Relaxed)),
             pgoff: self.pgoff.load(Relaxed),
             file: FileId::new(self.file.load(Relaxed)),
-            anon: anon.map(|id| AnonVma { id, links }),
+            anon: anon.map(|id| AnonVma { id, root: root.unwrap_or(id), links }),
             uffd: self.uffd.load(Relaxed),
             name: AreaName::from_raw(self.name.load(Relaxed)),
         }
@@ -191,6 +207,7 @@ impl VmaSlot {
         self.pgoff.store(vma.pgoff, Relaxed);
         self.file.store(vma.file.map_or(0, FileId::raw), Relaxed);
         self.anon.store(vma.anon.map_or(0, |anon| anon.id.0.get()), Relaxed);
+        self.root.store(vma.anon.map_or(0, |anon| anon.root.raw()), Relaxed);
         self.links.store(vma.anon.map_or(0, |anon| u64::from(anon.links)), Relaxed);
         self.uffd.store(vma.uffd, Relaxed);
         self.name.store(vma.name.map_or(0, AreaName::raw), Relaxed);
@@ -198,6 +215,7 @@ impl VmaSlot {
 
     /// Gives the area, which has none, an anon_vma, while others may read the area.
     pub(crate) fn publish_anon(&self, anon: AnonVma) {
+        self.root.store(anon.root.raw(), Relaxed);
         self.links.store(u64::from(anon.links), Relaxed);
         // Release: pairs with the load in `load`.
         self.anon.store(anon.id.0.get(), Release);

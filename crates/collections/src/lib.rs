@@ -6,11 +6,15 @@
 
 mod atomic;
 mod boot_slice;
+pub mod interval_tree;
 mod per_cpu_slice;
 pub mod range_tree;
+mod word_cell;
 pub mod xarray;
 
 pub use boot_slice::BootSlice;
+pub use interval_tree::IntervalTree;
 pub use per_cpu_slice::PerCpuSlice;
 pub use range_tree::RangeTree;
+pub use word_cell::WordCell;
 pub use xarray::XArray;

@@ -3,6 +3,7 @@
 mod calls;
 mod failures;
 mod model;
+mod reverse_map;
 mod sharing;
 
 use std::collections::BTreeMap;

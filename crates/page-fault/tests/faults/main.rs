@@ -146,7 +146,7 @@ pub(crate) fn at(page: u64) -> VirtAddr {
 
 /// An area of `nr_pages` from page 0 on, with an anon_vma.
 pub(crate) fn area(flags: VmFlags, nr_pages: u64, file: Option<FileId>) -> Vma {
-    let anon = AnonVmaId::new(7).map(|id| AnonVma { id, links: 1 });
+    let anon = AnonVmaId::new(7).map(|id| AnonVma { id, root: id, links: 1 });
     Vma { range: VirtRange::new(at(0), at(nr_pages)), flags, pgoff: 0, file, anon, uffd: 0, name: None }
 }
 
