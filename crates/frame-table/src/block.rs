@@ -110,20 +110,22 @@ impl FreeBlock {
         (Self::new(self.pfn(), order), Some(upper))
     }
 
-    /// Cuts up to `count` blocks of `order` off the lower end, in ascending order, and hands each to `take`; what is left goes to
-    /// `rest` in the largest aligned pieces. Returns how many were cut.
-    pub fn carve(self, order: Order, count: u32, take: &mut impl FnMut(Self), rest: &mut impl FnMut(Self)) -> u32 {
-        if count == 0 {
-            rest(self);
-            0
-        } else if self.order() <= order {
-            take(self);
-            1
-        } else {
-            let (lower, upper) = self.split();
-            let cut = lower.carve(order, count, take, rest);
-            cut + upper.map_or(0, |upper| upper.carve(order, count - cut, take, rest))
+    /// Gives up to `count` blocks of `order` at the lower end up to the caller, who stands for them; what is left goes to `rest` in the
+    /// largest aligned pieces, in ascending order. Returns how many the caller got.
+    #[inline]
+    pub(crate) fn cut_rest(self, order: Order, count: u32, mut rest: impl FnMut(Self)) -> u32 {
+        debug_assert!(self.order() >= order, "a block is cut into smaller ones");
+        let whole = 1u32 << self.order().raw().saturating_sub(order.raw());
+        let cut = count.min(whole);
+        let mut at = cut;
+        while at < whole {
+            // The largest piece that starts here: all of it at the very start.
+            let size = (at | whole).trailing_zeros();
+            let start = self.pfn().add(u64::from(at) << order.raw());
+            rest(Self::new(start, Order::new_truncate(order.raw() + size as u8)));
+            at += 1 << size;
         }
+        cut
     }
 
     /// Joins two buddies.
@@ -179,6 +181,12 @@ impl OwnedBlock {
     #[inline]
     pub const fn order(&self) -> Order {
         self.0.order()
+    }
+
+    /// Returns true for a single page that is not compound.
+    #[inline(always)]
+    pub const fn is_plain_page(&self) -> bool {
+        self.0.0.get() & 0xff == 1
     }
 
     /// Returns a number whose low four bits are the order; for tables by order.

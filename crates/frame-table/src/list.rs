@@ -55,13 +55,12 @@ impl FrameList {
     /// Adds a block at the head, marked as `kind`.
     #[inline]
     pub fn push_front(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
-        self.link_front(frames, block.pfn(), block.order(), kind);
+        let frame = frames.at(block.pfn());
+        self.link_front(frames, frame, frames.index(block.pfn()), block.order(), kind);
     }
 
     #[inline(always)]
-    fn link_front(&mut self, frames: &FrameTable, pfn: Pfn, order: Order, kind: PageType) {
-        let index = frames.index(pfn);
-        let frame = frames.at_index(index);
+    fn link_front(&mut self, frames: &FrameTable, frame: &Frame, index: u32, order: Order, kind: PageType) {
         frame.set_state(kind, order);
         frame.set_next(self.head);
         match frames.linked(self.head) {
@@ -73,11 +72,13 @@ impl FrameList {
     }
 
     /// Takes an owner's block back to the head, marked as `kind`: [`OwnedBlock::into_free`] and [`FrameList::push_front`] in one visit
-    /// to the descriptor.
+    /// to the descriptor. Gives back a block of another table.
     #[inline(always)]
-    pub fn push_front_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) {
+    pub fn push_front_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) -> Option<OwnedBlock> {
+        let Some(frame) = frames.get(block.pfn()) else { return Some(block) };
         block.dissolve(frames);
-        self.link_front(frames, block.pfn(), block.order(), kind);
+        self.link_front(frames, frame, frames.index(block.pfn()), block.order(), kind);
+        None
     }
 
     /// Adds a block at the tail, marked as `kind`.
@@ -128,27 +129,125 @@ impl FrameList {
         Some((index, frame))
     }
 
-    /// Takes the last block if it is marked as `kind` with `order`.
+    /// Moves up to `count` blocks from the head to the tail of `to`, where they keep their order. They are marked as `kinds[0]` with `order`
+    /// before and as `kinds[1]` after. Each is shown to `visit`. Returns how many went.
+    ///
+    /// Their links to each other stay, so that a block costs little more than its mark.
     #[inline]
-    pub fn pop_back(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<FreeBlock> {
-        if self.head == NIL {
-            return None;
+    pub fn move_front_to(
+        &mut self,
+        to: &mut Self,
+        frames: &FrameTable,
+        order: Order,
+        kinds: [PageType; 2],
+        count: u32,
+        visit: impl Fn(Pfn),
+    ) -> u32 {
+        let (mut last, mut next, mut moved) = (NIL, self.head, 0);
+        while moved < count
+            && let Some(frame) = frames.linked(next)
+        {
+            if !frame.is(kinds[0], order) {
+                debug_assert!(false, "a block on a list carries the list's mark");
+                break;
+            }
+            frame.set_state(kinds[1], order);
+            visit(frames.pfn(next));
+            (last, next) = (next, frame.next());
+            moved += 1;
         }
-        let index = self.tail;
-        let frame = frames.at_index(index);
-        if !frame.is(kind, order) {
-            debug_assert!(false, "the tail of a list carries the list's mark");
-            return None;
-        }
-        frame.set_state(PageType::Detached, order);
-        if self.head == index {
-            self.head = NIL;
+        let Some(end) = frames.linked(last) else { return 0 };
+        end.set_next(NIL);
+        let first = core::mem::replace(&mut self.head, next);
+        if to.head == NIL {
+            to.head = first;
         } else {
-            self.tail = frame.prev();
+            frames.at_index(to.tail).set_next(first);
+            frames.at_index(first).set_prev(to.tail);
+        }
+        to.tail = last;
+        self.len -= moved;
+        to.len += moved;
+        moved
+    }
+
+    /// Cuts up to `count` blocks of `order` off the lower end of a larger block and adds them at the tail, in ascending order, marked as
+    /// `kind`; shows each to `visit`. What is left goes to `rest` in the largest aligned pieces. Returns how many were cut.
+    #[inline]
+    pub fn push_back_cut(
+        &mut self,
+        frames: &FrameTable,
+        block: FreeBlock,
+        order: Order,
+        kind: PageType,
+        count: u32,
+        visit: impl Fn(Pfn),
+        rest: impl FnMut(FreeBlock),
+    ) -> u32 {
+        let (pfn, size) = (block.pfn(), order.nr_pages() as u32);
+        let cut = block.cut_rest(order, count, rest);
+        let mut index = frames.index(pfn);
+        for at in 0..cut {
+            let frame = frames.at_index(index);
+            frame.set_state(kind, order);
+            frame.set_prev(self.tail);
+            frame.set_next(index + size);
+            visit(frames.pfn(index));
+            if at == 0 {
+                match frames.linked(self.head) {
+                    Some(_) => frames.at_index(self.tail).set_next(index),
+                    None => self.head = index,
+                }
+            }
+            self.tail = index;
+            index += size;
+        }
+        if cut > 0 {
             frames.at_index(self.tail).set_next(NIL);
         }
-        self.len -= 1;
-        Some(FreeBlock::new(frames.pfn(index), order))
+        self.len += cut;
+        cut
+    }
+
+    /// Takes up to `count` blocks, the last one first, if they are marked as `kind` with `order`, and hands each to `take`. Returns how many.
+    ///
+    /// Flags that their last owners left are cleared as by [`FreeBlock::clear_flags`]. `take` may do with a block what it likes.
+    #[inline]
+    pub fn take_back(
+        &mut self,
+        frames: &FrameTable,
+        kind: PageType,
+        order: Order,
+        count: u32,
+        mut take: impl FnMut(FreeBlock),
+    ) -> u32 {
+        let (mut index, mut taken) = (if self.head == NIL { NIL } else { self.tail }, 0);
+        while taken < count
+            && let Some(frame) = frames.linked(index)
+        {
+            if !frame.is(kind, order) {
+                debug_assert!(false, "a block on a list carries the list's mark");
+                break;
+            }
+            let prev = if index == self.head { NIL } else { frame.prev() };
+            frame.reset_flags();
+            frame.set_state(PageType::Detached, order);
+            take(FreeBlock::new(frames.pfn(index), order));
+            index = prev;
+            taken += 1;
+        }
+        if taken == 0 {
+            return 0;
+        }
+        match frames.linked(index) {
+            Some(tail) => {
+                tail.set_next(NIL);
+                self.tail = index;
+            }
+            None => self.head = NIL,
+        }
+        self.len -= taken;
+        taken
     }
 
     /// Takes a block from anywhere on this list if it is marked as `kind` with `order`.
@@ -156,21 +255,22 @@ impl FrameList {
     /// The caller knows that a block with this mark is on this list: the pageblock's type says which one it is.
     #[inline]
     pub fn remove(&mut self, frames: &FrameTable, pfn: Pfn, kind: PageType, order: Order) -> Option<FreeBlock> {
-        let frame = frames.get(pfn)?;
+        let (frame, index) = (frames.get(pfn)?, frames.index(pfn));
         if !frame.is(kind, order) {
             return None;
         }
-        if self.head == frames.index(pfn) {
-            return self.pop_front(frames, kind, order);
-        }
         frame.set_state(PageType::Detached, order);
-        let (next, prev) = (frame.next(), frame.prev());
-        if next == NIL {
-            self.tail = prev;
+        let next = frame.next();
+        if self.head == index {
+            self.head = next;
         } else {
-            frames.at_index(next).set_prev(prev);
+            let prev = frame.prev();
+            match frames.linked(next) {
+                Some(next) => next.set_prev(prev),
+                None => self.tail = prev,
+            }
+            frames.at_index(prev).set_next(next);
         }
-        frames.at_index(prev).set_next(next);
         self.len -= 1;
         Some(FreeBlock::new(pfn, order))
     }

@@ -1,6 +1,8 @@
 //! Ownership, lists and sharing over a small table.
 
 extern crate std;
+use std::cell::RefCell;
+use std::vec;
 use std::vec::Vec;
 
 use collections::BootSlice;
@@ -47,7 +49,9 @@ fn a_list_keeps_order_and_gives_each_block_once() {
     let middle = list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0));
     assert_eq!(middle.map(|block| block.pfn()), Some(Pfn::new(2)));
     assert_eq!(list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0)), None);
-    let last = list.pop_back(&frames, PageType::Buddy, order(0)).unwrap();
+    let mut taken = Vec::new();
+    assert_eq!(list.take_back(&frames, PageType::Buddy, order(0), 1, |block| taken.push(block)), 1);
+    let last = taken.remove(0);
     let first = list.pop_front(&frames, PageType::Buddy, order(0)).unwrap();
     assert_eq!((first.pfn(), last.pfn(), list.len()), (Pfn::new(0), Pfn::new(3), 1));
     assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(()));
@@ -140,15 +144,64 @@ fn splitting_into_pages_keeps_every_frame_owned() {
 }
 
 #[test]
-fn carving_cuts_from_the_lower_end_and_leaves_the_largest_pieces() {
+fn cutting_takes_from_the_lower_end_and_leaves_the_largest_pieces() {
+    for (count, cut, left) in [
+        (3, vec![0, 2, 4], vec![(6, 1), (8, 3)]),
+        (0, vec![], vec![(0, 4)]),
+        (9, vec![0, 2, 4, 6, 8, 10, 12, 14], vec![]),
+    ] {
+        let (_memory, frames) = table(32);
+        let mut list = FrameList::new();
+        list.push_back(&frames, frames.release_boot_block(Pfn::new(16), order(1)).unwrap(), PageType::Pcp);
+        let whole = frames.release_boot_block(Pfn::ZERO, order(4)).unwrap();
+        let (seen, mut rest) = (RefCell::new(Vec::new()), Vec::new());
+        let taken = list.push_back_cut(
+            &frames,
+            whole,
+            order(1),
+            PageType::Pcp,
+            count,
+            |pfn| seen.borrow_mut().push(pfn.raw()),
+            |piece| rest.push((piece.pfn().raw(), piece.order().raw())),
+        );
+        assert_eq!((taken as usize, &seen.into_inner(), rest), (cut.len(), &cut, left));
+        assert!(list.iter(&frames).map(Pfn::raw).eq([16].into_iter().chain(cut)));
+        assert_eq!(list.check(&frames, PageType::Pcp, order(1)), Ok(()));
+    }
+}
+
+#[test]
+fn blocks_move_to_another_list_in_their_order() {
     let (_memory, frames) = table(16);
-    let whole = frames.release_boot_block(Pfn::ZERO, order(4)).unwrap();
-    let (mut cut, mut left) = (Vec::new(), Vec::new());
-    let count = whole.carve(order(1), 3, &mut |block| cut.push(block.pfn().raw()), &mut |block| {
-        left.push((block.pfn().raw(), block.order().raw()));
-    });
-    assert_eq!((count, cut), (3, [0, 2, 4].into()));
-    assert_eq!(left, [(6, 1), (8, 3)]);
+    let (mut from, mut to) = (FrameList::new(), FrameList::new());
+    for pfn in 0..6 {
+        from.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Buddy);
+    }
+    for (count, moved) in [(2, 2), (0, 0), (1, 1), (9, 3), (1, 0)] {
+        let kinds = [PageType::Buddy, PageType::Pcp];
+        assert_eq!(from.move_front_to(&mut to, &frames, order(0), kinds, count, |_| ()), moved);
+        assert_eq!(from.check(&frames, PageType::Buddy, order(0)), Ok(()));
+        assert_eq!(to.check(&frames, PageType::Pcp, order(0)), Ok(()));
+    }
+    assert!(to.iter(&frames).eq((0..6).map(Pfn::new)) && from.is_empty());
+}
+
+#[test]
+fn blocks_leave_from_the_tail_with_clean_flags() {
+    let (_memory, frames) = table(16);
+    let mut list = FrameList::new();
+    for pfn in 0..5 {
+        list.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Pcp);
+    }
+    frames.get(Pfn::new(3)).unwrap().set_flags(PageFlags::LRU);
+    for (count, expected) in [(2, vec![4, 3]), (0, vec![]), (9, vec![2, 1, 0]), (1, vec![])] {
+        let mut gone = Vec::new();
+        let taken = list.take_back(&frames, PageType::Pcp, order(0), count, |block| gone.push(block.pfn().raw()));
+        assert_eq!((taken as usize, &gone), (expected.len(), &expected));
+        assert_eq!(list.check(&frames, PageType::Pcp, order(0)), Ok(()));
+    }
+    assert_eq!(frames.get(Pfn::new(3)).unwrap().flags(), PageFlags::empty());
+    assert!(frames.get(Pfn::new(3)).unwrap().is(PageType::Detached, order(0)));
 }
 
 #[test]

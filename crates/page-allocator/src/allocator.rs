@@ -20,7 +20,8 @@ use crate::pcp::PcpLists;
 use crate::pcp_index::PcpIndex;
 use crate::pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 use crate::pressure::{Hooks, NoPressure};
-use crate::zone::{PcpLimits, Zone, ZoneEvents, ZoneFlags, ZoneSettings};
+use crate::trace::Tracepoints;
+use crate::zone::{PcpLimits, ShortWay, Zone, ZoneEvents, ZoneFlags, ZoneSettings};
 use crate::zone_table::ZoneTable;
 
 /// Tables that boot builds for the allocator out of the machine's memory.
@@ -102,8 +103,6 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) deferred: Option<Deferred>,
     /// Something is to be done with every block that is handed out or taken back.
     pub(crate) instrumented: bool,
-    /// Grouping is on, and nothing is to be done with every block.
-    pub(crate) short_way: AtomicBool,
     pub(crate) debug: DebugOptions,
 }
 
@@ -117,7 +116,8 @@ fn note_first_zones(parts: &mut Parts) {
     }
 }
 
-const NO_ZONE: u16 = u16::MAX;
+/// No zone's number.
+pub(crate) const NO_ZONE: u16 = u16::MAX;
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Puts the allocator together. No zone has a free page yet.
@@ -127,7 +127,14 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for (number, zone) in parts.zones.iter().enumerate() {
             zone_of_slot[zone.place().slot()] = number as u16;
             nodes = nodes.with(zone.node());
-            parts.map.pageblocks.note_zone(zone.span(), number as u16);
+            let noted = if parts.debug.is_active() {
+                zone.set_short_way(ShortWay::Closed);
+                // Freeing finds no zone there and takes the general path.
+                NO_ZONE
+            } else {
+                number as u16
+            };
+            parts.map.pageblocks.note_zone(zone.span(), noted);
         }
         note_first_zones(&mut parts);
         Self {
@@ -146,7 +153,6 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             nodes,
             has_dma32: parts.configured.contains(ZoneType::Dma32),
             group_by_mobility: AtomicBool::new(true),
-            short_way: AtomicBool::new(!parts.debug.is_active()),
             watermark_boost_factor: AtomicU64::new(0),
             deferred: parts.deferred,
             debug: parts.debug,
@@ -227,13 +233,20 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.cpu_place(cpu).map_or_else(NodeId::default, |place| place.node)
     }
 
+    /// Returns the CPU's set for the zone of a number.
+    #[inline(always)]
+    pub(crate) fn set_of_zone(&self, cpu: &Cpu, number: u16) -> Option<&OwnerCell<PcpSet>> {
+        self.pcps.get(cpu.id().index(), usize::from(number))
+    }
+
     #[inline]
     pub(crate) fn pcp(&self, zone: &Zone, cpu: CpuId) -> Option<&OwnerCell<PcpSet>> {
         self.pcps.get(cpu.index(), zone.number)
     }
 
     pub(crate) fn lock<'a>(&'a self, zone: &'a Zone, cpu: &'a Cpu) -> LockedZone<'a> {
-        LockedZone::lock(zone, &self.map, &self.hooks, cpu)
+        let listener: Option<&dyn Tracepoints> = if self.hooks.is_listening() { Some(&self.hooks) } else { None };
+        LockedZone::lock(zone, &self.map, listener, cpu)
     }
 
     #[inline]
@@ -247,7 +260,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let on = grouping == crate::layout::MobilityGrouping::On;
         // Relaxed: set at boot.
         self.group_by_mobility.store(on, Ordering::Relaxed);
-        self.short_way.store(on && !self.instrumented, Ordering::Relaxed);
+        let short_way = if on && !self.instrumented { ShortWay::Open } else { ShortWay::Closed };
+        self.zones.iter().for_each(|zone| zone.set_short_way(short_way));
     }
 
     /// Sets vm.watermark_boost_factor.

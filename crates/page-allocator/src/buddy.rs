@@ -32,22 +32,30 @@ pub(crate) enum Placement {
 pub(crate) struct LockedZone<'a> {
     pub(crate) zone: &'a Zone,
     pub(crate) map: &'a FrameMap,
-    trace: &'a dyn Tracepoints,
+    /// Who is told what happens to the lists.
+    pub(crate) listener: Option<&'a dyn Tracepoints>,
     lists: SpinGuard<'a, { rank::ZONE }, FreeLists>,
 }
 
 impl<'a> LockedZone<'a> {
-    pub(crate) fn lock(zone: &'a Zone, map: &'a FrameMap, trace: &'a dyn Tracepoints, cpu: &'a Cpu) -> Self {
-        Self { zone, map, trace, lists: zone.lists.lock(cpu) }
-    }
-
-    pub(crate) fn trace(&self) -> &'a dyn Tracepoints {
-        self.trace
+    #[inline]
+    pub(crate) fn lock(zone: &'a Zone, map: &'a FrameMap, listener: Option<&'a dyn Tracepoints>, cpu: &'a Cpu) -> Self {
+        Self { zone, map, listener, lists: zone.lists.lock(cpu) }
     }
 
     /// Event counts of the paths that bypass the per-CPU lists.
     pub(crate) fn events(&mut self) -> &mut ZoneEvents {
         &mut self.lists.direct
+    }
+
+    /// Counts a block that was handed out on the short way: a hit of the wanted node.
+    #[inline(always)]
+    pub(crate) fn count_hit(&mut self, order: Order, local: bool) {
+        let events = &mut self.lists.direct;
+        events.allocated += order.nr_pages();
+        events.numa_hit += 1;
+        let by_distance = if local { &mut events.numa_local } else { &mut events.numa_other };
+        *by_distance += 1;
     }
 
     pub(crate) fn list(&self, order: Order, migratetype: MigrateType) -> &FrameList {
@@ -67,7 +75,7 @@ impl<'a> LockedZone<'a> {
     }
 
     /// Takes a given free block off the list of `migratetype` without counting it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(&mut self, pfn: Pfn, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
         let list = &mut self.lists.areas[order.index()][migratetype.index()];
         let block = list.remove(&self.map.frames, pfn, PageType::Buddy, order)?;
@@ -85,7 +93,7 @@ impl<'a> LockedZone<'a> {
     }
 
     /// Returns the buddy of a block if it is free, whole, and in this zone.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_buddy(&self, pfn: Pfn, order: Order) -> Option<Pfn> {
         let buddy = pfn.buddy(order);
         let frame = self.map.frames.get(buddy)?;
@@ -94,19 +102,24 @@ impl<'a> LockedZone<'a> {
 
     /// Frees a block: merges it with its free buddies as far as they go, and lists the result.
     ///
-    /// `migratetype` is the type of the block's pageblock.
+    /// `migratetype` is the type of the block's pageblock. Merging is apart: most blocks find no buddy, and what follows from the order is
+    /// then computed once where many blocks of one order are freed in a row.
+    #[inline(always)]
     pub(crate) fn free_block(&mut self, block: FreeBlock, migratetype: MigrateType, placement: Placement) {
-        self.zone.account_free(migratetype, block.order().nr_pages() as i64);
-        let mut block = block;
-        while block.order() < self.map.geometry.max_order {
-            match self.merge_once(block, migratetype) {
-                Ok(merged) => block = merged,
-                Err(unmerged) => {
-                    block = unmerged;
-                    break;
-                }
-            }
+        let order = block.order();
+        self.zone.account_free(migratetype, order.nr_pages() as i64);
+        if order < self.map.geometry.max_order
+            && let Some(buddy) = self.free_buddy(block.pfn(), order)
+        {
+            self.merge_and_list(block, buddy, migratetype, placement);
+        } else {
+            self.list_freed(block, migratetype, placement);
         }
+    }
+
+    /// Lists a block that does not merge any further.
+    #[inline(always)]
+    fn list_freed(&mut self, block: FreeBlock, migratetype: MigrateType, placement: Placement) {
         let end = match placement {
             Placement::Tail => ListEnd::Tail,
             Placement::ByLikelyMerge if self.is_merge_likely(block.pfn(), block.order()) => ListEnd::Tail,
@@ -115,10 +128,33 @@ impl<'a> LockedZone<'a> {
         self.insert(block, migratetype, end);
     }
 
-    /// Joins a block with its buddy if that is free and their types may mix; gives it back unchanged otherwise.
-    fn merge_once(&mut self, block: FreeBlock, migratetype: MigrateType) -> Result<FreeBlock, FreeBlock> {
-        let (pfn, order) = (block.pfn(), block.order());
-        let Some(buddy_pfn) = self.free_buddy(pfn, order) else { return Err(block) };
+    /// Merges a block with its free buddy, and on as far as it goes, and lists the result.
+    #[inline(never)]
+    fn merge_and_list(&mut self, block: FreeBlock, buddy: Pfn, migratetype: MigrateType, placement: Placement) {
+        let (mut block, mut buddy) = (block, Some(buddy));
+        while let Some(found) = buddy {
+            match self.merge_with(block, found, migratetype) {
+                Ok(merged) => block = merged,
+                Err(unmerged) => {
+                    block = unmerged;
+                    break;
+                }
+            }
+            let order = block.order();
+            buddy = if order < self.map.geometry.max_order { self.free_buddy(block.pfn(), order) } else { None };
+        }
+        self.list_freed(block, migratetype, placement);
+    }
+
+    /// Joins a block with its free buddy if their types may mix; gives it back unchanged otherwise.
+    #[inline(always)]
+    fn merge_with(
+        &mut self,
+        block: FreeBlock,
+        buddy_pfn: Pfn,
+        migratetype: MigrateType,
+    ) -> Result<FreeBlock, FreeBlock> {
+        let order = block.order();
         // Below the pageblock size both lie in one pageblock and have its type.
         let buddy_type =
             if order < self.map.geometry.pageblock_order { migratetype } else { self.map.pageblocks.get(buddy_pfn) };
@@ -140,7 +176,7 @@ impl<'a> LockedZone<'a> {
     /// Guesses whether the block's buddy will be freed soon: the buddy of their union is free already.
     ///
     /// Such a block goes to the tail, where it is used last and may still merge.
-    #[inline]
+    #[inline(always)]
     fn is_merge_likely(&self, pfn: Pfn, order: Order) -> bool {
         let Some(higher) = order.up() else { return false };
         higher < self.map.geometry.max_order && self.free_buddy(pfn.merged(order), higher).is_some()
@@ -167,31 +203,38 @@ impl<'a> LockedZone<'a> {
         (candidates != 0).then(|| Order::new_truncate(order.raw() + candidates.trailing_zeros() as u8))
     }
 
-    /// Takes up to `count` blocks as that many calls of [`LockedZone::take_smallest`] would, in the same order and leaving the same
-    /// lists, but cuts each larger block up once. Returns how many it took.
+    /// Moves up to `count` blocks to the tail of a per-CPU list, as that many calls of [`LockedZone::take_smallest`] would take them, in the
+    /// same order and leaving the same lists; but moves blocks that lie in a row together, and cuts each larger block up once. Returns how
+    /// many it took.
     pub(crate) fn take_smallest_many(
         &mut self,
         order: Order,
         migratetype: MigrateType,
         count: u32,
-        mut take: impl FnMut(FreeBlock),
+        list: &mut FrameList,
     ) -> u32 {
-        let mut taken = 0;
+        let (mut taken, frames, listener) = (0, &self.map.frames, self.listener);
         let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
-        let trace = self.trace;
-        let mut emit = |block: FreeBlock| {
-            trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
-            take(block);
+        let note = |pfn: Pfn| {
+            if let Some(listener) = listener {
+                listener.mm_page_alloc_zone_locked(pfn, order, migratetype, refill);
+            }
         };
         while taken < count {
             let Some(current) = self.smallest_order(order, migratetype) else { break };
-            let Some(block) = self.remove_first(current, migratetype) else { break };
             if current == order {
-                emit(block);
-                taken += 1;
+                let from = &mut self.lists.areas[order.index()][migratetype.index()];
+                let moved =
+                    from.move_front_to(list, frames, order, [PageType::Buddy, PageType::Pcp], count - taken, note);
+                self.zone.note_list(order, migratetype, !from.is_empty());
+                if moved == 0 {
+                    break;
+                }
+                taken += moved;
                 continue;
             }
-            taken += block.carve(order, count - taken, &mut emit, &mut |piece| {
+            let Some(block) = self.remove_first(current, migratetype) else { break };
+            taken += list.push_back_cut(frames, block, order, PageType::Pcp, count - taken, note, |piece| {
                 self.insert(piece, migratetype, ListEnd::Head);
             });
         }
@@ -208,8 +251,10 @@ impl<'a> LockedZone<'a> {
         let block = self.remove_first(current, migratetype)?;
         let block = self.expand(block, order, migratetype);
         self.zone.account_free(migratetype, -(order.nr_pages() as i64));
-        let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
-        self.trace.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
+        if let Some(listener) = self.listener {
+            let refill = crate::pcp_index::is_kept_per_cpu(&self.map.geometry, order, migratetype);
+            listener.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
+        }
         Some(block)
     }
 }

@@ -50,14 +50,16 @@ impl LockedZone<'_> {
         let (candidate, may_claim) = self.find_fallback(order, wanted, flags, policy)?;
         let pfn = self.list(candidate.order, candidate.migratetype).front(&self.map.frames)?;
         let block = self.steal(pfn, candidate, order, wanted, may_claim, flags, policy)?;
-        self.trace().mm_page_alloc_extfrag(ExtFrag {
-            pfn: block.pfn(),
-            alloc_order: order,
-            fallback_order: candidate.order,
-            alloc_migratetype: wanted,
-            fallback_migratetype: candidate.migratetype,
-            change_ownership: self.map.pageblocks.get(block.pfn()) == wanted,
-        });
+        if let Some(listener) = self.listener {
+            listener.mm_page_alloc_extfrag(ExtFrag {
+                pfn: block.pfn(),
+                alloc_order: order,
+                fallback_order: candidate.order,
+                alloc_migratetype: wanted,
+                fallback_migratetype: candidate.migratetype,
+                change_ownership: self.map.pageblocks.get(block.pfn()) == wanted,
+            });
+        }
         Some(block)
     }
 

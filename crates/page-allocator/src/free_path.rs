@@ -72,7 +72,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let mut locked = self.lock(zone, cpu);
         locked.events().freed += block.order().nr_pages();
         let migratetype = self.map.pageblocks.get(block.pfn());
-        self.free_split_by_pageblock(&mut locked, block, migratetype);
+        if block.order() <= self.map.geometry.pageblock_order {
+            locked.free_block(block, migratetype, Placement::ByLikelyMerge);
+        } else {
+            self.free_split_by_pageblock(&mut locked, block, migratetype);
+        }
     }
 
     /// Frees a block that may span pageblocks of different types, each part to its own type's list.

@@ -37,6 +37,12 @@ impl PageblockHint {
         (self.0 >> ZONE_SHIFT) as u16
     }
 
+    /// Returns the list that single pages of the pageblock go to; a number of no such list if they go to another type's.
+    #[inline(always)]
+    pub(crate) const fn list_of_pages(self) -> usize {
+        (self.0 & 7) as usize
+    }
+
     /// Returns the type's number; meant for [`crate::pcp_index::PcpIndex::raw`].
     #[inline(always)]
     pub(crate) const fn raw_type(self) -> u32 {
@@ -76,11 +82,11 @@ impl PageblockTypes {
         }
     }
 
-    /// Returns what freeing a page of the pageblock needs to know.
+    /// Returns what freeing a page of the pageblock needs to know; nothing outside the machine.
     #[inline(always)]
-    pub(crate) fn hint(&self, pfn: Pfn) -> PageblockHint {
+    pub(crate) fn hint(&self, pfn: Pfn) -> Option<PageblockHint> {
         // Relaxed: the zone never changes after boot; for the type see `get`.
-        PageblockHint(self.entry(pfn).map_or(SHARED << ZONE_SHIFT, |entry| entry.load(Ordering::Relaxed)))
+        self.entry(pfn).map(|entry| PageblockHint(entry.load(Ordering::Relaxed)))
     }
 
     /// Returns the type of the pageblock that `pfn` lies in; Unmovable outside the machine.
@@ -132,9 +138,9 @@ mod tests {
         let types = types(2048);
         types.note_zone(PfnRange::with_len(Pfn::new(1024), 1100), 0);
         types.note_zone(PfnRange::with_len(Pfn::new(2124), 948), 1);
-        let zones = [1024, 1536, 2048, 2560].map(|pfn| types.hint(Pfn::new(pfn)).zone());
+        let zones = [1024, 1536, 2048, 2560].map(|pfn| types.hint(Pfn::new(pfn)).unwrap().zone());
         assert_eq!(zones, [0, 0, u16::MAX, 1]);
-        assert_eq!(types.hint(Pfn::new(3072)).zone(), u16::MAX, "outside the machine");
+        assert!(types.hint(Pfn::new(3072)).is_none(), "outside the machine");
     }
 
     #[test]
@@ -146,8 +152,8 @@ mod tests {
         assert_eq!([1024, 1535, 1536].map(|pfn| types.get(Pfn::new(pfn))), {
             [MigrateType::Reclaimable, MigrateType::Reclaimable, MigrateType::Isolate]
         });
-        assert_eq!(types.hint(Pfn::new(1030)).zone(), 7);
-        assert_eq!(types.hint(Pfn::new(1030)).raw_type() & 7, MigrateType::Reclaimable as u32);
+        assert_eq!(types.hint(Pfn::new(1030)).unwrap().zone(), 7);
+        assert_eq!(types.hint(Pfn::new(1030)).unwrap().raw_type() & 7, MigrateType::Reclaimable as u32);
         assert_eq!(types.get(Pfn::new(5000)), MigrateType::Unmovable, "outside the machine");
     }
 }

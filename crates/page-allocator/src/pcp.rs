@@ -11,7 +11,7 @@ use crate::alloc_flags::AllocFlags;
 use crate::buddy::{LockedZone, Placement};
 use crate::fallback::FallbackPolicy;
 use crate::geometry::Geometry;
-use crate::pcp_index::{LISTS, list_order};
+use crate::pcp_index::{LISTS, list_of_pages, list_order};
 use crate::pcp_rules::{FreeHigh, PcpCounters};
 use crate::zone::ZoneEvents;
 
@@ -56,6 +56,25 @@ impl PcpLists {
         }
     }
 
+    /// Takes the first page of a type's list for an owner, on the short way, and counts it as a hit of the wanted node.
+    #[inline(always)]
+    pub(crate) fn take_page(&mut self, frames: &FrameTable, migratetype: MigrateType) -> Option<OwnedBlock> {
+        let list = self.lists.get_mut(list_of_pages(migratetype))?;
+        let page = list.blocks.pop_front_owned(frames, PageType::Pcp, Order::ZERO)?;
+        list.taken += 1;
+        self.counters.count -= 1;
+        self.counters.note_alloc();
+        Some(page)
+    }
+
+    /// Puts an owner's page at the head of one of the lists of pages, on the short way; gives it back if `index` is none of those. The
+    /// caller counts it.
+    #[inline(always)]
+    pub(crate) fn put_page(&mut self, frames: &FrameTable, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
+        let Some(list) = self.lists[..MigrateType::PCP_COUNT].get_mut(index) else { return Some(page) };
+        list.blocks.push_front_owned(frames, page, PageType::Pcp)
+    }
+
     /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {
@@ -72,8 +91,7 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn put(&mut self, frames: &FrameTable, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists.get_mut(index) else { return Some(block) };
-        list.blocks.push_front_owned(frames, block, PageType::Pcp);
-        None
+        list.blocks.push_front_owned(frames, block, PageType::Pcp)
     }
 
     /// Counts a freed block that was put on a list; returns whether frees of high orders empty the set.
@@ -135,7 +153,10 @@ impl PcpLists {
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
             if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
-                left -= zone.take_smallest_many(order, migratetype, left, |block| self.push_back(frames, index, block));
+                let taken = zone.take_smallest_many(order, migratetype, left, &mut self.lists[index].blocks);
+                self.filled += u64::from(taken) << order.raw();
+                self.counters.count += taken << order.raw();
+                left -= taken;
                 if left == 0 {
                     break;
                 }
@@ -151,23 +172,27 @@ impl PcpLists {
     /// A list is emptied, or the count reached, before the next one has its turn.
     pub(crate) fn drain(&mut self, zone: &mut LockedZone<'_>, nr_pages: u32, first: usize) {
         let mut left = nr_pages.min(self.counters.count);
-        let geometry = zone.map.geometry;
-        let turns = (0..LISTS).map(|turn| (first + turn) % LISTS);
-        for index in turns {
+        let (frames, geometry) = (&zone.map.frames, zone.map.geometry);
+        for index in (first..LISTS).chain(0..first) {
+            if left == 0 {
+                break;
+            }
+            let list = &mut self.lists[index].blocks;
+            if list.is_empty() {
+                continue;
+            }
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
-            while left > 0 {
-                let Some(block) = self.lists[index].blocks.pop_back(&zone.map.frames, PageType::Pcp, order) else {
-                    break;
-                };
-                self.counters.count -= size;
-                self.drained += u64::from(size);
-                left = left.saturating_sub(size);
-                block.clear_flags(&zone.map.frames);
+            let taken = list.take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {
                 let (pfn, migratetype) = (block.pfn(), zone.map.pageblocks.get(block.pfn()));
                 zone.free_block(block, migratetype, Placement::ByLikelyMerge);
-                zone.trace().mm_page_pcpu_drain(pfn, order, migratetype);
-            }
+                if let Some(listener) = zone.listener {
+                    listener.mm_page_pcpu_drain(pfn, order, migratetype);
+                }
+            });
+            self.counters.count -= taken * size;
+            self.drained += u64::from(taken * size);
+            left = left.saturating_sub(taken * size);
         }
     }
 

@@ -10,6 +10,11 @@ const LOW_ORDER_LISTS: usize = MigrateType::PCP_COUNT * (Order::COSTLY.index() +
 /// Lists of a set: three types by four orders, and two of the pageblock order.
 pub(crate) const LISTS: usize = LOW_ORDER_LISTS + 2;
 
+/// Returns the list of single pages of a type that a request may have.
+pub(crate) const fn list_of_pages(migratetype: MigrateType) -> usize {
+    migratetype.index()
+}
+
 /// Returns the order of a list's blocks.
 pub(crate) const fn list_order(geometry: &Geometry, index: usize) -> Order {
     if index < LOW_ORDER_LISTS {

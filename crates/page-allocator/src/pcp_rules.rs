@@ -136,11 +136,18 @@ impl PcpCounters {
         if order > Order::ZERO {
             return self.note_high_order_free(order);
         }
+        self.note_page_free();
+        FreeHigh::No
+    }
+
+    /// Notes that a single page was put on a list; returns whether there may be a surplus, as [`PcpCounters::is_over`] does.
+    #[inline(always)]
+    pub fn note_page_free(&mut self) -> bool {
         self.alloc_factor >>= 1;
-        self.count += 1;
         self.prev_free_high_order = false;
         self.free_count += u32::from(self.free_count < self.longest_run);
-        FreeHigh::No
+        self.count += 1;
+        self.count >= self.high
     }
 
     fn note_high_order_free(&mut self, order: Order) -> FreeHigh {

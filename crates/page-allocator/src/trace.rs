@@ -25,6 +25,11 @@ pub struct ExtFrag {
 /// Listener to the page allocator. Unless stated otherwise called under the zone lock with interrupts off: it must be short and
 /// must not allocate.
 pub trait Tracepoints: Sync {
+    /// Returns false if nothing listens to what happens under the zone lock; those methods are then not called.
+    fn is_listening(&self) -> bool {
+        true
+    }
+
     /// A block was taken from a free list (kmem:mm_page_alloc_zone_locked); `percpu_refill` as Linux prints it.
     fn mm_page_alloc_zone_locked(&self, pfn: Pfn, order: Order, migratetype: MigrateType, percpu_refill: bool) {
         let _ = (pfn, order, migratetype, percpu_refill);
@@ -55,4 +60,8 @@ pub trait Tracepoints: Sync {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Untraced;
 
-impl Tracepoints for Untraced {}
+impl Tracepoints for Untraced {
+    fn is_listening(&self) -> bool {
+        false
+    }
+}

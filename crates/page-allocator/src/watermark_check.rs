@@ -15,12 +15,6 @@ impl Zone {
         self.watermark_holds_with(self.free_pages(), order, mark, highest, flags)
     }
 
-    /// Returns true if a request of `order`, without any privilege, keeps the high mark.
-    #[inline]
-    pub(crate) fn watermark_ok_above_high(&self, order: Order, highest: ZoneType) -> bool {
-        self.watermark_ok(order, self.watermark(Watermark::High), highest, AllocFlags::empty())
-    }
-
     /// As [`Zone::watermark_ok`], as if `free` pages were free.
     pub(crate) fn watermark_holds_with(
         &self,

@@ -4,7 +4,7 @@
 //! need no atomic read-modify-write; anyone reads them without it, as estimates. Watermarks change only in setup and boosting.
 //! Linux 6.12: `struct zone`.
 
-use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use frame_table::{FrameList, FramePlace};
 use sync::{SpinLock, rank};
@@ -111,6 +111,14 @@ bitflags::bitflags! {
     }
 }
 
+/// Whether requests may take what lies ready without asking further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ShortWay {
+    Open,
+    /// Grouping is off, or something is to be done with every block.
+    Closed,
+}
+
 /// A zone.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -126,8 +134,9 @@ pub struct Zone {
     pub(crate) pcp_limits: [AtomicU32; 3],
     pub(crate) number: usize,
     flags: AtomicU8,
+    closed: AtomicBool,
     /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check. The
-    /// largest number while the zone has `BOOSTED`.
+    /// largest number while the zone has `BOOSTED` or its short way is closed.
     plenty: [AtomicI64; ZoneType::COUNT],
     /// Free pages of the types that every request may use.
     free_plain: AtomicI64,
@@ -154,6 +163,7 @@ impl Zone {
             pcp_limits: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(1)],
             number,
             flags: AtomicU8::new(0),
+            closed: AtomicBool::new(false),
             plenty: [const { AtomicI64::new(i64::MAX) }; ZoneType::COUNT],
             free_plain: AtomicI64::new(0),
             free_cma: AtomicI64::new(0),
@@ -236,11 +246,15 @@ impl Zone {
     /// Counts `delta` free pages of a type. The caller holds the zone lock, which makes load and store one step.
     #[inline]
     pub(crate) fn account_free(&self, migratetype: MigrateType, delta: i64) {
-        let counter = match migratetype {
-            MigrateType::Isolate => return,
-            MigrateType::Cma => &self.free_cma,
-            MigrateType::HighAtomic => &self.free_highatomic,
-            MigrateType::Unmovable | MigrateType::Movable | MigrateType::Reclaimable => &self.free_plain,
+        // In this order: nearly all memory is of the plain types.
+        let counter = if migratetype.is_mergeable() {
+            &self.free_plain
+        } else {
+            match migratetype {
+                MigrateType::Cma => &self.free_cma,
+                MigrateType::HighAtomic => &self.free_highatomic,
+                _ => return,
+            }
         };
         counter.store(counter.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
     }
@@ -292,12 +306,20 @@ impl Zone {
     /// Recomputes what follows from watermark, boost, reserves and flags.
     fn note_plenty(&self) {
         let high = self.watermark(Watermark::High);
-        let boosted = self.flags().contains(ZoneFlags::BOOSTED);
+        // Relaxed: see `set_short_way`.
+        let closed = self.flags().contains(ZoneFlags::BOOSTED) || self.closed.load(Ordering::Relaxed);
         for (plenty, reserve) in self.plenty.iter().zip(&self.lowmem_reserve) {
             // Relaxed: see `watermark`.
             let mark = i64::try_from(high.saturating_add(reserve.load(Ordering::Relaxed))).unwrap_or(i64::MAX);
-            plenty.store(if boosted { i64::MAX } else { mark }, Ordering::Relaxed);
+            plenty.store(if closed { i64::MAX } else { mark }, Ordering::Relaxed);
         }
+    }
+
+    /// Opens or closes the short way to the zone's memory.
+    pub(crate) fn set_short_way(&self, short_way: ShortWay) {
+        // Relaxed: set at boot.
+        self.closed.store(short_way == ShortWay::Closed, Ordering::Relaxed);
+        self.note_plenty();
     }
 
     /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags, and nothing is to be done for
@@ -306,6 +328,17 @@ impl Zone {
     pub(crate) fn has_plenty(&self, highest: ZoneType) -> bool {
         // Relaxed: estimates, as where they are read one by one.
         self.free_plain.load(Ordering::Relaxed) > self.plenty[highest.index()].load(Ordering::Relaxed)
+    }
+
+    /// As [`Zone::has_plenty`], for a request of any order without any privilege: it keeps the high mark, and there is a block for it.
+    #[inline(always)]
+    pub(crate) fn has_plenty_of(&self, order: Order, highest: ZoneType) -> bool {
+        // Relaxed: as in `has_plenty`.
+        let usable = self.free_plain.load(Ordering::Relaxed) - (order.nr_pages() as i64 - 1);
+        let orders = self.orders_with(MigrateType::Unmovable)
+            | self.orders_with(MigrateType::Movable)
+            | self.orders_with(MigrateType::Reclaimable);
+        usable > self.plenty[highest.index()].load(Ordering::Relaxed) && orders >> order.raw() != 0
     }
 
     /// Returns the hints.

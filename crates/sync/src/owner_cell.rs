@@ -113,6 +113,14 @@ pub struct OwnerGuard<'a, T> {
     cpu: &'a Cpu,
 }
 
+impl<'a, T> OwnerGuard<'a, T> {
+    /// Returns the owner.
+    #[inline(always)]
+    pub const fn cpu(&self) -> &'a Cpu {
+        self.cpu
+    }
+}
+
 impl<T> Deref for OwnerGuard<'_, T> {
     type Target = T;
 
