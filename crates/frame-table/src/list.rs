@@ -173,6 +173,7 @@ impl FrameList {
 
     /// Cuts up to `count` blocks of `order` off the lower end of a larger block and adds them at the tail, in ascending order, marked as
     /// `kind`; shows each to `visit`. What is left goes to `rest` in the largest aligned pieces. Returns how many were cut.
+    #[expect(clippy::too_many_arguments, reason = "what to cut, into what, and who hears of it")]
     #[inline]
     pub fn push_back_cut(
         &mut self,
