@@ -1,4 +1,4 @@
-//! What lies below an address space here: the first byte of every page that was written, and files of them. Used by `diff` and `replay`.
+//! What lies below an address space here: the first byte of every page that was written, and files of them.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,6 @@ pub(crate) struct Backing {
     files: Vec<MemoryFile>,
     /// Pages that belong to their area, by page number.
     own: BTreeMap<u64, u8>,
-    /// Those of the process that this one was forked from, at that time.
-    parents: BTreeMap<u64, u8>,
 }
 
 impl Backing {
@@ -40,18 +38,6 @@ impl Backing {
     pub(crate) fn add_file(&mut self, name: &str, nr_pages: u64, traits: FileTraits) -> Option<FileId> {
         self.files.push(MemoryFile { name: name.to_owned(), nr_pages, traits, pages: BTreeMap::new(), users: 0 });
         FileId::new(self.files.len() as u64)
-    }
-
-    /// Makes what lies below a child's address space: the same files, and no pages before areas are copied.
-    pub(crate) fn fork(&self) -> Self {
-        Self { files: self.files.clone(), own: BTreeMap::new(), parents: self.own.clone() }
-    }
-
-    /// Opens a file for more than it was.
-    pub(crate) fn set_open(&mut self, file: FileId, traits: FileTraits) {
-        if let Some(file) = self.file_mut(file) {
-            file.traits |= traits;
-        }
     }
 
     fn file(&self, file: FileId) -> Option<&MemoryFile> {
@@ -115,10 +101,9 @@ impl PageTables for &mut Backing {
     // There are no tables to free.
     fn end_unmap(&mut self, _: VirtRange) {}
 
-    fn copy(&mut self, _: &Vma, child: &Vma) -> Result<(), MmError> {
-        let pages = self.parents.range(page(child.start())..page(child.end()));
-        self.own.extend(pages);
-        Ok(())
+    // No operation of the comparison forks.
+    fn copy(&mut self, _: &Vma, _: &Vma) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
     }
 
     // Permissions are the area's; there are no tables that repeat them.

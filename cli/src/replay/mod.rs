@@ -69,6 +69,9 @@ pub(crate) struct ReplayArguments {
     /// Of a process trace: prints our /proc/PID/maps of a task at its exit, instead of the report.
     #[arg(long, value_name = "tN", value_parser = processes::parse_task, conflicts_with = "json")]
     maps: Option<TaskId>,
+    /// Of a process trace: likewise our /proc/PID/smaps.
+    #[arg(long, value_name = "tN", value_parser = processes::parse_task, conflicts_with_all = ["json", "maps"])]
+    smaps: Option<TaskId>,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -107,8 +110,8 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     if processes::is_process_trace(&arguments.trace) {
         return run_processes(arguments, format);
     }
-    if arguments.maps.is_some() {
-        return Err(Failure::Usage("--maps is for process traces, NAME.vmtrace.zst".to_owned()));
+    if arguments.maps.is_some() || arguments.smaps.is_some() {
+        return Err(Failure::Usage("--maps and --smaps are for process traces, NAME.vmtrace.zst".to_owned()));
     }
     let recording = Recording::at(&arguments.trace)?;
     let interrupted = watch::note_ctrl_c();
@@ -127,7 +130,11 @@ fn run_processes(arguments: &ReplayArguments, format: Format) -> Result<(), Fail
     if is_of_pages {
         return Err(Failure::Usage("--guided, --proc, --csv and --set are for page traces, NAME.trace.zst".to_owned()));
     }
-    let output = arguments.maps.map_or(Output::Report(format), Output::Maps);
+    let output = match (arguments.maps, arguments.smaps) {
+        (Some(task), _) => Output::Maps(task),
+        (None, Some(task)) => Output::Smaps(task),
+        (None, None) => Output::Report(format),
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     processes::run(&arguments.trace, output, &mut out)?;
     Ok(out.flush()?)

@@ -9,6 +9,7 @@ use recordings::processes::{Call, CallResult, MappedFile};
 use units::VirtAddr;
 
 use super::catalogue::Catalogue;
+use super::opened::FileTable;
 use super::space::{Host, Space};
 
 /// MLOCK_ONFAULT.
@@ -37,20 +38,20 @@ pub(super) struct Recorded<'a> {
 }
 
 /// Makes the call.
-pub(super) fn make<'k, H: Hooks>(
-    space: &mut Space<'k>,
+pub(super) fn make<'k, H: Hooks + Sync>(
+    space: &Space<'k>,
     host: Host<'_, 'k, H>,
     process: &Process,
     recorded: &Recorded<'_>,
-    catalogue: &Catalogue,
+    places: (&mut FileTable, &Catalogue),
 ) -> Outcome {
     if let Call::Mmap { .. } = recorded.call {
-        return mmap(space, host, process, recorded, catalogue);
+        return mmap(space, host, process, recorded, places);
     }
     if let Call::Mincore { addr, len, .. } = *recorded.call {
-        return Outcome::Made(mincore(space, host, process, addr, len));
+        return Outcome::Made(mincore(space, host, process, places.0, (addr, len)));
     }
-    let mut mm = space.call(host, process);
+    let mut mm = space.call(host, process, places.0);
     let unit = |result: Result<(), MmError>| result.map(|()| 0);
     let at = VirtAddr::new;
     Outcome::Made(match *recorded.call {
@@ -98,13 +99,14 @@ pub(super) const fn why_taken(call: &Call) -> &'static str {
     }
 }
 
-fn mmap<'k, H: Hooks>(
-    space: &mut Space<'k>,
+fn mmap<'k, H: Hooks + Sync>(
+    space: &Space<'k>,
     host: Host<'_, 'k, H>,
     process: &Process,
     recorded: &Recorded<'_>,
-    catalogue: &Catalogue,
+    places: (&mut FileTable, &Catalogue),
 ) -> Outcome {
+    let (files, catalogue) = places;
     let Call::Mmap { addr, len, prot, flags, offset, .. } = *recorded.call else {
         return Outcome::Taken(why_taken(recorded.call));
     };
@@ -115,31 +117,35 @@ fn mmap<'k, H: Hooks>(
             // A shared mapping that may be written tells how the file was opened; of others it makes no difference.
             let is_shared = flags.contains(MapFlags::SHARED) && prot.contains(Prot::WRITE);
             let opened = if is_shared { FileTraits::WRITE } else { FileTraits::empty() };
-            match space.mapped_file(file, opened, catalogue) {
-                Ok(file) => Some(file),
+            match files.file(host, process, &file.path, Some(file.size), catalogue) {
+                Ok(file) => {
+                    files.set_open(file, opened);
+                    Some(file)
+                }
                 Err(error) => return Outcome::Made(Err(error)),
             }
         }
         None => return Outcome::Taken("the file behind the descriptor is not recorded"),
     };
     let request = MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file, offset };
-    Outcome::Made(space.call(host, process).mmap(&request).map(VirtAddr::raw))
+    Outcome::Made(space.call(host, process, files).mmap(&request).map(VirtAddr::raw))
 }
 
-fn mincore<'k, H: Hooks>(
-    space: &mut Space<'k>,
+fn mincore<'k, H: Hooks + Sync>(
+    space: &Space<'k>,
     host: Host<'_, 'k, H>,
     process: &Process,
-    addr: u64,
-    len: u64,
+    files: &FileTable,
+    range: (u64, u64),
 ) -> Result<u64, MmError> {
+    let (addr, len) = range;
     // A range with more pages than are mapped meets a hole first.
     let nr_pages = len.div_ceil(1 << PAGE_SHIFT).min(space.read(host.cpu).counters().total);
     let nr_pages = usize::try_from(nr_pages).map_err(|_| MmError::NoMemory)?;
     let mut resident = Vec::new();
     resident.try_reserve_exact(nr_pages).map_err(|_| MmError::NoMemory)?;
     resident.resize(nr_pages, 0);
-    space.call(host, process).mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0)
+    space.call(host, process, files).mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0)
 }
 
 /// Flags are ints, of which the upper half of a register is no part.

@@ -8,6 +8,7 @@ use proc_files::parse::{Maps, Smaps};
 use recordings::processes::Counts;
 use units::VmFlags;
 
+use super::smaps::Area;
 use crate::backing::SHARED_ANONYMOUS;
 
 /// Ending of the path of a file that was removed.
@@ -42,11 +43,11 @@ fn recorded_name(name: &str) -> &str {
 }
 
 /// Returns how many areas both sides have at the same addresses, and those whose VmFlags differ, in words.
-pub(super) fn flags(ours: &[(MapsLine<String>, VmFlags)], recorded: &Smaps) -> (u64, Vec<String>) {
+pub(super) fn flags(ours: &[Area], recorded: &Smaps) -> (u64, Vec<String>) {
     let mut compared = 0;
     let mut differing = Vec::new();
     for area in recorded.areas() {
-        let Some((_, flags)) = ours.iter().find(|(line, _)| line.range == area.area.range) else { continue };
+        let Some(Area { flags, .. }) = ours.iter().find(|ours| ours.line.range == area.area.range) else { continue };
         let theirs = area.flags.unwrap_or_default() - NOT_COMPARED;
         compared += 1;
         if theirs != *flags {
@@ -73,6 +74,7 @@ pub(super) fn sizes(ours: &VmCounters, recorded: &Counts) -> Vec<(&'static str, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::smaps::AreaPages;
     use super::*;
 
     fn lines(text: &str) -> Vec<MapsLine<String>> {
@@ -101,7 +103,8 @@ mod tests {
     fn other_flags_of_the_same_area_are_told() {
         let recorded = Smaps::parse("1000-2000 rw-p 00000000 00:00 0 \nRss: 4 kB\nVmFlags: rd wr mr sd\n").unwrap();
         let line = lines(OURS).remove(0);
-        let flags_of = |bits| flags(&[(line.clone(), bits)], &recorded);
+        let flags_of =
+            |flags| super::flags(&[Area { line: line.clone(), flags, pages: AreaPages::default() }], &recorded);
         assert_eq!(flags_of(VmFlags::READ | VmFlags::WRITE | VmFlags::MAYREAD), (1, Vec::new()));
         assert_eq!(flags_of(VmFlags::READ).1.len(), 1);
     }

@@ -6,21 +6,28 @@
 
 use std::collections::BTreeMap;
 
-use address_space::MmError;
+use address_space::{MmError, PAGE_SHIFT};
 use page_allocator::Hooks;
+use page_fault::{AccessKind, FaultAction, Faulted, X86FaultCode};
 use proc_files::maps::MapsLine;
 use recordings::processes::{
-    Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, Recording, TaskId,
-    TraceReader,
+    Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, ProcessState, Recording,
+    TaskId, TraceReader,
 };
+use serde::Serialize;
 use units::VirtAddr;
 
 use super::calls::{self, Outcome, Recorded};
 use super::catalogue::Catalogue;
 use super::compare;
 use super::findings::{Findings, Kind};
+use super::foresight::Foresight;
+use super::opened::FileTable;
+use super::pages::{self, unlike};
+use super::residency::{self, Neighbours, Place};
+use super::smaps::{self, Area, AreaPages};
 use super::space::{Host, ImportError, Space};
-use super::tasks::{CLONE_VM, Inside, SpaceId, Task, Tasks};
+use super::tasks::{CLONE_VM, Inside, SpaceId, Task, Tasks, is_execve};
 use crate::failure::Failure;
 
 /// Our files of a task at its exit.
@@ -28,6 +35,8 @@ use crate::failure::Failure;
 pub(super) struct ExitFiles {
     /// /proc/PID/maps.
     pub(super) maps: Vec<MapsLine<String>>,
+    /// Areas of /proc/PID/smaps.
+    pub(super) areas: Vec<Area>,
 }
 
 /// How much was replayed.
@@ -45,15 +54,45 @@ pub(super) struct Totals {
     pub(super) execs: u32,
     /// Exits.
     pub(super) exits: u64,
+    /// Faults that ours end with a signal, and that left no trace in the recording.
+    pub(super) signals: u64,
+    /// How often the recording had to tell what was in memory.
+    pub(super) residency: Residency,
+    /// Faults that others had answered.
+    pub(super) repeated: Repeated,
+}
+
+/// Faults whose neighbours in memory were found out from the recording.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Residency {
+    /// Pages came into memory.
+    pub(super) entered: u64,
+    /// More were in memory than the recorded kernel mapped.
+    pub(super) too_many: u64,
+}
+
+/// Faults on pages that an earlier fault had made possible.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Repeated {
+    /// The earlier one came while page faults were disabled and was not counted.
+    pub(super) while_disabled: u64,
+    /// The earlier one was another task's, at the same time.
+    pub(super) of_two_tasks: u64,
 }
 
 /// A replay under way.
-pub(super) struct Engine<'a, 'k, H: Hooks> {
+pub(super) struct Engine<'a, 'k, H: Hooks + Sync> {
     host: Host<'a, 'k, H>,
     catalogue: &'a Catalogue,
+    foresight: &'a Foresight,
+    opened: FileTable,
     tasks: Tasks,
     spaces: BTreeMap<SpaceId, Space<'k>>,
     next_space: SpaceId,
+    /// Resident pages of ours beyond the recorded ones, by kind.
+    offsets: BTreeMap<(SpaceId, &'static str), i64>,
+    /// The last fault on each page.
+    last_faults: BTreeMap<(SpaceId, u64), (TaskId, VirtAddr, FaultError)>,
     /// Line of the event that is being done.
     line: u64,
     /// What was found.
@@ -79,15 +118,19 @@ impl From<Misplaced> for Stop {
     }
 }
 
-impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
+impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
     /// Starts with the first task, before its first exec.
-    pub(super) fn new(host: Host<'a, 'k, H>, catalogue: &'a Catalogue) -> Self {
+    pub(super) fn new(host: Host<'a, 'k, H>, catalogue: &'a Catalogue, foresight: &'a Foresight) -> Self {
         Self {
             host,
             catalogue,
+            foresight,
+            opened: FileTable::default(),
             tasks: Tasks::new(TaskId(1)),
             spaces: BTreeMap::new(),
             next_space: 1,
+            offsets: BTreeMap::new(),
+            last_faults: BTreeMap::new(),
             line: 0,
             findings: Findings::default(),
             totals: Totals::default(),
@@ -151,11 +194,12 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
     }
 
     fn enter(&mut self, task: TaskId, call: &Call) -> Result<(), Misplaced> {
+        let line = self.line;
         let entered = self.task(task)?;
         if let Some(inside) = &entered.inside {
             return Err(Misplaced(format!("the entry of {}", call.name()), leave_first(&inside.call)));
         }
-        entered.inside = Some(Inside { call: call.clone(), early_faults: Vec::new() });
+        entered.inside = Some(Inside { call: call.clone(), early_faults: Vec::new(), line });
         entered.is_new = false;
         Ok(())
     }
@@ -180,23 +224,44 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
             self.totals.calls += 1;
             return Ok(());
         }
-        self.make(task, &Recorded { call: &inside.call, result, file });
+        self.make(task, inside.line, &Recorded { call: &inside.call, result, file });
         Ok(())
     }
 
-    /// Makes a call and compares its result.
-    fn make(&mut self, task: TaskId, recorded: &Recorded<'_>) {
+    /// Makes a call, begun at line `entry`, and compares its result.
+    fn make(&mut self, task: TaskId, entry: u64, recorded: &Recorded<'_>) {
         let process = self.tasks.process(task);
-        let space = self.tasks.get_mut(task).and_then(|task| task.space);
-        let Some(space) = space.and_then(|space| self.spaces.get_mut(&space)) else {
+        let id = self.tasks.get_mut(task).and_then(|task| task.space);
+        let Some((id, space)) = id.and_then(|id| Some((id, self.spaces.get(&id)?))) else {
             self.totals.before_exec += 1;
             return;
         };
-        match calls::make(space, self.host, &process, recorded, self.catalogue) {
+        let before = space.rss();
+        let outcome = calls::make(space, self.host, &process, recorded, (&mut self.opened, self.catalogue));
+        // A call that populates takes a fault for each page, which no exception shows.
+        let populated = (space.rss().anon + space.rss().shmem).saturating_sub(before.anon + before.shmem);
+        self.tasks.count_faults(task, populated);
+        match outcome {
             Outcome::Taken(why) => self.findings.taken(why),
             Outcome::Made(ours) => {
                 self.totals.calls += 1;
                 self.compare_result(task, recorded, ours);
+                self.compare_steps(task, id, entry);
+            }
+        }
+    }
+
+    /// Compares resident pages with the recorded steps after the fault or call that began at `line`.
+    fn compare_steps(&mut self, task: TaskId, id: SpaceId, line: u64) {
+        let Some(space) = self.spaces.get(&id) else { return };
+        let ours = space.rss();
+        for (name, ours, recorded) in self.foresight.after(line).beside(ours) {
+            self.findings.compared(Kind::Step, 1);
+            let offset = ours as i64 - recorded as i64;
+            // An offset that stays was told when it came.
+            if self.offsets.insert((id, name), offset).unwrap_or(0) != offset {
+                let what = format!("{name} pages: Linux {recorded}, ours {ours}");
+                self.findings.differs(line, task, Kind::Step, what);
             }
         }
     }
@@ -237,16 +302,59 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
         Ok(())
     }
 
-    fn fault_in(&mut self, task: TaskId, space: SpaceId, fault: (u64, VirtAddr, FaultError)) {
+    fn fault_in(&mut self, task: TaskId, id: SpaceId, fault: (u64, VirtAddr, FaultError)) {
         let (line, addr, error) = fault;
         let process = self.tasks.process(task);
-        let Some(space) = self.spaces.get_mut(&space) else { return };
+        let Some(space) = self.spaces.get(&id) else { return };
         self.totals.faults += 1;
-        self.findings.compared(Kind::Signal, 1);
-        if let Err(refused) = space.fault(self.host, &process, addr, error) {
-            let what = format!("fault at {:#x}, error code {:#x}: {refused}", addr.raw(), error.bits());
-            self.findings.differs(line, task, Kind::Signal, what);
+        let access = X86FaultCode(error.bits()).access();
+        if access != AccessKind::Write {
+            let place = Place { space: id, line, addr };
+            match residency::bring_in(self.host, &process, space, place, self.foresight) {
+                Ok(Neighbours::Entered) => self.totals.residency.entered += 1,
+                Ok(Neighbours::TooMany) => self.totals.residency.too_many += 1,
+                Ok(Neighbours::AsTheyWere) | Err(_) => {}
+            }
         }
+        let outcome = space.fault(self.host, &process, addr, access);
+        let has_step = self.foresight.after(line).has_any();
+        let described = |what: &dyn std::fmt::Display| {
+            format!("fault at {:#x}, error code {:#x}: {what}", addr.raw(), error.bits())
+        };
+        self.findings.compared(Kind::Fault, 1);
+        match outcome {
+            Ok(Faulted { action: FaultAction::Touch }) if self.is_repeated(task, id, addr, error) => {}
+            Ok(faulted) => {
+                self.tasks.count_faults(task, 1);
+                if let Some(what) = unlike(error, faulted.action) {
+                    self.findings.differs(line, task, Kind::Fault, described(&what));
+                }
+            }
+            // Signals are not recorded: a fault that leaves no trace may have ended with one.
+            Err(refused) if refused.signal().is_some() && !has_step => self.totals.signals += 1,
+            Err(refused) => self.findings.differs(line, task, Kind::Fault, described(&refused)),
+        }
+        self.last_faults.insert((id, addr.raw() >> PAGE_SHIFT), (task, addr, error));
+        self.compare_steps(task, id, line);
+    }
+
+    /// Recognises a fault whose page another fault made possible before, though the recorded kernel still took it.
+    ///
+    /// Where page faults are disabled, as while a signal frame's registers are saved, the kernel's access fails without being handled or counted and is
+    /// made again at once: two equal faults of one task. Threads on two CPUs fault on one page at the same time, and both are counted.
+    fn is_repeated(&mut self, task: TaskId, id: SpaceId, addr: VirtAddr, error: FaultError) -> bool {
+        let Some((other, last_addr, last_error)) = self.last_faults.get(&(id, addr.raw() >> PAGE_SHIFT)).copied()
+        else {
+            return false;
+        };
+        if other != task {
+            self.tasks.count_faults(task, 1);
+            self.totals.repeated.of_two_tasks += 1;
+            return true;
+        }
+        let is_retry = !error.is_user() && (last_addr, last_error) == (addr, error);
+        self.totals.repeated.while_disabled += u64::from(is_retry);
+        is_retry
     }
 
     fn new_task(&mut self, parent: TaskId, child: TaskId, flags: u64) -> Result<(), Stop> {
@@ -264,6 +372,8 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
             }
             Some(space) => {
                 let copy = space.fork(self.host, &process).map_err(|error| Stop::Machine(format!("fork: {error}")))?;
+                let rows: Vec<_> = self.foresight.forked(self.line).beside(copy.rss()).collect();
+                self.note_rows(parent, Kind::Fork, "pages", &rows);
                 Some(self.add_space(copy))
             }
         };
@@ -286,14 +396,16 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
             Misplaced(found, "an exec whose maps lie beside the trace")
         })?;
         let process = self.tasks.process(task);
-        let space = Space::import(self.host, &process, state, self.catalogue).map_err(|error| match error {
+        let arguments = self.foresight.argument_pages(self.line);
+        let places = (&mut self.opened, self.catalogue);
+        let space = Space::import(self.host, &process, state, arguments, places).map_err(|error| match error {
             ImportError::Missing(name) => Stop::Misplaced(Misplaced(
                 format!("counts of task {} at its exec without {name}", task.0),
                 "all counts",
             )),
             ImportError::Memory(error) => Stop::Machine(format!("the areas of an exec: {error}")),
         })?;
-        let differing = compare::maps(&space.maps(self.host.cpu, self.catalogue), &state.maps);
+        let differing = compare::maps(&space.maps(self.host.cpu, &self.opened, self.catalogue), &state.maps);
         self.note(task, Kind::MapsAtExec, state.maps.areas().count() as u64, differing);
         let space = self.add_space(space);
         let executing = self.task(task)?;
@@ -303,6 +415,7 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
         for fault in faults.unwrap_or_default() {
             self.fault_in(task, space, fault);
         }
+        self.tasks.set_faults(task, pages::faults(&state.counts));
         Ok(())
     }
 
@@ -319,33 +432,55 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
     }
 
     fn exit(&mut self, task: TaskId) -> Result<(), Misplaced> {
-        let space = self.task(task)?.space;
+        let id = self.task(task)?.space;
         self.totals.exits += 1;
-        if let Some(space) = space.and_then(|space| self.spaces.get(&space)) {
-            let maps = space.maps(self.host.cpu, self.catalogue);
+        if id.is_some_and(|id| self.spaces.contains_key(&id)) {
             let state = self.catalogue.state(task, Moment::Exit).ok_or_else(|| {
                 let found = format!("the exit of task {}", task.0);
                 Misplaced(found, "an exit whose maps lie beside the trace")
             })?;
-            let mm = space.read(self.host.cpu);
-            let flags: Vec<_> = maps.iter().cloned().zip(mm.areas().map(|vma| vma.flags)).collect();
-            let sizes = compare::sizes(mm.counters(), &state.counts);
-            drop(mm);
-            self.note(task, Kind::MapsAtExit, state.maps.areas().count() as u64, compare::maps(&maps, &state.maps));
-            if let Some(smaps) = &state.smaps {
-                let (compared, differing) = compare::flags(&flags, smaps);
-                self.note(task, Kind::Flags, compared, differing);
-            }
-            let differing = sizes.iter().filter(|(_, ours, recorded)| ours != recorded);
-            let differing = differing
-                .map(|(name, ours, recorded)| format!("{name}: Linux {recorded} kB, ours {ours} kB"))
-                .collect();
-            self.note(task, Kind::Size, sizes.len() as u64, differing);
-            self.files.insert(task, ExitFiles { maps });
+            self.compare_exit(task, id, state);
         }
         self.tasks.remove(task);
-        self.put(space);
+        self.put(id);
         Ok(())
+    }
+
+    fn compare_exit(&mut self, task: TaskId, id: Option<SpaceId>, state: &ProcessState) {
+        let Some(space) = id.and_then(|id| self.spaces.get(&id)) else { return };
+        let maps = space.maps(self.host.cpu, &self.opened, self.catalogue);
+        let mm = space.read(self.host.cpu);
+        let (areas, sizes) = (mm.areas().collect::<Vec<_>>(), compare::sizes(mm.counters(), &state.counts));
+        drop(mm);
+        let areas = maps.iter().zip(&areas);
+        let areas = areas.map(|(line, vma)| Area {
+            line: line.clone(),
+            flags: vma.flags,
+            pages: AreaPages::of(self.host, space, vma),
+        });
+        let areas: Vec<_> = areas.collect();
+        let (rss, tables) = (space.rss(), space.mm.tables().nr_tables());
+        self.note(task, Kind::MapsAtExit, state.maps.areas().count() as u64, compare::maps(&maps, &state.maps));
+        if let Some(recorded) = &state.smaps {
+            let (compared, differing) = compare::flags(&areas, recorded);
+            self.note(task, Kind::Flags, compared, differing);
+            let (compared, differing) = smaps::compare(&areas, recorded);
+            self.note(task, Kind::AreaPages, compared, differing);
+        }
+        self.note_rows(task, Kind::Size, "kB", &sizes);
+        self.note_rows(task, Kind::Resident, "kB", &pages::resident(rss, &state.counts));
+        self.note_rows(task, Kind::Tables, "kB", &pages::tables(tables, &state.counts));
+        let faults = [("minflt + majflt", self.tasks.faults(task), pages::faults(&state.counts))];
+        self.note_rows(task, Kind::FaultCount, "faults", &faults);
+        self.files.insert(task, ExitFiles { maps, areas });
+    }
+
+    /// Notes what each row says: name, ours, recorded.
+    fn note_rows(&mut self, task: TaskId, kind: Kind, unit: &str, rows: &[(&'static str, u64, u64)]) {
+        let differing = rows.iter().filter(|(_, ours, recorded)| ours != recorded);
+        let differing =
+            differing.map(|(name, ours, recorded)| format!("{name}: Linux {recorded} {unit}, ours {ours} {unit}"));
+        self.note(task, kind, rows.len() as u64, differing.collect());
     }
 
     fn note(&mut self, task: TaskId, kind: Kind, compared: u64, differing: Vec<String>) {
@@ -359,10 +494,6 @@ impl<'a, 'k, H: Hooks> Engine<'a, 'k, H> {
     pub(super) const fn nr_tasks(&self) -> u64 {
         self.tasks.count
     }
-}
-
-const fn is_execve(call: &Call) -> bool {
-    matches!(call, Call::Execve { .. } | Call::Execveat { .. })
 }
 
 const fn returns_address(call: &Call) -> bool {

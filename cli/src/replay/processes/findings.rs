@@ -21,20 +21,38 @@ pub(super) enum Kind {
     Flags,
     /// A size of /proc/PID/status at an exit.
     Size,
-    /// A fault that our areas end with a signal.
-    Signal,
+    /// A fault that ours did not need, needed otherwise, or refused.
+    Fault,
+    /// Resident pages after a fault or a call.
+    Step,
+    /// Resident pages of a forked child.
+    Fork,
+    /// Resident pages at an exit.
+    Resident,
+    /// Resident and anonymous pages of an area at an exit.
+    AreaPages,
+    /// Faults of a process up to an exit.
+    FaultCount,
+    /// Page tables at an exit (VmPTE).
+    Tables,
 }
 
 impl Kind {
     /// All kinds with what is compared, in the report's order.
-    pub(super) const ALL: [(Self, &'static str); 7] = [
+    pub(super) const ALL: [(Self, &'static str); 13] = [
         (Self::Address, "returned addresses"),
         (Self::Errno, "errnos"),
         (Self::MapsAtExec, "lines of maps at execs"),
         (Self::MapsAtExit, "lines of maps at exits"),
         (Self::Flags, "VmFlags at exits"),
         (Self::Size, "sizes at exits"),
-        (Self::Signal, "faults without a signal"),
+        (Self::Fault, "faults, needed as recorded"),
+        (Self::Step, "resident pages, by steps"),
+        (Self::Fork, "resident pages after forks"),
+        (Self::Resident, "resident pages at exits"),
+        (Self::AreaPages, "pages of areas at exits"),
+        (Self::FaultCount, "fault counts at exits"),
+        (Self::Tables, "page tables at exits"),
     ];
 }
 

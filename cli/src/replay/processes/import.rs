@@ -23,8 +23,12 @@ const VDSO: &str = "[vdso]";
 pub(super) enum Behind {
     /// Nothing: anonymous memory.
     Nothing,
-    /// A file, or pages of the kernel under a name.
-    Named,
+    /// A file.
+    File,
+    /// Pages of the kernel, which count as a file's (the vDSO).
+    KernelPages,
+    /// Frames that are not counted (the vDSO's data).
+    KernelFrames,
 }
 
 /// Returns the flags of an area as execve made it, and what stands behind it.
@@ -36,22 +40,22 @@ pub(super) fn area(line: &MapsLine<String>) -> (VmFlags, Behind) {
     let name = line.name.as_str();
     if name.starts_with(VVAR) {
         let vvar = VmFlags::MAYREAD | VmFlags::IO | VmFlags::DONTDUMP | VmFlags::PFNMAP | VmFlags::DONTEXPAND;
-        return (flags | vvar, Behind::Named);
+        return (flags | vvar, Behind::KernelFrames);
     }
     flags |= VmFlags::MAYACCESS;
     if name == VDSO {
-        return (flags | VmFlags::DONTEXPAND, Behind::Named);
+        return (flags | VmFlags::DONTEXPAND, Behind::KernelPages);
     }
     if line.permissions.contains(Permissions::SHARED) {
         // No loader maps anything shared; a file that is must be writable to be mapped so.
-        return (flags | VmFlags::SHARED | VmFlags::MAYSHARE, Behind::Named);
+        return (flags | VmFlags::SHARED | VmFlags::MAYSHARE, Behind::File);
     }
     if name == STACK {
         flags |= VmFlags::GROWSDOWN | VmFlags::ACCOUNT;
     }
     flags.set(VmFlags::ACCOUNT, flags.is_accountable());
     let is_anonymous = line.inode == 0 || name.is_empty();
-    (flags, if is_anonymous { Behind::Nothing } else { Behind::Named })
+    (flags, if is_anonymous { Behind::Nothing } else { Behind::File })
 }
 
 /// Returns the addresses that execve set, or the name of one that is missing. Code, data and arguments are recorded at exits only.
@@ -77,13 +81,13 @@ mod tests {
     #[test]
     fn flags_follow_from_permissions_and_names() {
         let cases = [
-            ("1000-2000 r-xp 00002000 fe:00 7 /bin/a", "rd ex mr mw me", Behind::Named),
-            ("1000-2000 rw-p 00002000 fe:00 7 /bin/a", "rd wr mr mw me ac", Behind::Named),
+            ("1000-2000 r-xp 00002000 fe:00 7 /bin/a", "rd ex mr mw me", Behind::File),
+            ("1000-2000 rw-p 00002000 fe:00 7 /bin/a", "rd wr mr mw me ac", Behind::File),
             ("1000-2000 rw-p 00000000 00:00 0 ", "rd wr mr mw me ac", Behind::Nothing),
             ("1000-2000 rw-p 00000000 00:00 0 [heap]", "rd wr mr mw me ac", Behind::Nothing),
             ("1000-2000 rw-p 00000000 00:00 0 [stack]", "rd wr mr mw me gd ac", Behind::Nothing),
-            ("1000-2000 r--p 00000000 00:00 0 [vvar_vclock]", "rd mr pf io de dd", Behind::Named),
-            ("1000-2000 r-xp 00000000 00:00 0 [vdso]", "rd ex mr mw me de", Behind::Named),
+            ("1000-2000 r--p 00000000 00:00 0 [vvar_vclock]", "rd mr pf io de dd", Behind::KernelFrames),
+            ("1000-2000 r-xp 00000000 00:00 0 [vdso]", "rd ex mr mw me de", Behind::KernelPages),
         ];
         for (line, expected, behind) in cases {
             assert_eq!(flags(line), (expected.to_owned(), behind), "{line}");

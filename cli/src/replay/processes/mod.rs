@@ -1,19 +1,25 @@
-//! `mmkit replay NAME.vmtrace.zst`: a recorded process tree, executed on address spaces of ours and compared with what the real kernel did.
+//! `mmkit replay NAME.vmtrace.zst`: a recorded process tree, executed on our memory manager and compared with what the real kernel did.
 
 mod calls;
 mod catalogue;
 mod compare;
 mod engine;
 mod findings;
+mod foresight;
 mod import;
+mod opened;
+mod pages;
 mod report;
+mod residency;
+mod smaps;
 mod space;
 mod tasks;
 
 use std::io::Write;
 use std::path::Path;
 
-use address_space::{AddressSpaces, CommitRules, HugePolicy, PAGE_SHIFT, Release, Settings};
+use address_space::{CommitRules, HugePolicy, PAGE_SHIFT, Release, Settings};
+use kernel_mm::MemoryManager;
 use recordings::processes::{Recording, TaskId};
 use sim::description::Machine;
 use sim::{SimMachine, SimOptions};
@@ -21,6 +27,7 @@ use units::CpuId;
 
 use self::catalogue::Catalogue;
 use self::engine::{Engine, ExitFiles};
+use self::foresight::Foresight;
 use self::report::{Outcome, Report};
 use self::space::Host;
 use super::{Format, write_json};
@@ -36,6 +43,8 @@ pub(super) enum Output {
     Report(Format),
     /// /proc/PID/maps of a task at its exit.
     Maps(TaskId),
+    /// /proc/PID/smaps of a task at its exit.
+    Smaps(TaskId),
 }
 
 /// Reads a task as the command takes it: tN.
@@ -63,15 +72,22 @@ pub(super) fn run(trace: &Path, output: Output, out: &mut impl Write) -> Result<
     // The recorded kernel (data/README.md): its release, huge pages by madvise only, overcommit mode 0.
     let settings = Settings { release: Release::V6_18, huge: HugePolicy::Madvise, ..Settings::X86_64 };
     let commit = CommitRules::for_ram(RECORDED_RAM >> PAGE_SHIFT);
-    let spaces =
-        AddressSpaces::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))?;
-    let mut engine = Engine::new(Host { spaces: &spaces, cpu: &cpu }, &catalogue);
+    let manager =
+        MemoryManager::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))?;
+    let foresight = Foresight::read(&recording)?;
+    let mut engine = Engine::new(Host { manager: &manager, cpu: &cpu }, &catalogue, &foresight);
     engine.run(&recording)?;
     match output {
         Output::Maps(task) => {
-            let ExitFiles { maps } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
+            let ExitFiles { maps, .. } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
             for line in maps {
                 writeln!(out, "{line}")?;
+            }
+        }
+        Output::Smaps(task) => {
+            let ExitFiles { areas, .. } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
+            for area in areas {
+                out.write_all(area.text().as_bytes())?;
             }
         }
         Output::Report(format) => {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::engine::Totals;
+use super::engine::{Repeated, Residency, Totals};
 use super::findings::{Difference, Kind};
 
 /// Differences that the text shows; JSON has all.
@@ -32,6 +32,9 @@ pub(super) struct Report<'a> {
     calls_made: u64,
     calls_taken: &'a BTreeMap<&'static str, u64>,
     faults: u64,
+    signals: u64,
+    residency: Residency,
+    repeated_faults: Repeated,
     before_first_exec: u64,
     compared: Vec<Compared>,
     differences: &'a [Difference],
@@ -69,6 +72,9 @@ impl<'a> Report<'a> {
             calls_made: totals.calls,
             calls_taken: findings.calls_taken(),
             faults: totals.faults,
+            signals: totals.signals,
+            residency: totals.residency,
+            repeated_faults: totals.repeated,
             before_first_exec: totals.before_exec,
             compared: rows.collect(),
             differences: findings.differences(),
@@ -89,6 +95,21 @@ impl<'a> Report<'a> {
         )?;
         for (why, count) in self.calls_taken {
             writeln!(out, "{count} calls taken from the recording: {why}")?;
+        }
+        writeln!(
+            out,
+            "{} faults brought pages into memory that only the recording knows to have been there; {} found more there than it",
+            self.residency.entered, self.residency.too_many
+        )?;
+        let Repeated { while_disabled, of_two_tasks } = self.repeated_faults;
+        if while_disabled + of_two_tasks > 0 {
+            writeln!(
+                out,
+                "{while_disabled} faults followed one that came while page faults were disabled, {of_two_tasks} one of another task on the same page"
+            )?;
+        }
+        if self.signals > 0 {
+            writeln!(out, "{} faults end with a signal, which a recording does not show", self.signals)?;
         }
         writeln!(out, "\n{:<28}{:>10}{:>13}", "", "compared", "differences")?;
         for row in &self.compared {

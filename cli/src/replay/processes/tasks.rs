@@ -21,6 +21,8 @@ pub(super) struct Inside {
     pub(super) call: Call,
     /// Faults of an execve on the address space that it makes, which is known when it is done.
     pub(super) early_faults: Vec<(u64, VirtAddr, FaultError)>,
+    /// Line of its entry.
+    pub(super) line: u64,
 }
 
 /// A task.
@@ -43,6 +45,8 @@ pub(super) struct Tasks {
     /// What each process may do and have.
     processes: BTreeMap<TaskId, Process>,
     exited: BTreeSet<TaskId>,
+    /// Faults of each process.
+    faults: BTreeMap<TaskId, u64>,
     /// Tasks that there ever were.
     pub(super) count: u64,
 }
@@ -59,6 +63,7 @@ impl Tasks {
             tasks: BTreeMap::from([(first, task)]),
             processes: BTreeMap::from([(first, process)]),
             exited: BTreeSet::new(),
+            faults: BTreeMap::new(),
             count: 1,
         }
     }
@@ -72,6 +77,25 @@ impl Tasks {
     pub(super) fn process(&self, task: TaskId) -> Process {
         let leader = self.tasks.get(&task).map(|task| task.leader);
         leader.and_then(|leader| self.processes.get(&leader)).copied().unwrap_or_default()
+    }
+
+    fn leader(&self, task: TaskId) -> TaskId {
+        self.tasks.get(&task).map_or(task, |found| found.leader)
+    }
+
+    /// Counts faults of a task's process.
+    pub(super) fn count_faults(&mut self, task: TaskId, count: u64) {
+        *self.faults.entry(self.leader(task)).or_default() += count;
+    }
+
+    /// Takes over how many faults a task's process had.
+    pub(super) fn set_faults(&mut self, task: TaskId, count: u64) {
+        self.faults.insert(self.leader(task), count);
+    }
+
+    /// Returns how many faults a task's process had.
+    pub(super) fn faults(&self, task: TaskId) -> u64 {
+        self.faults.get(&self.leader(task)).copied().unwrap_or(0)
     }
 
     /// Enters the child that `parent` made.
@@ -96,6 +120,11 @@ impl Tasks {
     pub(super) fn has_exited(&self, task: TaskId) -> bool {
         self.exited.contains(&task)
     }
+}
+
+/// Returns true for the calls that replace an address space.
+pub(super) const fn is_execve(call: &Call) -> bool {
+    matches!(call, Call::Execve { .. } | Call::Execveat { .. })
 }
 
 #[cfg(test)]
