@@ -27,5 +27,5 @@ pub use config::{BootConfig, Deferral, HandOver};
 pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
-pub use mm::{BadUserAddress, MemoryManager, MmCall};
+pub use mm::{BadUserAddress, MappedFiles, MemoryManager, MmCall};
 pub use proc_view::ProcView;

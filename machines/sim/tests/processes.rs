@@ -1,12 +1,14 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
 use address_space::{
-    CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Settings,
+    CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Reserve,
+    Settings,
 };
 use kernel_mm::{BadUserAddress, MemoryManager};
 use mmkit_sim::description::Machine;
 use mmkit_sim::{SimMachine, SimOptions, SimPlatform};
 use page_allocator::NoPressure;
+use page_cache::FileKind;
 use sync::Cpu;
 use units::{CpuId, VirtAddr};
 
@@ -39,6 +41,10 @@ fn map<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, len: u64, flags: Ma
 fn read<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) -> Result<[u8; 6], BadUserAddress> {
     let mut bytes = [0; 6];
     manager.read_user(cpu, mm, &Process::default(), addr, &mut bytes).map(|()| bytes)
+}
+
+fn map_request<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, request: &MapRequest) -> VirtAddr {
+    manager.call(cpu, mm, &Process::default()).mmap(request).unwrap()
 }
 
 #[test]
@@ -74,4 +80,36 @@ fn what_a_process_writes_it_reads_and_its_child_keeps_its_own() {
     let slack = 80;
     let after = machine.pages().check_invariants(&cpu).unwrap();
     assert!(before - after < slack, "{before} free pages before, {after} after: slabs stay, pages do not");
+}
+
+#[test]
+fn pages_behind_the_end_of_a_truncated_file_leave_every_process() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let manager = manager(&machine, &cpu);
+    let process = Process::default();
+    let files = manager.mapped_files(&cpu, &process);
+    let file = files.files().create(FileKind::Shmem(Reserve::OnUse), 4 << 12).unwrap();
+    let (first, second) = (mm(&manager, &cpu), mm(&manager, &cpu));
+    let request = |flags| {
+        let prot = Prot::READ | Prot::WRITE;
+        MapRequest { addr: VirtAddr::ZERO, len: 4 << 12, prot, flags, file: Some(file), offset: 0 }
+    };
+    let shared = map_request(&manager, &cpu, &first, &request(MapFlags::SHARED));
+    let private = map_request(&manager, &cpu, &second, &request(MapFlags::PRIVATE));
+    for page in 0..4 {
+        manager.write_user(&cpu, &first, &process, shared.saturating_add(page << 12), b"shared").unwrap();
+    }
+    manager.write_user(&cpu, &second, &process, private.saturating_add(3 << 12), b"secret").unwrap();
+    read(&manager, &cpu, &second, private.saturating_add(2 << 12)).unwrap();
+    files.set_size(file, (2 << 12) + 3).unwrap();
+    assert_eq!((manager.rss(&first).shmem, manager.rss(&second).anon), (3, 0));
+    assert_eq!(read(&manager, &cpu, &first, shared.saturating_add(2 << 12)), Ok(*b"sha\0\0\0"));
+    assert!(read(&manager, &cpu, &first, shared.saturating_add(3 << 12)).is_err());
+    assert!(read(&manager, &cpu, &second, private.saturating_add(3 << 12)).is_err());
+    files.punch_hole(file, 0, 1 << 12).unwrap();
+    assert_eq!(read(&manager, &cpu, &first, shared), Ok([0; 6]));
+    manager.mmput(&cpu, first);
+    manager.mmput(&cpu, second);
+    files.files().put(file).unwrap();
 }

@@ -5,6 +5,7 @@
 //! unless it needs the file. Linux 6.12: kernel/fork.c (`mm_alloc`, `dup_mm`, `mmput`), mm/memory.c, mm/util.c.
 
 mod fault;
+mod files;
 mod lifetime;
 mod user_access;
 
@@ -19,6 +20,7 @@ use platform::Platform;
 use sync::Cpu;
 use units::PhysAddr;
 
+pub use files::MappedFiles;
 pub use user_access::BadUserAddress;
 
 /// All address spaces and files in memory of a machine.
@@ -31,7 +33,7 @@ pub struct MemoryManager<'k, P: Platform, H: Hooks + Sync> {
 }
 
 /// A call on an address space of a [`MemoryManager`].
-pub type MmCall<'a, 'k, P, H> = Call<'a, 'k, P, H, MmPages<'a, P, H, FileCall<'a, 'k, P, H>>>;
+pub type MmCall<'a, 'k, P, H> = Call<'a, 'k, P, H, MmPages<'a, P, H, MappedFiles<'a, 'k, P, H>>>;
 
 impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// Makes what address spaces and files share (Linux: the last part of start_kernel).
@@ -81,8 +83,9 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         mm: &'a Mm<'k>,
         process: &'a Process,
         total_vm: u64,
-    ) -> MmPages<'a, P, H, FileCall<'a, 'k, P, H>> {
-        let files = FileCall { total_vm, ..self.files(cpu, process) };
+    ) -> MmPages<'a, P, H, MappedFiles<'a, 'k, P, H>> {
+        let call = FileCall { total_vm, ..self.files(cpu, process) };
+        let files = MappedFiles { call, spaces: &self.spaces, mmu: &self.mmu };
         MmPages::new(self.tables(cpu, mm), files, self.spaces.settings().huge)
     }
 
