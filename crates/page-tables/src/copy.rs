@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
-use crate::each::each_leaf;
+use crate::each::{Seen, each_leaf};
 use crate::{NoMemory, RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -50,12 +50,14 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
         let mut delta = RssDelta::default();
         each_leaf(&walk, part, |virt, entry, _| {
-            let Some(Found::Entry(target)) = to.find(virt, level) else { return };
+            let Some(Found::Entry(target)) = to.find(virt, level) else { return Seen::Done };
             let now = if is_cow { share(gather, &entry) } else { attributes(&entry) };
-            let Some(now) = now else { return };
-            if let Some(kind) = self.mmu.duplicate(&entry, &target, inherited(now, flags)) {
+            if let Some(now) = now
+                && let Some(kind) = self.mmu.duplicate(&entry, &target, inherited(now, flags))
+            {
                 delta.add(kind, entry.order().nr_pages().cast_signed());
             }
+            Seen::Done
         });
         drop((walk, to));
         delta.apply(child.tables);

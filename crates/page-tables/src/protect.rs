@@ -8,7 +8,7 @@ use platform::{Attributes, Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
 use crate::Tables;
-use crate::each::each_leaf;
+use crate::each::{Seen, each_leaf};
 use crate::protection::{WriteTracking, attributes_of};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -18,7 +18,10 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// the range does not hold whole allow nothing any more, until a fault splits them.
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
-        each_leaf(&walk, range, |_, entry, _| {
+        each_leaf(&walk, range, |_, entry, pte| {
+            if entry.leaf(pte).is_none() {
+                return Seen::Done;
+            }
             let is_whole = range.intersection(entry.range()) == entry.range();
             let before = update(&entry, |pte, before| {
                 if !is_whole {
@@ -32,9 +35,12 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
                 prot.set(Prot::WRITE, may_write && !entry.is_zero_page(pte));
                 Attributes { prot, ..before }
             });
-            if before.is_some() {
-                gather.note(entry.range());
+            match before {
+                Some(_) => gather.note(entry.range()),
+                None if entry.leaf(entry.load()).is_none() => return Seen::Changed,
+                None => {}
             }
+            Seen::Done
         });
     }
 }

@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::each_leaf;
+use crate::each::{Seen, each_leaf};
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -26,6 +26,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             if let Some(Found::Entry(target)) = walk.find(here, entry.level()) {
                 gather.relocate(&entry, &target);
             }
+            Seen::Done
         });
         Ok(())
     }
@@ -73,7 +74,10 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub fn maps_any(&self, range: VirtRange) -> bool {
         let mut found = false;
         if let Some(walk) = self.walk() {
-            each_leaf(&walk, range, |_, _, _| found = true);
+            each_leaf(&walk, range, |_, _, _| {
+                found = true;
+                Seen::Done
+            });
         }
         found
     }

@@ -8,7 +8,7 @@ use platform::{Attributes, Platform};
 use units::{Order, Pfn, VirtAddr, VirtRange};
 
 use crate::Tables;
-use crate::each::each_leaf;
+use crate::each::{Seen, each_leaf};
 
 /// Memory that one entry maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +39,7 @@ impl<P: Platform, H: Hooks> Tables<'_, P, H> {
                 let (kind, exclusive) = (entry.kind(pte), entry.is_exclusive(pte));
                 visit(MappedPage { virt, pfn, order: entry.order(), attributes, kind, mapcount, exclusive });
             }
+            Seen::Done
         });
     }
 }

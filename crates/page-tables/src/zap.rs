@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::Platform;
 use units::VirtRange;
 
-use crate::each::each_leaf;
+use crate::each::{Seen, each_leaf};
 use crate::{RssDelta, Tables};
 
 /// Which pages go.
@@ -25,17 +25,20 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Faults may go on in the range: they find it empty, or what they map is taken too. A large page goes if the range holds all of it; the caller splits
     /// those at the range's ends before ([`Tables::split_ends`]).
     pub fn zap(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, what: ZapWhat) {
-        let Some(walk) = self.mmu.walk(self.tables) else { return };
+        debug_assert!(gather.flushes(self.tables), "a gather is used for its own tables");
+        let Some(walk) = self.walk().filter(|_| gather.flushes(self.tables)) else { return };
         let mut delta = RssDelta::default();
         each_leaf(&walk, range, |_, entry, pte| {
             let is_whole = range.intersection(entry.range()) == entry.range();
             let is_wanted = what == ZapWhat::All || entry.kind(pte) != Some(PageKind::Anon);
-            if is_whole
-                && is_wanted
-                && let Some(taken) = gather.take(&entry)
-            {
-                delta.remove(&taken);
+            if !is_whole || !is_wanted || entry.leaf(pte).is_none() {
+                return Seen::Done;
             }
+            match gather.take(&entry) {
+                Some(taken) => delta.remove(&taken),
+                None => return Seen::Changed,
+            }
+            Seen::Done
         });
         drop(walk);
         delta.apply(self.tables);

@@ -33,12 +33,14 @@ impl ReaderCell {
         if cpu.tag() != self.tag {
             return None;
         }
-        // Relaxed: written by this CPU only; made visible to a waiting CPU by its barrier on this one. A handler that arrives in between leaves
+        // Relaxed: written by this CPU only, whose store below is made visible to a waiting CPU by its barrier on this one. A handler that arrives in between leaves
         // the depth as it was, so at worst a count of ended sections is lost, and somebody waits for this section too.
         let state = self.state.load(Ordering::Relaxed);
-        self.state.store(state + 1, Ordering::Relaxed);
+        cpu.interrupt_window();
+        // Release: pairs with the Acquire loads in `wait`, of which one may see this store instead of the one that ended the section before.
+        self.state.store(state + 1, Ordering::Release);
         light_fence();
-        Some(ReadSection { cell: self, _cpu: cpu })
+        Some(ReadSection { cell: self, cpu })
     }
 
     /// Returns true if `cpu` owns the cell and is in a section.
@@ -49,7 +51,7 @@ impl ReaderCell {
 
     /// Waits until the section that the CPU is in, if it is in one, has ended. The caller made that CPU execute a barrier before.
     pub fn wait(&self) {
-        // Acquire, here and below: pairs with the Release store that ends a section, so what it read it has read.
+        // Acquire, here and below: pairs with the Release stores at both ends of a section, so what sections before read they have read.
         let state = self.state.load(Ordering::Acquire);
         if state & DEPTH == 0 {
             return;
@@ -69,7 +71,7 @@ impl ReaderCell {
 pub struct ReadSection<'a> {
     cell: &'a ReaderCell,
     /// Keeps the section on its CPU: the token is not `Sync`.
-    _cpu: &'a Cpu,
+    cpu: &'a Cpu,
 }
 
 impl Drop for ReadSection<'_> {
@@ -78,6 +80,7 @@ impl Drop for ReadSection<'_> {
         // Relaxed: of this CPU.
         let state = self.cell.state.load(Ordering::Relaxed) - 1;
         let ended = if state & DEPTH == 0 { state.wrapping_add(ENDED) } else { state };
+        self.cpu.interrupt_window();
         // Release: pairs with the Acquire loads in `wait`.
         self.cell.state.store(ended, Ordering::Release);
     }
@@ -85,6 +88,8 @@ impl Drop for ReadSection<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    extern crate std;
+
     use units::CpuId;
 
     use super::*;
@@ -98,6 +103,33 @@ mod tests {
         let outer = cell.enter(&cpu).unwrap();
         drop(cell.enter(&cpu).unwrap());
         assert!(cell.is_inside(&cpu));
+        drop(outer);
+        assert!(!cell.is_inside(&cpu));
+        cell.wait();
+    }
+
+    /// What a handler enters that arrives in the middle of a section's ends.
+    static INTERRUPTED: std::sync::OnceLock<ReaderCell> = std::sync::OnceLock::new();
+
+    #[test]
+    fn handlers_in_between_leave_the_section_as_it_was() {
+        fn handler(cpu: &Cpu) {
+            thread_local!(static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+            if !BUSY.replace(true) {
+                let section = INTERRUPTED.get().unwrap().enter(cpu).unwrap();
+                assert!(INTERRUPTED.get().unwrap().is_inside(cpu));
+                drop(section);
+                BUSY.set(false);
+            }
+        }
+        // SAFETY: the only token of this machine.
+        let cpu = unsafe { Cpu::new(92, CpuId::ZERO, IrqControl { window: handler, ..IrqControl::NONE }) };
+        let cell = INTERRUPTED.get_or_init(|| ReaderCell::new(cpu.tag()));
+        let outer = cell.enter(&cpu).unwrap();
+        let inner = cell.enter(&cpu).unwrap();
+        assert!(cell.is_inside(&cpu));
+        drop(inner);
+        assert!(cell.is_inside(&cpu), "the handler's end ended the inner section only");
         drop(outer);
         assert!(!cell.is_inside(&cpu));
         cell.wait();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use loom::sync::Arc;
 use loom::thread;
-use sync::{Cpu, IrqControl, OwnerCell, SetOnce, SpinLock, rank};
+use sync::{Cpu, IrqControl, OwnerCell, ReaderCell, SetOnce, SpinLock, rank};
 use units::CpuId;
 
 /// Makes the token of a CPU of `machine`.
@@ -132,4 +132,59 @@ fn who_finds_a_value_that_is_set_once_finds_all_of_it() {
         assert_eq!(value[0], value[1]);
         assert!(early.is_none_or(|early| early == value));
     });
+}
+
+/// What a reader looks for, and what says where it is.
+struct Published {
+    linked: loom::sync::atomic::AtomicBool,
+    object: loom::cell::UnsafeCell<u64>,
+    reader: ReaderCell,
+}
+
+// SAFETY: what the models check: the object is read only by a reader who found it linked, and written only after the wait.
+unsafe impl Sync for Published {}
+
+/// Runs a reader with `sections` sections, each with an inner one, against a CPU that unlinks the object, waits and destroys it.
+fn reader_against_remover(sections: u32) {
+    use loom::sync::atomic::{AtomicBool, Ordering, fence};
+    loom::model(move || {
+        let machine = machine();
+        let shared = Arc::new(Published {
+            linked: AtomicBool::new(true),
+            object: loom::cell::UnsafeCell::new(7),
+            reader: ReaderCell::new(Cpu::tag_of(machine, CpuId::ZERO)),
+        });
+        let remover = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                shared.linked.store(false, Ordering::Relaxed);
+                // The barrier of all CPUs, of which the reader pays its half.
+                fence(Ordering::SeqCst);
+                shared.reader.wait();
+                // SAFETY: nobody reads it any more, which loom checks.
+                shared.object.with_mut(|object| unsafe { *object = 0 });
+            })
+        };
+        let cpu = cpu(machine, 0);
+        for _ in 0..sections {
+            let outer = shared.reader.enter(&cpu).unwrap();
+            drop(shared.reader.enter(&cpu).unwrap());
+            if shared.linked.load(Ordering::Relaxed) {
+                // SAFETY: as above.
+                assert_eq!(shared.object.with(|object| unsafe { *object }), 7, "it was freed under a reader");
+            }
+            drop(outer);
+        }
+        remover.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_reader_found_is_not_freed_before_its_section_ends() {
+    reader_against_remover(1);
+}
+
+#[test]
+fn a_remover_waits_for_one_section_and_not_for_the_next() {
+    reader_against_remover(2);
 }

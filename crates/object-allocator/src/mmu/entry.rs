@@ -4,14 +4,13 @@
 //! holds one reference to the page and counts as one of its mappings. Hardware may set the marks of use and writing at any time.
 //! Linux 6.12: include/linux/pgtable.h, mm/rmap.c (`folio_add_anon_rmap_pte`, `folio_remove_rmap_pte`).
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use frame_table::{Frame, PageFlags, PageRef};
 use platform::{Attributes, Entry, Level, Prot, TableFormat};
 use units::{Order, Pfn, VirtAddr, VirtRange};
 
 use super::View;
 use super::table::FreshTable;
+use crate::atomic::{AtomicU64, Ordering};
 
 /// What an entry held when it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

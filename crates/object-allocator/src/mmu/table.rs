@@ -2,13 +2,12 @@
 //!
 //! Linux 6.12: `pte_alloc_one`, `pagetable_pte_ctor`, `pte_free`.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, Order, Pfn, PhysAddr};
 
 use super::Mmu;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::error::ObjectError;
 use crate::vmstat::NodeItem;
 
@@ -37,7 +36,19 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     pub fn alloc_table(&self, gfp: Gfp) -> Result<FreshTable, ObjectError> {
         let block = self.objects.pages().alloc(self.cpu, (gfp | Gfp::ZERO) - Gfp::HIGHMEM, Order::ZERO)?;
         self.count_table(block.pfn(), 1);
+        #[cfg(loom)]
+        self.init_entries(block.pfn());
         Ok(FreshTable(block.into_table(self.objects.frames())))
+    }
+
+    /// Makes the entries, as loom's atomics are not zeroes.
+    #[cfg(loom)]
+    fn init_entries(&self, table: Pfn) {
+        for index in 0..1 << self.format().index_bits() {
+            let slot = self.objects.map().page(table).cast::<AtomicU64>().wrapping_add(index);
+            // SAFETY: in the page of a table that nobody else has yet.
+            unsafe { slot.write(AtomicU64::new(0)) };
+        }
     }
 
     /// Frees a table that was not linked.

@@ -3,7 +3,7 @@
 //! Type-stable, so that it can be part of an object that lookups without locks may still read. Linux 6.12: `mm_struct` (pgd, rss_stat, pgtables_bytes),
 //! kernel/fork.c (`mm_alloc_pgd`), mm/memory.c (`add_mm_rss_vec`).
 
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use core::sync::atomic::AtomicI64;
 
 use page_allocator::Hooks;
 use platform::{Platform, TableFormat};
@@ -12,6 +12,7 @@ use units::{Gfp, PhysAddr};
 use super::entry::PageKind;
 use super::table::FreshTable;
 use super::{Gather, Mmu};
+use crate::atomic::{AtomicU64, Ordering};
 use crate::error::ObjectError;
 
 /// No root.
@@ -53,13 +54,19 @@ pub struct Rss {
 
 impl UserTables {
     /// Makes an address space without tables.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self {
-            root: AtomicU64::new(NONE),
-            machine: AtomicU64::new(NONE),
-            rss: [const { AtomicI64::new(0) }; 4],
-            nr_tables: AtomicI64::new(0),
-        }
+        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE))
+    }
+
+    /// Makes an address space without tables.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE))
+    }
+
+    const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
+        Self { root, machine, rss: [const { AtomicI64::new(0) }; 4], nr_tables: AtomicI64::new(0) }
     }
 
     /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.

@@ -2,8 +2,6 @@
 //!
 //! Linux 6.12: `pgd_offset` and the like, mm/pagewalk.c, mm/pgtable-generic.c (`__pte_offset_map`).
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use page_allocator::Hooks;
 use platform::{Entry, Level, Platform, TableFormat};
 use sync::ReadSection;
@@ -12,6 +10,7 @@ use units::{Gfp, PhysAddr, VirtAddr};
 use super::entry::{EntryRef, Pte};
 use super::table::FreshTable;
 use super::{Mmu, UserTables, View};
+use crate::atomic::{AtomicU64, Ordering};
 
 /// A CPU looks at the tables of an address space. No table that it finds is freed before this is dropped. Nothing may be waited for meanwhile, and no
 /// [`Gather`](super::Gather) that took tables out can be finished.

@@ -84,6 +84,11 @@ pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
 
 impl<F: PageTableFormat> TableFormat for F {
     #[inline]
+    fn index_bits(self) -> u32 {
+        F::INDEX_BITS
+    }
+
+    #[inline]
     fn page_shift(self) -> u32 {
         F::PAGE_SHIFT
     }

@@ -4,6 +4,9 @@
 //! the CPU is not known. Preemptions are bounded at [`PREEMPTIONS`] a run, or at LOOM_MAX_PREEMPTIONS.
 #![cfg(loom)]
 
+#[path = "../machine/format.rs"]
+mod format;
+#[path = "../machine/objects.rs"]
 mod machine;
 
 use std::ptr::NonNull;

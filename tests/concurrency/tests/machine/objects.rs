@@ -1,4 +1,4 @@
-//! The smallest machine with slab caches: one zone of 32 frames with bytes behind them, two CPUs.
+//! The smallest machine with slab caches and page tables: one zone of 32 frames with bytes behind them, two CPUs.
 //!
 //! Every run of a model makes one, so kmalloc is left out, and the memory goes when the machine is dropped.
 
@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use fixture::{Built, Fixture, Shape, ZoneShape};
 use object_allocator::{ObjectAllocator, SlabOptions};
 use page_allocator::{DebugOptions, Geometry, PcpLimits};
-use platform::{CurrentCpu, KernelTables, PhysMemory, Platform, X86_64};
+use platform::{CurrentCpu, KernelTables, PhysMemory, Platform};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysRange, VirtRange, ZoneType};
+
+use crate::format::Tiny;
 
 const SPAN: PfnRange = PfnRange::new(Pfn::new(32), Pfn::new(64));
 const GEOMETRY: Geometry =
@@ -74,14 +76,16 @@ unsafe impl PhysMemory for Memory {
 impl CurrentCpu for Memory {}
 
 impl Platform for Memory {
-    type Format = X86_64<4>;
+    type Format = Tiny;
 
     fn fence_other_cpus(&self) {
-        // `OwnerCell` pays for its fences itself when loom models it.
+        // The cells of readers and owners pay for the other side's half themselves when loom models them.
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
     }
 
-    fn kernel_tables(&self) -> Option<KernelTables<X86_64<4>>> {
-        None
+    fn kernel_tables(&self) -> Option<KernelTables<Tiny>> {
+        // Never read: no entry of a root is the kernel's.
+        Some(KernelTables { root: SPAN.start.phys(12), format: Tiny })
     }
 
     fn flush_kernel_range(&self, _range: VirtRange) {}

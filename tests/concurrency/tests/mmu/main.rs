@@ -1,0 +1,293 @@
+//! Models of page tables: a page is counted once for each entry that maps it and freed once, no table goes while a walk sees it, and no mark of use is
+//! lost, whatever two CPUs do at once.
+//!
+//! Preemptions are bounded at [`PREEMPTIONS`] a run, or at LOOM_MAX_PREEMPTIONS.
+#![cfg(loom)]
+
+#[path = "../machine/format.rs"]
+mod format;
+#[path = "../machine/objects.rs"]
+mod machine;
+
+use frame_table::PageRef;
+use loom::thread;
+use object_allocator::mmu::{Found, Mmu, MmuReady, PageKind, Pte, UserTables};
+use page_allocator::NoPressure;
+use page_tables::{Bounds, Tables, ZapWhat};
+use platform::{Attributes, Level, MemoryType, Prot};
+use sync::Cpu;
+use units::{Gfp, Order, VirtAddr, VirtRange};
+
+use machine::{Machine, Memory};
+
+/// Most preemptions of one run.
+const PREEMPTIONS: usize = 2;
+
+type View<'a> = Tables<'a, Memory, NoPressure>;
+
+const EVERYTHING: VirtRange = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(8 << 12));
+const USED: Attributes =
+    Attributes { prot: Prot::USER.union(Prot::WRITE).union(Prot::ACCESSED), memory_type: MemoryType::Normal };
+
+/// An address space on a machine.
+struct Space {
+    machine: &'static Machine,
+    ready: MmuReady<'static, Memory, NoPressure>,
+    tables: UserTables,
+}
+
+impl Space {
+    fn on<'a>(&'static self, cpu: &'a Cpu) -> View<'a> {
+        View { mmu: self.ready.on(cpu), tables: &self.tables }
+    }
+}
+
+fn page(index: u64) -> VirtAddr {
+    VirtAddr::new(index << 12)
+}
+
+/// Makes an anonymous page.
+fn anon(mmu: &Mmu<'_, Memory, NoPressure>, order: Order) -> PageRef {
+    let pages = mmu.objects().pages();
+    let block = pages.alloc(mmu.cpu(), Gfp::KERNEL, order).unwrap();
+    block.into_anon(&pages.map().frames, PageKind::ANON_MAPPING, 0)
+}
+
+/// Maps `new` at `virt`, from its frame `part` on, if nothing is there; or gives it back. Returns whether it was mapped.
+fn install(view: &View<'_>, virt: VirtAddr, new: PageRef, part: u64) -> bool {
+    let walk = view.mmu.walk(view.tables).unwrap();
+    let at = new.pfn().add(part);
+    let installed = match walk.pte(virt) {
+        Some(entry) => entry.install(Pte::NONE, new, at, USED),
+        None => Err(new),
+    };
+    drop(walk);
+    installed.map_err(|new| view.mmu.put(new)).is_ok()
+}
+
+/// Empties the entry at `virt`, and frees what it held. Returns whether it held a page.
+fn take(view: &View<'_>, virt: VirtAddr) -> bool {
+    let mut gather = view.mmu.gather(view.tables);
+    let walk = view.mmu.walk(view.tables).unwrap();
+    walk.pte(virt).is_some_and(|entry| gather.take(&entry).is_some())
+}
+
+/// Returns how often the page at `virt` is held and mapped.
+fn sharers(view: &View<'_>, virt: VirtAddr) -> Option<(i32, u32)> {
+    let walk = view.mmu.walk(view.tables).unwrap();
+    let entry = walk.pte(virt)?;
+    entry.sharers(entry.load())
+}
+
+/// Prepares an address space with `setup` as CPU 0, runs `main` as CPU 0 and `other` as CPU 1 at once, then `check` with their results as CPU 0. In the end
+/// all pages have to be free.
+fn two_cpus<A, B: Send + 'static>(
+    setup: impl Fn(&View<'_>) + Sync + Send + 'static,
+    main: impl Fn(&View<'_>) -> A + Sync + Send + 'static,
+    other: impl Fn(&View<'_>) -> B + Sync + Send + Copy + 'static,
+    check: impl Fn(&View<'_>, A, B) + Sync + Send + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 50_000;
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.check(move || {
+        let machine = Box::into_raw(Box::new(Machine::new()));
+        // SAFETY: just allocated, and freed below when nothing refers to it any more.
+        let borrowed: &'static Machine = unsafe { &*machine };
+        let cpu = borrowed.cpu(0);
+        let ready = borrowed.start_mmu(&cpu).unwrap();
+        let free_pages = borrowed.pages().check_invariants(&cpu);
+        let space = Box::into_raw(Box::new(Space { machine: borrowed, ready, tables: UserTables::new() }));
+        // SAFETY: as above.
+        let shared: &'static Space = unsafe { &*space };
+        let view = shared.on(&cpu);
+        view.mmu.make_root(view.tables).unwrap();
+        setup(&view);
+        let thread = thread::spawn(move || {
+            let cpu = shared.machine.cpu(1);
+            other(&shared.on(&cpu))
+        });
+        let first = main(&view);
+        check(&view, first, thread.join().unwrap());
+        end(&view);
+        assert_eq!(borrowed.pages().check_invariants(&cpu), free_pages, "a page is lost");
+        // SAFETY: the other thread has ended, and the address space has no tables any more.
+        drop(unsafe { Box::from_raw(space) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(machine) });
+    });
+}
+
+fn end(view: &View<'_>) {
+    let mut gather = view.mmu.gather(view.tables);
+    view.zap(&mut gather, EVERYTHING, ZapWhat::All);
+    view.free_tables(&mut gather, EVERYTHING, Bounds::NONE);
+    gather.free_root();
+    drop(gather);
+    assert_eq!(view.tables.nr_tables(), 0);
+}
+
+fn make_tables(view: &View<'_>) {
+    view.mmu.make_tables(view.tables, page(0), Level::PTE, Gfp::KERNEL).unwrap();
+}
+
+fn map_one(view: &View<'_>) {
+    make_tables(view);
+    assert!(install(view, page(0), anon(&view.mmu, Order::ZERO), 0));
+}
+
+#[test]
+fn two_cpus_fill_one_entry() {
+    let fill = |view: &View<'_>| install(view, page(0), anon(&view.mmu, Order::ZERO), 0);
+    two_cpus(make_tables, fill, fill, |view, first, second| {
+        assert!(first != second, "one of them has to see the other's page");
+        assert_eq!(sharers(view, page(0)), Some((1, 1)));
+    });
+}
+
+#[test]
+fn an_entry_is_filled_while_it_is_emptied() {
+    let fill = |view: &View<'_>| install(view, page(0), anon(&view.mmu, Order::ZERO), 0);
+    two_cpus(
+        map_one,
+        fill,
+        |view| take(view, page(0)),
+        |view, filled, taken| {
+            assert!(taken);
+            assert_eq!(sharers(view, page(0)), filled.then_some((1, 1)));
+        },
+    );
+}
+
+#[test]
+fn two_cpus_empty_one_entry() {
+    let empty = |view: &View<'_>| take(view, page(0));
+    two_cpus(map_one, empty, empty, |_, first, second| assert!(first != second));
+}
+
+#[test]
+fn a_page_that_was_found_is_the_one_that_is_mapped_and_stays_while_it_is_held() {
+    let setup = |view: &View<'_>| {
+        make_tables(view);
+        // The second frame of a page of two.
+        assert!(install(view, page(0), anon(&view.mmu, Order::new_truncate(1)), 1));
+    };
+    let find = |view: &View<'_>| {
+        let walk = view.mmu.walk(view.tables).unwrap();
+        let entry = walk.pte(page(0)).unwrap();
+        let found = view.mmu.page(&entry);
+        if let Some((held, pte)) = &found {
+            let (at, _) = entry.leaf(*pte).unwrap();
+            assert!(held.pfn() <= at && at < held.pfn().add(held.order().nr_pages()), "another page is held");
+            assert!(view.mmu.objects().pages().map().frames.at(held.pfn()).count() > 0);
+        }
+        drop(walk);
+        if let Some((held, _)) = found {
+            view.mmu.put(held);
+        }
+    };
+    // The block is freed and comes back as two pages, of which the second is mapped at the same place.
+    let reuse = |view: &View<'_>| {
+        take(view, page(0));
+        let first = anon(&view.mmu, Order::ZERO);
+        install(view, page(0), anon(&view.mmu, Order::ZERO), 0);
+        view.mmu.put(first);
+    };
+    two_cpus(setup, find, reuse, |_, (), ()| ());
+}
+
+#[test]
+fn two_cpus_make_the_same_tables() {
+    two_cpus(|_| (), make_tables, make_tables, |view, (), ()| assert_eq!(view.tables.nr_tables(), 2));
+}
+
+#[test]
+fn a_table_stays_a_table_while_a_walk_sees_it() {
+    let look = |view: &View<'_>| {
+        let walk = view.mmu.walk(view.tables).unwrap();
+        let entry = walk.pte(page(0));
+        entry.is_some_and(|entry| !entry.load().is_none())
+    };
+    // What was the table of page 0 becomes the table of page 4, and shows a page there.
+    let reuse = |view: &View<'_>| {
+        let mut gather = view.mmu.gather(view.tables);
+        view.free_tables(&mut gather, VirtRange::new(page(0), page(1)), Bounds::NONE);
+        drop(gather);
+        view.mmu.make_tables(view.tables, page(4), Level::PTE, Gfp::KERNEL).unwrap();
+        assert!(install(view, page(4), anon(&view.mmu, Order::ZERO), 0));
+    };
+    two_cpus(make_tables, look, reuse, |_, saw_a_page, ()| assert!(!saw_a_page, "a table was freed under a walk"));
+}
+
+#[test]
+fn a_page_is_replaced_while_it_is_taken() {
+    let copy = |view: &View<'_>| {
+        let new = anon(&view.mmu, Order::ZERO);
+        let mut gather = view.mmu.gather(view.tables);
+        let walk = view.mmu.walk(view.tables).unwrap();
+        let entry = walk.pte(page(0)).unwrap();
+        let replaced = gather.replace(&entry, entry.load(), new, USED);
+        drop(walk);
+        replaced.map_err(|new| view.mmu.put(new)).is_ok()
+    };
+    two_cpus(
+        map_one,
+        copy,
+        |view| take(view, page(0)),
+        |view, _, taken| {
+            assert!(taken);
+            assert_eq!(sharers(view, page(0)), None);
+        },
+    );
+}
+
+/// Maps a page of two by an entry of the middle level.
+fn map_large(view: &View<'_>) {
+    view.mmu.make_tables(view.tables, page(0), Level::PMD, Gfp::KERNEL).unwrap();
+    let new = anon(&view.mmu, Order::new_truncate(1));
+    let at = new.pfn();
+    let walk = view.mmu.walk(view.tables).unwrap();
+    let Some(Found::Entry(entry)) = walk.find(page(0), Level::PMD) else { panic!("tables were made") };
+    entry.install(Pte::NONE, new, at, USED).unwrap();
+}
+
+fn split(view: &View<'_>) {
+    view.split_large(&mut view.mmu.gather(view.tables), page(0)).unwrap();
+}
+
+#[test]
+fn a_mark_of_use_is_not_lost_when_a_large_page_is_split() {
+    // As the processor does it: it looks again until it has marked the entry that translates the address.
+    let write = |view: &View<'_>| {
+        let walk = view.mmu.walk(view.tables).unwrap();
+        loop {
+            let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(page(1), Level::PTE).unwrap();
+            if entry.update(|now| Attributes { prot: now.prot | Prot::DIRTY, ..now }).is_some() {
+                return;
+            }
+        }
+    };
+    two_cpus(map_large, write, split, |view, (), ()| {
+        let mut dirty = Vec::new();
+        view.for_each_mapped(EVERYTHING, |page| dirty.push(page.attributes.prot.contains(Prot::DIRTY)));
+        assert!(matches!(dirty[..], [_, true]), "page 1 was written to: {dirty:?}");
+        assert_eq!(sharers(view, page(0)), Some((2, 2)));
+    });
+}
+
+#[test]
+fn a_large_page_is_split_while_it_is_taken() {
+    let zap = |view: &View<'_>| {
+        let mut gather = view.mmu.gather(view.tables);
+        view.zap(&mut gather, VirtRange::new(page(0), page(2)), ZapWhat::All);
+    };
+    two_cpus(map_large, split, zap, |view, (), ()| assert!(!view.maps_any(EVERYTHING)));
+}
+
+#[test]
+fn two_cpus_split_one_large_page() {
+    two_cpus(map_large, split, split, |view, (), ()| {
+        assert_eq!(sharers(view, page(0)), Some((2, 2)));
+        assert_eq!(view.tables.nr_tables(), 2);
+    });
+}
