@@ -126,6 +126,54 @@ fn every_reference_to_a_shared_block_holds_it_whole() {
 }
 
 #[test]
+fn an_anonymous_page_is_found_from_any_of_its_frames_while_somebody_holds_it() {
+    let (_memory, frames) = table(16);
+    assert_eq!(PageRef::try_get(&frames, Pfn::new(9)), None, "not allocated");
+    let owned = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames);
+    assert_eq!(PageRef::try_get(&frames, Pfn::new(8)), None, "one owner has it alone");
+    let first = owned.into_anon(&frames, 1 << 31 | 5, 0xab_0000_0007);
+    assert_eq!((frames.compound_order(first.pfn()), frames.compound_order(Pfn::new(9))), (order(2), order(0)));
+    let head = frames.at(first.pfn());
+    assert_eq!(head.mapping(), (1 << 31 | 5, 0xab_0000_0007));
+    assert!(head.flags().contains(PageFlags::SWAPBACKED | PageFlags::ANON_EXCLUSIVE | PageFlags::HEAD));
+    let second = PageRef::try_get(&frames, Pfn::new(11)).unwrap();
+    assert_eq!((second.pfn(), second.order(), head.count()), (Pfn::new(8), order(2), 2));
+    assert_eq!(first.put(&frames), Put::Shared);
+    let Put::Last(block) = second.put(&frames) else { panic!("the last reference") };
+    assert_eq!(PageRef::try_get(&frames, Pfn::new(11)), None);
+    assert_eq!(PageRef::try_get(&frames, Pfn::new(16)), None, "beyond the table");
+    let _free = block.into_free(&frames);
+}
+
+#[test]
+fn mapped_references_come_and_go_together() {
+    let (_memory, frames) = table(16);
+    let page = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames).into_ref(&frames);
+    page.get_mapped(&frames, 3);
+    let head = frames.at(page.pfn());
+    assert_eq!((head.count(), head.mapcount()), (4, 3));
+    // SAFETY: of those that were left above.
+    unsafe { page.put_mapped(&frames, 3) };
+    assert_eq!((head.count(), head.mapcount()), (1, 0));
+    assert!(matches!(page.put(&frames), Put::Last(_)));
+}
+
+#[test]
+fn a_page_table_is_taken_back_once() {
+    let (_memory, frames) = table(16);
+    let owned = frames.release_boot_block(Pfn::new(8), order(0)).unwrap().into_owned(&frames);
+    let pfn = owned.into_table(&frames);
+    assert_eq!(frames.at(pfn).page_type(), Some((PageType::Table, order(0))));
+    assert_eq!(PageRef::try_get(&frames, pfn), None, "a table has no references");
+    // SAFETY: nothing uses it as a table.
+    let block = unsafe { frames.take_table(pfn) }.unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { frames.take_table(pfn) }, None);
+    assert_eq!((block.pfn(), block.order()), (pfn, order(0)));
+    let _free = block.into_free(&frames);
+}
+
+#[test]
 fn a_write_after_filling_is_found_at_its_byte() {
     let (memory, frames) = table(16);
     let mut owned = frames.release_boot_block(Pfn::new(2), order(1)).unwrap().into_owned(&frames);

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn handlers_in_between_leave_the_section_as_it_was() {
         fn handler(cpu: &Cpu) {
-            thread_local!(static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+            std::thread_local!(static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
             if !BUSY.replace(true) {
                 let section = INTERRUPTED.get().unwrap().enter(cpu).unwrap();
                 assert!(INTERRUPTED.get().unwrap().is_inside(cpu));

@@ -189,3 +189,27 @@ proptest! {
         for_every_format!(addresses_split_and_join(raw));
     }
 }
+
+fn roots_are_divided<F: PageTableFormat>(shared: bool) {
+    let kernel = F::kernel_root_entries();
+    assert_eq!(!kernel.is_empty(), shared, "of {:?}", F::default());
+    assert!(kernel.end <= F::entries(F::ROOT));
+    if shared {
+        let first = F::kernel_address(((kernel.start as u64) << F::shift(F::ROOT)) & ((1 << F::VIRT_BITS) - 1));
+        assert!(F::is_kernel_address(first) && F::index(F::ROOT, first) == kernel.start);
+        assert!(kernel.contains(&F::index(F::ROOT, F::DIRECT_MAP_BASE)), "the direct map is the kernel's");
+        assert!(kernel.contains(&F::index(F::ROOT, F::VMALLOC.start)));
+        assert_eq!(kernel.end, F::entries(F::ROOT), "up to the highest address");
+    }
+}
+
+#[test]
+fn a_root_for_both_halves_has_the_kernels_entries_at_its_end() {
+    roots_are_divided::<X86_64<4>>(true);
+    roots_are_divided::<X86_64<5>>(true);
+    roots_are_divided::<X86Pae>(true);
+    roots_are_divided::<Arm64<12, 48>>(false);
+    roots_are_divided::<Arm64<14, 47>>(false);
+    roots_are_divided::<Arm64<16, 48>>(false);
+    roots_are_divided::<Arm64<16, 52>>(false);
+}
