@@ -35,12 +35,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
                 prot.set(Prot::WRITE, may_write && !entry.is_zero_page(pte));
                 Attributes { prot, ..before }
             });
-            match before {
-                Some(_) => gather.note(entry.range()),
-                None if entry.leaf(entry.load()).is_none() => return Seen::Changed,
-                None => {}
-            }
-            Seen::Done
+            note(gather, &entry, before)
         });
     }
 }
@@ -51,13 +46,28 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// The caller keeps faults away that would give it back.
     pub fn write_protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange) {
         let Some(walk) = self.walk() else { return };
-        each_leaf(&walk, range, |_, entry, _| {
-            let before = update(&entry, |_, before| Attributes { prot: before.prot - Prot::WRITE, ..before });
-            if before.is_some() {
-                gather.note(entry.range());
+        each_leaf(&walk, range, |_, entry, pte| {
+            if entry.leaf(pte).is_none() {
+                return Seen::Done;
             }
+            let before = update(&entry, |_, before| Attributes { prot: before.prot - Prot::WRITE, ..before });
+            note(gather, &entry, before)
         });
     }
+}
+
+/// Has the addresses of an entry flushed that was changed. One that maps nothing any more is to be looked at again: it may have been split.
+fn note<P: Platform, H: Hooks>(
+    gather: &mut Gather<'_, P, H>,
+    entry: &EntryRef<'_, P::Format>,
+    changed: Option<Attributes>,
+) -> Seen {
+    if changed.is_some() {
+        gather.note(entry.range());
+    } else if entry.leaf(entry.load()).is_none() {
+        return Seen::Changed;
+    }
+    Seen::Done
 }
 
 /// Changes an entry until nobody comes in between. Returns what was changed; `None` if nothing was.

@@ -25,7 +25,6 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Faults may go on in the range: they find it empty, or what they map is taken too. A large page goes if the range holds all of it; the caller splits
     /// those at the range's ends before ([`Tables::split_ends`]).
     pub fn zap(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, what: ZapWhat) {
-        debug_assert!(gather.flushes(self.tables), "a gather is used for its own tables");
         let Some(walk) = self.walk().filter(|_| gather.flushes(self.tables)) else { return };
         let mut delta = RssDelta::default();
         each_leaf(&walk, range, |_, entry, pte| {

@@ -138,7 +138,6 @@ fn without_memory_for_the_table_a_large_page_stays() {
         let mut gather = view.mmu.gather(view.tables);
         assert_eq!(view.split_large(&mut gather, page::<X86_64<4>>(3)), Err(NoMemory));
         assert_eq!(view.split_ends(&mut gather, pages::<X86_64<4>>(0, 3)), Err(NoMemory));
-        view.protect(&mut gather, pages::<X86_64<4>>(0, 3), READ);
         assert_eq!(view.relocate(&mut gather, pages::<X86_64<4>>(0, 3), page::<X86_64<4>>(1 << 20)), Err(NoMemory));
         assert_eq!((found(view), large_entries(view)), (before, 1));
         hoard.into_iter().for_each(|block| view.mmu.objects().pages().free(view.mmu.cpu(), block));
