@@ -128,6 +128,32 @@ fn a_result_that_is_not_linuxs_is_told_with_its_line() {
 }
 
 #[test]
+fn calls_of_two_threads_at_once_are_made_in_the_order_that_gives_the_recorded_addresses() {
+    // The first thread's mmap begins first and gets the upper page, the second one's ends first.
+    let threads = "\
+N 1 1 t2 10100
+< 1 2 clone3 0
+> 1 1 mmap 0 1000 3 22 ffffffff 0
+> 1 2 mmap 0 1000 3 22 ffffffff 0
+< 1 2 mmap 7ffff7fbe000
+< 1 1 mmap 7ffff7fbf000
+> 1 1 munmap 7ffff7fbe000 2000
+< 1 1 munmap 0
+> 1 2 exit 0
+Q 1 2
+";
+    let end = "> 37936 1 exit_group 0\n";
+    let copied = Copied::new("threads", &trace("hello").replace(end, &format!("{threads}{end}")), "hello");
+    for kind in ["maps", "smaps", "counts"] {
+        let states = copied.0.join("copy.vm");
+        fs::copy(states.join(format!("t1.exit.{kind}")), states.join(format!("t2.exit.{kind}"))).unwrap();
+    }
+    let output = replay(&copied.0.join("copy.vmtrace"), &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["differences"], &report["tasks"]), (&Value::Array(Vec::new()), &Value::from(2)));
+}
+
+#[test]
 fn a_step_that_is_not_linuxs_is_told_with_its_line() {
     let wrong = trace("hello").replace("R 4967 1 m1 1 1 32768", "R 4967 1 m1 1 1 36864");
     let copied = Copied::new("wrong-step", &wrong, "hello");

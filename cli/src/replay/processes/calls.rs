@@ -1,8 +1,8 @@
 //! A recorded system call, made on an address space of ours.
 
 use address_space::{
-    Advice, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, PAGE_SHIFT, Process, Prot, RemapFlags,
-    RemapRequest, SyncFlags,
+    Advice, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, PAGE_SHIFT, PAGE_SIZE, PlaceRequest,
+    Process, Prot, RemapFlags, RemapRequest, SyncFlags,
 };
 use page_allocator::Hooks;
 use recordings::processes::{Call, CallResult, MappedFile};
@@ -107,28 +107,60 @@ fn mmap<'k, H: Hooks + Sync>(
     places: (&mut FileTable, &Catalogue),
 ) -> Outcome {
     let (files, catalogue) = places;
-    let Call::Mmap { addr, len, prot, flags, offset, .. } = *recorded.call else {
-        return Outcome::Taken(why_taken(recorded.call));
-    };
+    match request(host, process, recorded, (&mut *files, catalogue)) {
+        Ok(Some(request)) => Outcome::Made(space.call(host, process, files).mmap(&request).map(VirtAddr::raw)),
+        Ok(None) => Outcome::Taken("the file behind the descriptor is not recorded"),
+        Err(error) => Outcome::Made(Err(error)),
+    }
+}
+
+/// Returns the arguments of an mmap; `None` if its file is not recorded.
+fn request<H: Hooks + Sync>(
+    host: Host<'_, '_, H>,
+    process: &Process,
+    recorded: &Recorded<'_>,
+    places: (&mut FileTable, &Catalogue),
+) -> Result<Option<MapRequest>, MmError> {
+    let (files, catalogue) = places;
+    let Call::Mmap { addr, len, prot, flags, offset, .. } = *recorded.call else { return Ok(None) };
     let (prot, flags) = (protection(prot), MapFlags::from_bits_retain(low(flags)));
     let file = match recorded.file {
         _ if flags.contains(MapFlags::ANONYMOUS) => None,
         Some(file) => {
+            let id = files.file(host, process, &file.path, Some(file.size), catalogue)?;
             // A shared mapping that may be written tells how the file was opened; of others it makes no difference.
-            let is_shared = flags.contains(MapFlags::SHARED) && prot.contains(Prot::WRITE);
-            let opened = if is_shared { FileTraits::WRITE } else { FileTraits::empty() };
-            match files.file(host, process, &file.path, Some(file.size), catalogue) {
-                Ok(file) => {
-                    files.set_open(file, opened);
-                    Some(file)
-                }
-                Err(error) => return Outcome::Made(Err(error)),
+            if flags.contains(MapFlags::SHARED) && prot.contains(Prot::WRITE) {
+                files.set_open(id, FileTraits::WRITE);
             }
+            Some(id)
         }
-        None => return Outcome::Taken("the file behind the descriptor is not recorded"),
+        None => return Ok(None),
     };
-    let request = MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file, offset };
-    Outcome::Made(space.call(host, process, files).mmap(&request).map(VirtAddr::raw))
+    Ok(Some(MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file, offset }))
+}
+
+/// Returns true if an mmap would get the recorded address now, false if another; `None` for calls that are given no address by the kernel.
+pub(super) fn would_fit<'k, H: Hooks + Sync>(
+    space: &Space<'k>,
+    host: Host<'_, 'k, H>,
+    process: &Process,
+    recorded: &Recorded<'_>,
+    places: (&mut FileTable, &Catalogue),
+) -> Option<bool> {
+    let CallResult::Value(address) = recorded.result else { return None };
+    let (files, catalogue) = places;
+    let request = request(host, process, recorded, (&mut *files, catalogue)).ok()??;
+    if request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+        return None;
+    }
+    let place = PlaceRequest {
+        file: request.file,
+        addr: request.addr,
+        len: request.len.checked_next_multiple_of(PAGE_SIZE)?,
+        pgoff: request.offset >> PAGE_SHIFT,
+        flags: request.flags,
+    };
+    Some(space.call(host, process, files).unmapped_area(&place) == Ok(VirtAddr::new(address)))
 }
 
 fn mincore<'k, H: Hooks + Sync>(

@@ -1,6 +1,7 @@
 //! The events of a recording in order, each done to our address spaces and compared.
 //!
-//! A call is made when the recording says that it ends, since one that waited for another's lock ends later. A fault inside a call is done at its own
+//! A call is made when the recording says that it ends, since one that waited for another's lock ends later; an mmap of another task in the same address
+//! space is made before it if only that order gives the recorded addresses. A fault inside a call is done at its own
 //! line. An execve's writes go to the address space that it makes, its reads to the one that it leaves. fork copies where the new task
 //! is announced.
 
@@ -21,7 +22,7 @@ use super::calls::{self, Outcome, Recorded};
 use super::catalogue::Catalogue;
 use super::compare;
 use super::findings::{Findings, Kind};
-use super::foresight::Foresight;
+use super::foresight::{End, Foresight};
 use super::opened::FileTable;
 use super::pages::{self, unlike};
 use super::residency::{self, Neighbours, Place};
@@ -199,7 +200,7 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         if let Some(inside) = &entered.inside {
             return Err(Misplaced(format!("the entry of {}", call.name()), leave_first(&inside.call)));
         }
-        entered.inside = Some(Inside { call: call.clone(), early_faults: Vec::new(), line });
+        entered.inside = Some(Inside { call: call.clone(), early_faults: Vec::new(), line, is_made: false });
         entered.is_new = false;
         Ok(())
     }
@@ -224,8 +225,35 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             self.totals.calls += 1;
             return Ok(());
         }
-        self.make(task, inside.line, &Recorded { call: &inside.call, result, file });
+        if !inside.is_made {
+            let recorded = Recorded { call: &inside.call, result, file };
+            self.make_earlier(task, &recorded);
+            self.make(task, inside.line, &recorded);
+        }
         Ok(())
+    }
+
+    /// Makes mmaps of other tasks of the address space first, if the recorded addresses say that they came before.
+    fn make_earlier(&mut self, task: TaskId, ending: &Recorded<'_>) {
+        let Some(space) = self.tasks.get_mut(task).and_then(|task| task.space) else { return };
+        for (line, other, call) in self.tasks.in_mmap(space, task) {
+            let Some(End { result, file }) = self.foresight.end(line) else { continue };
+            let waiting = Recorded { call: &call, result: *result, file: file.as_ref() };
+            if self.fits(space, task, ending) == Some(true) || self.fits(space, other, &waiting) != Some(true) {
+                continue;
+            }
+            self.make(other, line, &waiting);
+            if let Some(inside) = self.tasks.get_mut(other).and_then(|other| other.inside.as_mut()) {
+                inside.is_made = true;
+            }
+        }
+    }
+
+    /// Says whether a call that is given an address would get the recorded one now.
+    fn fits(&mut self, space: SpaceId, task: TaskId, recorded: &Recorded<'_>) -> Option<bool> {
+        let process = self.tasks.process(task);
+        let space = self.spaces.get(&space)?;
+        calls::would_fit(space, self.host, &process, recorded, (&mut self.opened, self.catalogue))
     }
 
     /// Makes a call, begun at line `entry`, and compares its result.

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use object_allocator::mmu::Rss;
-use recordings::processes::{Action, InputError, MmId, Recording, RssMember, TaskId, TraceReader};
+use recordings::processes::{
+    Action, CallName, CallResult, InputError, MappedFile, MmId, Recording, RssMember, TaskId, TraceReader,
+};
 use units::VirtAddr;
 
 use super::tasks::{CLONE_VM, SpaceId, is_execve};
@@ -80,8 +82,19 @@ pub(super) struct Foresight {
     forks: BTreeMap<u64, Steps>,
     /// Pages that execve's arguments took, by the line of the exec.
     arguments: BTreeMap<u64, u64>,
+    /// How each mmap of a task with others in its address space ends, by the line where it begins.
+    ends: BTreeMap<u64, End>,
     /// Faults by address space and page: line, and whether it was for protection.
     faults: BTreeMap<(SpaceId, u64), Vec<(u64, bool)>>,
+}
+
+/// The end of an mmap.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    /// What it returned.
+    pub(super) result: CallResult,
+    /// The file that it mapped.
+    pub(super) file: Option<MappedFile>,
 }
 
 /// A task as far as this reading follows it.
@@ -90,6 +103,8 @@ struct Follower {
     space: Option<SpaceId>,
     /// Line of the fault or call whose steps follow.
     operation: u64,
+    /// Line of the last call.
+    call: u64,
     /// It is in an execve.
     in_execve: bool,
     /// Counters of other address spaces since the last call began.
@@ -125,6 +140,11 @@ impl Foresight {
         self.after.get(&line).copied().unwrap_or_default()
     }
 
+    /// Returns how the mmap ends that begins at `line`.
+    pub(super) fn end(&self, line: u64) -> Option<&End> {
+        self.ends.get(&line)
+    }
+
     /// Returns the counters of the child that `line` announces.
     pub(super) fn forked(&self, line: u64) -> Steps {
         self.forks.get(&line).copied().unwrap_or_default()
@@ -151,6 +171,8 @@ struct Reading {
     foresight: Foresight,
     tasks: BTreeMap<TaskId, Follower>,
     spaces: SpaceId,
+    /// Tasks share an address space, or did.
+    has_threads: bool,
 }
 
 impl Reading {
@@ -158,13 +180,19 @@ impl Reading {
         let followed = self.tasks.entry(task).or_default();
         match action {
             Action::Enter(call) => {
-                followed.operation = line;
+                (followed.operation, followed.call) = (line, line);
                 followed.in_execve = is_execve(call);
                 followed.others.clear();
                 followed.early.clear();
                 followed.arguments = None;
             }
-            Action::Return { .. } => followed.in_execve = false,
+            Action::Return { call, result, file } => {
+                followed.in_execve = false;
+                if *call == CallName::Mmap && self.has_threads {
+                    let end = End { result: *result, file: file.clone() };
+                    self.foresight.ends.insert(followed.call, end);
+                }
+            }
             Action::UserFault { addr, error, .. } | Action::KernelFault { addr, error } => {
                 followed.operation = line;
                 match followed.space {
@@ -224,6 +252,7 @@ impl Reading {
             let steps = std::mem::take(&mut followed.others).into_values().next();
             self.foresight.forks.insert(line, steps.unwrap_or_default());
         }
+        self.has_threads |= flags & CLONE_VM != 0;
         self.tasks.insert(child, Follower { space, ..Follower::default() });
     }
 }

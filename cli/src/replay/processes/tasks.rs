@@ -23,6 +23,8 @@ pub(super) struct Inside {
     pub(super) early_faults: Vec<(u64, VirtAddr, FaultError)>,
     /// Line of its entry.
     pub(super) line: u64,
+    /// It was made already, since another one that ends earlier shows that it came first.
+    pub(super) is_made: bool,
 }
 
 /// A task.
@@ -108,6 +110,16 @@ impl Tasks {
         self.processes.entry(leader).or_insert(process);
         self.tasks.insert(child, Task { leader, space, inside: None, is_new: true });
         self.count += 1;
+    }
+
+    /// Returns the other tasks of an address space that are in an mmap which was not made yet, in the order in which they began.
+    pub(super) fn in_mmap(&self, space: SpaceId, but: TaskId) -> Vec<(u64, TaskId, Call)> {
+        let others = self.tasks.iter().filter(|(task, found)| **task != but && found.space == Some(space));
+        let inside = others.filter_map(|(task, found)| Some((*task, found.inside.as_ref()?)));
+        let waiting = inside.filter(|(_, inside)| !inside.is_made && matches!(inside.call, Call::Mmap { .. }));
+        let mut waiting: Vec<_> = waiting.map(|(task, inside)| (inside.line, task, inside.call.clone())).collect();
+        waiting.sort_unstable_by_key(|(line, _, _)| *line);
+        waiting
     }
 
     /// Takes a task out that has ended.
