@@ -5,6 +5,7 @@
 //! Every access is a relaxed atomic one of an aligned word, so that two CPUs that write one page at once get some mix of their words and nothing
 //! worse. Linux 6.12: `copy_page`, `clear_page`, `memcpy_from_page`, `memcpy_to_page`, `zero_user`, `memcmp_pages`.
 
+use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -63,6 +64,15 @@ impl<'a> PageBytes<'a> {
         // SAFETY: `direct_map` gives a pointer valid for reads and writes of the range, which begins and ends at a page, so it is aligned for words.
         // The block stays as it is while it is borrowed: its bytes are reached as atomics, or by its owner's `&mut`.
         Ok(Self(unsafe { core::slice::from_raw_parts(start.as_ptr().cast(), range.len() as usize / WORD) }))
+    }
+
+    /// Shows memory that no borrowed block stands for: what a machine's processor reaches through a mapping.
+    ///
+    /// # Safety
+    /// `start` is valid for reads and writes of `words` words and aligned to them for `'a`, and everybody else reaches them as relaxed atomics meanwhile.
+    pub const unsafe fn of_words(start: NonNull<u64>, words: usize) -> Self {
+        // SAFETY: the caller's contract; an atomic word is laid out as a plain one.
+        Self(unsafe { core::slice::from_raw_parts(start.as_ptr().cast_const().cast(), words) })
     }
 
     /// Returns the number of bytes.

@@ -52,6 +52,12 @@ impl Cpus {
         self.machine
     }
 
+    /// Returns true if the token of the CPU with this index is out.
+    pub(crate) fn is_taken(&self, index: usize) -> bool {
+        // Acquire: pairs with the Release store in `CpuGuard::drop`, so that what the CPU did is seen once it is not taken.
+        self.taken.get(index).is_some_and(|taken| taken.load(Ordering::Acquire))
+    }
+
     /// Takes the token of `id`, or `None` if there is no such CPU or its token is out.
     pub(crate) fn take(&self, id: CpuId) -> Option<CpuGuard<'_>> {
         let taken = self.taken.get(id.index())?;

@@ -16,6 +16,7 @@ mod reservation;
 mod rng;
 mod scheduler;
 mod tlb;
+mod user_access;
 
 pub use crate::cpus::CpuGuard;
 pub use crate::error::{CpuUnavailable, MachineError};
@@ -28,6 +29,7 @@ pub use crate::reservation::HostPages;
 pub use crate::rng::Rng;
 pub use crate::scheduler::{RunEnd, Scheduler, Step};
 pub use crate::tlb::{Access, Space, Stale, VirtFault};
+pub use crate::user_access::UserFault;
 
 pub mod description;
 

@@ -27,15 +27,15 @@ use crate::{CpuUnavailable, MachineError};
 /// Memory and CPUs of one hosted machine. A handle: clones are the same machine, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct SimPlatform {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
 }
 
 #[derive(Debug)]
-struct Parts {
-    memory: SimMemory,
-    cpus: Cpus,
-    tables: OnceLock<KernelTables<AnyFormat>>,
-    tlbs: Tlbs,
+pub(crate) struct Parts {
+    pub(crate) memory: SimMemory,
+    pub(crate) cpus: Cpus,
+    pub(crate) tables: OnceLock<KernelTables<AnyFormat>>,
+    pub(crate) tlbs: Tlbs,
     interrupts: Option<Registration>,
 }
 
@@ -164,7 +164,7 @@ impl SimPlatform {
     pub fn translate_kernel(&self, cpu: &Cpu, virt: VirtAddr, access: Access) -> Result<PhysAddr, VirtFault> {
         let tables = PageTables::of(*self.parts.tables.get().ok_or(VirtFault::NoTables)?);
         let memory = WalkedMemory(&self.parts.memory);
-        let lookup = Lookup { cpu: cpu.id(), space: Space::Kernel, tables, memory: &memory };
+        let lookup = Lookup { cpu: cpu.id(), tables, memory: &memory };
         self.parts.tlbs.translate(&lookup, virt, access)
     }
 
@@ -269,6 +269,12 @@ impl Platform for SimPlatform {
     fn flush_kernel_range(&self, range: VirtRange) {
         if let Some(tables) = self.parts.tables.get() {
             self.parts.tlbs.flush(tables.format, Space::Kernel, range);
+        }
+    }
+
+    fn flush_user_range(&self, root: PhysAddr, range: VirtRange) {
+        if let Some(tables) = self.parts.tables.get() {
+            self.parts.tlbs.flush(tables.format, Space::User(root), range);
         }
     }
 
