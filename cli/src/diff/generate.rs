@@ -7,8 +7,8 @@ use sim::Rng;
 
 use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
 
-/// Calls by how often they are made, of 101.
-const WEIGHTS: [(&str, u64); 15] = [
+/// Calls by how often they are made, of 105.
+const WEIGHTS: [(&str, u64); 16] = [
     ("mmap", 22),
     ("munmap", 11),
     ("mprotect", 14),
@@ -22,6 +22,7 @@ const WEIGHTS: [(&str, u64); 15] = [
     ("brk", 4),
     ("msync", 2),
     ("mseal", 1),
+    ("remap_file_pages", 4),
     ("write", 9),
     ("read", 5),
 ];
@@ -77,6 +78,7 @@ impl Generator {
             "msync" => Operation::Msync { at, len, flags: SyncFlags::from_bits_retain(self.rng.below(9) as u32) },
             // What is sealed stays until the process ends, so most processes seal nothing and the others little.
             "mseal" => Operation::Mseal { at, len: len.min(2 * PAGE_SIZE) },
+            "remap_file_pages" => self.remap_file_pages(at, len),
             "write" => Operation::Write { at: self.page(), byte: self.rng.below(255) as u8 + 1 },
             "read" => Operation::Read { at: self.page() },
             _ => self.mmap(),
@@ -208,6 +210,18 @@ impl Generator {
         let to = if let Place::Slot(..) = to { Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE) } else { to };
         let old_len = if self.rng.one_in(30) { 0 } else { old_len };
         Operation::Mremap { at, old_len, new_len, flags, to, slot: self.rng.index(SLOTS) }
+    }
+
+    fn remap_file_pages(&mut self, at: Place, len: u64) -> Operation {
+        let prot = Prot::from_bits_retain(if self.rng.one_in(12) { self.rng.below(8) as u32 } else { 0 });
+        let pgoff = match self.rng.below(20) {
+            0 => u64::MAX - self.rng.below(20),
+            1 => 1 << (40 + self.rng.below(20)),
+            _ => self.rng.below(FILE_PAGES),
+        };
+        let mut flags = MapFlags::empty();
+        flags.set(MapFlags::NONBLOCK, self.rng.one_in(3));
+        Operation::RemapFilePages { at, len, prot, pgoff, flags }
     }
 
     fn advice(&mut self) -> Advice {

@@ -27,6 +27,7 @@ mod number {
     pub(super) const MUNLOCK: u64 = 150;
     pub(super) const MLOCKALL: u64 = 151;
     pub(super) const MUNLOCKALL: u64 = 152;
+    pub(super) const REMAP_FILE_PAGES: u64 = 216;
     pub(super) const MEMFD_CREATE: u64 = 319;
     pub(super) const MLOCK2: u64 = 325;
     pub(super) const MSEAL: u64 = 462;
@@ -151,6 +152,10 @@ impl Host {
                 pad(number::MSYNC, [slots.resolve(at, len)?, len, flags.bits().into()])
             }
             Operation::Mseal { at, len } => pad(number::MSEAL, [slots.resolve(at, len)?, len, 0]),
+            Operation::RemapFilePages { at, len, prot, pgoff, flags } => {
+                let arguments = [slots.resolve(at, len)?, len, prot.bits().into(), pgoff, flags.bits().into(), 0];
+                Some((number::REMAP_FILE_PAGES, arguments))
+            }
             Operation::Write { at, .. } => pad(number::PREAD64, [scratch, slots.resolve(at, 1)?, 1]),
             Operation::Read { at } => pad(number::PWRITE64, [scratch, slots.resolve(at, 1)?, 1]),
         }

@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use address_space::{AddressSpaces, CommitRules, HugePolicy, Limits, NO_LIMIT, Process, Release, Rights, Settings};
+use address_space::{
+    AddressSpaces, CommitRules, HugePolicy, Limits, NO_LIMIT, Process, ProtectionKeys, Release, Rights, Settings,
+};
 use clap::Args;
 use page_allocator::Hooks;
 use rustix::process::{Resource, getrlimit};
@@ -211,6 +213,7 @@ fn host_settings(release: Option<&str>) -> Result<Settings, Failure> {
         None if host_version >= (6, 17) => Release::V6_18,
         None => Release::V6_12,
     };
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     let (huge, huge_page) = match () {
         () if huge.contains("[always]") => (HugePolicy::Always, 2 << 20),
@@ -225,6 +228,7 @@ fn host_settings(release: Option<&str>) -> Result<Settings, Failure> {
         privileged_below: VirtAddr::new(number("/proc/sys/vm/mmap_min_addr")?),
         huge,
         huge_page,
+        keys: if cpu.contains(" ospke") { ProtectionKeys::Present } else { ProtectionKeys::Absent },
         ..Settings::X86_64
     })
 }

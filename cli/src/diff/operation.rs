@@ -80,6 +80,8 @@ pub(super) enum Operation {
     Msync { at: Place, len: u64, flags: SyncFlags },
     /// mseal.
     Mseal { at: Place, len: u64 },
+    /// remap_file_pages.
+    RemapFilePages { at: Place, len: u64, prot: Prot, pgoff: u64, flags: MapFlags },
     /// A byte is written by the kernel, at the start of a page.
     Write { at: Place, byte: u8 },
     /// A byte is read by the kernel, from the start of a page.
@@ -103,6 +105,7 @@ impl Operation {
             Self::Brk { .. } => "brk",
             Self::Msync { .. } => "msync",
             Self::Mseal { .. } => "mseal",
+            Self::RemapFilePages { .. } => "remap_file_pages",
             Self::Write { .. } => "write",
             Self::Read { .. } => "read",
         }

@@ -134,6 +134,9 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
             }
             Operation::Msync { at: place, len, flags } => unit(call.msync(at(place, len)?, len, flags)),
             Operation::Mseal { at: place, len } => unit(call.mseal(at(place, len)?, len, 0)),
+            Operation::RemapFilePages { at: place, len, prot, pgoff, flags } => {
+                unit(call.remap_file_pages(at(place, len)?, len, prot, pgoff, flags))
+            }
             Operation::Write { .. } | Operation::Read { .. } => return None,
         })
     }
@@ -155,9 +158,9 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
         mm.areas().map(|vma| self.line(mm.program(), &vma)).collect()
     }
 
-    /// Returns the flags of all areas, lowest first.
+    /// Returns the flags of all areas that smaps shows, lowest first.
     pub(super) fn flags(&self) -> Vec<VmFlags> {
-        self.mm.read(self.cpu).areas().map(|vma| vma.flags).collect()
+        self.mm.read(self.cpu).areas().map(|vma| vma.flags - VmFlags::PKEY_BIT0).collect()
     }
 
     fn line(&self, program: &ProgramRanges, vma: &Vma) -> MapLine {

@@ -8,8 +8,8 @@ use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::backing::{Access, PageAdvice, PageTables, Pager};
 use crate::call::Call;
-use crate::error::MmError;
-use crate::limits::SwapSupport;
+use crate::error::{Absent, MmError};
+use crate::limits::{Release, Rights, SwapSupport};
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Advice, with Linux's numbers (MADV_).
@@ -40,6 +40,8 @@ pub enum Advice {
     PopulateWrite = 23,
     DontNeedLocked = 24,
     Collapse = 25,
+    GuardInstall = 102,
+    GuardRemove = 103,
 }
 
 impl Advice {
@@ -75,7 +77,8 @@ impl Advice {
     /// # Errors
     /// [`MmError::Invalid`], which madvise fails with.
     pub fn try_new(number: u32) -> Result<Self, MmError> {
-        Self::ALL.into_iter().find(|advice| *advice as u32 == number).ok_or(MmError::Invalid)
+        let known = Self::ALL.into_iter().chain([Self::GuardInstall, Self::GuardRemove]);
+        known.into_iter().find(|advice| *advice as u32 == number).ok_or(MmError::Invalid)
     }
 
     /// Returns true if contents are lost, at once or in a child.
@@ -87,12 +90,26 @@ impl Advice {
     }
 }
 
+/// Whose memory process_madvise is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// The caller's.
+    Own,
+    /// Another process's.
+    Other,
+}
+
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Takes advice on the pages of `len` bytes from `start` (Linux: `madvise`).
     ///
     /// # Errors
     /// What madvise(2) says. Parts that are not mapped are skipped, and [`MmError::NoMemory`] tells of them at the end.
     pub fn madvise(&mut self, start: VirtAddr, len: u64, advice: Advice) -> Result<(), MmError> {
+        if matches!(advice, Advice::GuardInstall | Advice::GuardRemove) {
+            // 6.13 brought them; 6.12 does not know the numbers.
+            let is_known = self.release() >= Release::V6_18;
+            return Err(if is_known { MmError::Absent(Absent::GuardRegions) } else { MmError::Invalid });
+        }
         let Some(range) = advised_range(start, len)? else { return Ok(()) };
         match advice {
             Advice::PopulateRead => self.advise_populate(range, Access::Read),
@@ -101,8 +118,49 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
     }
 
-    /// Linux: `madvise_walk_vmas`.
+    /// Takes advice on ranges of an address space, one after the other; returns how many bytes of them it was taken on (Linux: `process_madvise`,
+    /// behind the look at the caller's rights to the process). `whose` says whether the caller advises on itself.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] for advice that is not for others, [`MmError::NotPermitted`] without `SYS_NICE`; what the first range fails with. Where a
+    /// later one fails, the bytes before it are returned.
+    pub fn process_madvise(
+        &mut self,
+        ranges: impl IntoIterator<Item = (VirtAddr, u64)>,
+        advice: Advice,
+        whose: Whose,
+    ) -> Result<u64, MmError> {
+        // Since 6.13 a process may give itself any advice this way.
+        let is_free = whose == Whose::Own && self.release() >= Release::V6_18;
+        let is_hint = matches!(advice, Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse);
+        if !is_free && !is_hint {
+            return Err(MmError::Invalid);
+        }
+        if !is_free && !self.process.rights.contains(Rights::SYS_NICE) {
+            return Err(MmError::NotPermitted);
+        }
+        let mut advised = 0;
+        for (start, len) in ranges {
+            match self.madvise(start, len, advice) {
+                Ok(()) => advised += len,
+                Err(error) if advised == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(advised)
+    }
+
     fn advise_areas(&mut self, range: VirtRange, advice: Advice) -> Result<(), MmError> {
+        self.walk_areas(range, |call, vma, part| call.advise_area(vma, part, advice))
+    }
+
+    /// Calls `visit` with each area in `range` and the part of it there; goes on behind gaps, and tells of them at the end
+    /// (Linux: `madvise_walk_vmas`).
+    pub(crate) fn walk_areas(
+        &mut self,
+        range: VirtRange,
+        mut visit: impl FnMut(&mut Self, &Vma, VirtRange) -> Result<(), MmError>,
+    ) -> Result<(), MmError> {
         let mut at = range.start;
         let mut result = Ok(());
         while at < range.end {
@@ -115,7 +173,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
                 }
             }
             let part = VirtRange::new(at, vma.end().min(range.end));
-            self.advise_area(&vma, part, advice)?;
+            visit(self, &vma, part)?;
             at = self.mm.lookup(at).map_or(part.end, |whole| whole.end());
         }
         result
@@ -215,7 +273,7 @@ enum PageOutcome {
 }
 
 /// Checks the range in Linux's order; `None` if it is empty.
-fn advised_range(start: VirtAddr, len: u64) -> Result<Option<VirtRange>, MmError> {
+pub(crate) fn advised_range(start: VirtAddr, len: u64) -> Result<Option<VirtRange>, MmError> {
     if !start.raw().is_multiple_of(PAGE_SIZE) {
         return Err(MmError::Invalid);
     }
@@ -273,7 +331,8 @@ mod tests {
             assert_eq!(Advice::try_new(advice as u32), Ok(advice));
         }
         let unknown = (0..200).filter(|&number| Advice::try_new(number).is_err()).count();
-        assert_eq!(unknown, 200 - Advice::ALL.len());
+        // Guard regions are known, but not among what 6.12 has.
+        assert_eq!(unknown, 200 - Advice::ALL.len() - 2);
     }
 
     #[test]

@@ -120,6 +120,8 @@ bitflags::bitflags! {
         const MMAP_SYNC = 128;
         /// In the page cache of shmem: no advice reads it ahead from a disk.
         const SHMEM = 256;
+        /// Made for a shared anonymous mapping: may have a name as an area (Linux: `vma_is_anon_shmem`).
+        const ANONYMOUS = 512;
     }
 }
 

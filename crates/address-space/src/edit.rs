@@ -12,6 +12,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
+use crate::program::ProgramRanges;
 use crate::vma::{PAGE_SHIFT, Slot, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
@@ -166,8 +167,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Returns true if a heap up to `brk` keeps RLIMIT_DATA (Linux: `check_data_rlimit`).
-    pub(crate) fn data_limit_admits(&self, brk: VirtAddr) -> bool {
-        let program = &self.mm.program;
+    pub(crate) fn data_limit_admits(&self, program: &ProgramRanges, brk: VirtAddr) -> bool {
         let limit = self.process.limits.data;
         limit == NO_LIMIT || brk.raw().wrapping_sub(program.start_brk.raw()).wrapping_add(program.data.len()) <= limit
     }

@@ -46,6 +46,8 @@ pub enum MmError {
 pub enum Absent {
     /// Pages of hugetlbfs.
     HugeTlb,
+    /// Guard regions (MADV_GUARD_INSTALL).
+    GuardRegions,
 }
 
 impl fmt::Display for MmError {
@@ -64,6 +66,7 @@ impl fmt::Display for MmError {
             Self::BadFile => "the area has nothing that the advice is about",
             Self::Busy => "the area is locked in memory",
             Self::Absent(Absent::HugeTlb) => "pages of hugetlbfs are not here",
+            Self::Absent(Absent::GuardRegions) => "guard regions are not here",
             Self::Io => "the file could not be read or written",
             Self::NoSpace => "no memory may be promised to the file",
             Self::TooLarge => "the file would be too large",

@@ -28,8 +28,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let permitted = match access {
             Access::Write => vma.flags.contains(VmFlags::WRITE),
-            // x86 can forbid writing and executing only, so any right is a right to read; but no right is none.
-            Access::Read => vma.is_accessible(),
+            // Without keys x86 can forbid writing and executing only, so any right is a right to read; but no right is none.
+            Access::Read => vma.is_accessible() && !vma.flags.contains(VmFlags::PKEY_BIT0),
         };
         if !permitted {
             return Err(MmError::AccessDenied);
@@ -150,7 +150,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if vma.flags.intersects(VmFlags::IO | VmFlags::PFNMAP | VmFlags::LOCKONFAULT) {
             return Ok(());
         }
-        if !vma.is_accessible() || !vma.flags.intersects(VmFlags::READ | VmFlags::MAYREAD) {
+        let is_keyed = vma.flags.contains(VmFlags::PKEY_BIT0);
+        if !vma.is_accessible() || is_keyed || !vma.flags.intersects(VmFlags::READ | VmFlags::MAYREAD) {
             return Err(MmError::BadAddress);
         }
         let owns = vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;

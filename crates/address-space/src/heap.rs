@@ -33,7 +33,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if brk < program.start_brk {
             return Err(MmError::Invalid);
         }
-        if !self.data_limit_admits(brk) {
+        if !self.data_limit_admits(&program, brk) {
             return Err(MmError::NoMemory);
         }
         let (old, new) = (program.brk.align_up(PAGE_SIZE), brk.align_up(PAGE_SIZE));

@@ -14,6 +14,8 @@ bitflags::bitflags! {
         const SYS_RAWIO = 2;
         /// CAP_SYS_ADMIN: may use the reserve of committed memory.
         const SYS_ADMIN = 4;
+        /// CAP_SYS_NICE: may advise on another process's memory.
+        const SYS_NICE = 16;
         /// READ_IMPLIES_EXEC of the personality.
         const READ_IMPLIES_EXEC = 8;
     }
@@ -85,6 +87,17 @@ pub struct Settings {
     pub huge: HugePolicy,
     /// Swap space or its code exists (CONFIG_SWAP): MADV_WILLNEED accepts anonymous areas.
     pub swap: SwapSupport,
+    /// Protection keys: what may be executed only cannot be read.
+    pub keys: ProtectionKeys,
+}
+
+/// Whether the processor has protection keys for a process's pages (PKU).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProtectionKeys {
+    /// X86_FEATURE_OSPKE. Only the key for what may be executed only is given out.
+    Present,
+    /// None.
+    Absent,
 }
 
 /// Which areas get transparent huge pages.
@@ -120,6 +133,7 @@ impl Settings {
         huge_page: 2 << 20,
         huge: HugePolicy::Always,
         swap: SwapSupport::Built,
+        keys: ProtectionKeys::Absent,
     };
 
     /// With five levels: addresses above 128 TiB are given out when asked for.

@@ -10,7 +10,7 @@ use crate::backing::{FileFacts, FileTraits, PageTables, Pager, Reserve};
 use crate::call::Call;
 use crate::error::{Absent, MmError};
 use crate::flags::{MapFlags, Prot};
-use crate::limits::{Release, Rights};
+use crate::limits::{ProtectionKeys, Release, Rights};
 use crate::overcommit::OvercommitMode;
 use crate::place::PlaceRequest;
 use crate::vma::{FileId, PAGE_SHIFT, PAGE_SIZE, Vma};
@@ -62,7 +62,17 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if request.flags.contains(MapFlags::HUGETLB) {
             return Err(MmError::Absent(Absent::HugeTlb));
         }
-        let plan = self.plan_map(request, file)?;
+        self.map_pages(request, file, request.offset >> PAGE_SHIFT)
+    }
+
+    /// Maps from page `pgoff` of the file on, and populates if asked to (Linux: `do_mmap`, `mm_populate`).
+    pub(crate) fn map_pages(
+        &mut self,
+        request: &MapRequest,
+        file: Option<FileId>,
+        pgoff: u64,
+    ) -> Result<VirtAddr, MmError> {
+        let plan = self.plan_map(request, file, pgoff)?;
         let addr = self.map_region(&plan)?;
         let populate = request.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
         if populate || plan.flags.contains(VmFlags::LOCKED) {
@@ -73,7 +83,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     }
 
     /// Linux: `do_mmap` up to the region.
-    fn plan_map(&mut self, request: &MapRequest, file: Option<FileId>) -> Result<Plan, MmError> {
+    fn plan_map(&mut self, request: &MapRequest, file: Option<FileId>, pgoff: u64) -> Result<Plan, MmError> {
         if request.len == 0 {
             return Err(MmError::Invalid);
         }
@@ -87,12 +97,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let addr = if flags.contains(MapFlags::FIXED) { request.addr } else { self.round_hint(request.addr) };
         let len = request.len.checked_next_multiple_of(PAGE_SIZE).ok_or(MmError::NoMemory)?;
-        let pgoff = request.offset >> PAGE_SHIFT;
         pgoff.checked_add(len >> PAGE_SHIFT).ok_or(MmError::Overflow)?;
         if self.mm.nr_areas() > self.spaces.settings.max_map_count {
             return Err(MmError::NoMemory);
         }
-        let mut vm_flags = prot.vm_flags() | of_map_flags(flags) | self.mm.def_flags | VmFlags::MAYACCESS;
+        let mut vm_flags = self.vm_flags(prot) | of_map_flags(flags) | self.mm.def_flags | VmFlags::MAYACCESS;
         let addr = self.unmapped_area(&PlaceRequest { file, addr, len, pgoff, flags })?;
         let range = VirtRange::with_len(addr, len);
         if flags.contains(MapFlags::FIXED_NOREPLACE) && self.mm.find_intersection(range).is_some() {
@@ -117,6 +126,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             vm_flags |= VmFlags::NORESERVE;
         }
         Ok(Plan { range, flags: vm_flags, pgoff, file })
+    }
+
+    /// Returns the flags of an area that permissions set: what may be executed only gets a protection key where there are any (Linux:
+    /// `calc_vm_prot_bits`, `execute_only_pkey`).
+    pub(crate) fn vm_flags(&self, prot: Prot) -> VmFlags {
+        let mut flags = prot.vm_flags();
+        flags.set(VmFlags::PKEY_BIT0, prot == Prot::EXEC && self.spaces.settings.keys == ProtectionKeys::Present);
+        flags
     }
 
     /// Lifts a hint above vm.mmap_min_addr (Linux: `round_hint_to_min`).

@@ -48,7 +48,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     fn protect_part(&mut self, vma: &Vma, part: VirtRange, mut prot: Prot) -> Result<(), MmError> {
         let implies_exec = self.process.rights.contains(Rights::READ_IMPLIES_EXEC) && prot.contains(Prot::READ);
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
-        let flags = prot.vm_flags() | (vma.flags - VmFlags::ACCESS);
+        let flags = self.vm_flags(prot) | (vma.flags - VmFlags::ACCESS - VmFlags::PKEY_BIT0);
         let may = VmFlags::from_bits_truncate((flags & VmFlags::MAYACCESS).bits() >> 4);
         if !may.contains(flags & VmFlags::ACCESS) {
             return Err(MmError::AccessDenied);

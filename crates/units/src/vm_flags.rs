@@ -70,6 +70,8 @@ bitflags::bitflags! {
         const NOHUGEPAGE = 1 << 30;
         /// KSM may merge equal pages.
         const MERGEABLE = 1 << 31;
+        /// VM_PKEY_BIT0: the lowest bit of the area's protection key, which smaps does not show among the flags.
+        const PKEY_BIT0 = 1 << 32;
         /// userfaultfd tracks minor faults.
         const UFFD_MINOR = 1 << 38;
         /// Pages may be dropped at any time.

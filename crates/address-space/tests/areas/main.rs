@@ -3,6 +3,7 @@
 mod calls;
 mod failures;
 mod model;
+mod rare_calls;
 mod reverse_map;
 mod sharing;
 

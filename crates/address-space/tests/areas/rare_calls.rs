@@ -1,0 +1,154 @@
+//! remap_file_pages, process_madvise, names of areas, a program's ranges, and what a processor with protection keys changes.
+
+use units::{VirtAddr, VirtRange, VmFlags};
+
+use crate::{Space, Spaces, fixed, objects};
+use mmkit_address_space::*;
+
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+const BASE: u64 = 0x7000_0000_0000;
+const PAGE: u64 = PAGE_SIZE;
+
+fn with_settings(settings: Settings, test: impl FnOnce(&mut Space<'_, '_>)) {
+    let (objects, cpu) = objects(2048);
+    let spaces = Spaces::new(&objects, &cpu, settings, CommitRules::for_ram(1 << 20)).unwrap();
+    let mut space = Space::new(&spaces, &cpu);
+    test(&mut space);
+    space.check();
+    space.call().exit();
+}
+
+fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
+    with_settings(Settings::X86_64, test);
+}
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr::new(BASE + page * PAGE)
+}
+
+#[test]
+fn other_pages_of_a_file_are_mapped_in_the_middle_of_its_mapping() {
+    with_space(|space| {
+        let file = FileId::new(3);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        space.call().mmap(&MapRequest { flags, file, ..fixed(BASE, 8 * PAGE, RW) }).unwrap();
+        let remap = |space: &mut Space<'_, '_>, page, len, prot, pgoff| {
+            space.call().remap_file_pages(at(page), len * PAGE, prot, pgoff, MapFlags::empty())
+        };
+        assert_eq!(remap(space, 2, 3, Prot::empty(), 5), Ok(()));
+        let offsets: Vec<_> = space.read().areas().map(|vma| (vma.start(), vma.pgoff)).collect();
+        assert_eq!(offsets, [(at(0), 0), (at(2), 5), (at(5), 5)]);
+        assert_eq!(remap(space, 0, 0, Prot::empty(), 0), Err(MmError::Invalid));
+        assert_eq!(remap(space, 0, 1, Prot::READ, 0), Err(MmError::Invalid));
+        assert_eq!(remap(space, 6, 3, Prot::empty(), 0), Err(MmError::Invalid));
+        assert_eq!(remap(space, 0, 1, Prot::empty(), u64::MAX), Err(MmError::Invalid));
+        assert_eq!(remap(space, 0, 1, Prot::empty(), 1 << 52), Err(MmError::Overflow));
+        space.call().mmap(&fixed(at(20).raw(), PAGE, RW)).unwrap();
+        assert_eq!(remap(space, 20, 1, Prot::empty(), 0), Err(MmError::Invalid));
+    });
+}
+
+#[test]
+fn advice_for_others_needs_a_right_and_counts_the_bytes_before_a_failure() {
+    with_space(|space| {
+        space.call().mmap(&fixed(BASE, 4 * PAGE, RW)).unwrap();
+        let ranges = [(at(0), PAGE), (at(2), 2 * PAGE), (at(10), PAGE)];
+        let advise = |space: &mut Space<'_, '_>, advice, ranges: &[_]| {
+            space.call().process_madvise(ranges.iter().copied(), advice, Whose::Own)
+        };
+        assert_eq!(advise(space, Advice::DontNeed, &ranges), Err(MmError::Invalid));
+        assert_eq!(advise(space, Advice::Cold, &ranges), Err(MmError::NotPermitted));
+        space.process.rights |= Rights::SYS_NICE;
+        assert_eq!(advise(space, Advice::Cold, &ranges), Ok(3 * PAGE));
+        assert_eq!(advise(space, Advice::Cold, &ranges[2..]), Err(MmError::NoMemory));
+    });
+    with_settings(Settings { release: Release::V6_18, ..Settings::X86_64 }, |space| {
+        space.call().mmap(&fixed(BASE, 4 * PAGE, RW)).unwrap();
+        let mut of = |whose| space.call().process_madvise([(at(0), PAGE)], Advice::DontNeed, whose);
+        assert_eq!((of(Whose::Own), of(Whose::Other)), (Ok(PAGE), Err(MmError::Invalid)));
+    });
+}
+
+#[test]
+fn areas_with_different_names_stay_apart_and_files_have_none() {
+    with_space(|space| {
+        space.call().mmap(&fixed(BASE, 6 * PAGE, RW)).unwrap();
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        let request = MapRequest { flags, file: FileId::new(3), ..fixed(at(6).raw(), PAGE, RW) };
+        space.call().mmap(&request).unwrap();
+        let name = AreaName::from_raw(1);
+        assert_eq!(space.call().set_anon_name(at(2), 2 * PAGE, name), Ok(()));
+        let names: Vec<_> = space.read().areas().map(|vma| vma.name).collect();
+        assert_eq!(names, [None, name, None, None]);
+        assert_eq!(space.call().set_anon_name(at(0), 6 * PAGE, None), Ok(()));
+        assert_eq!(space.read().nr_areas(), 2);
+        assert_eq!(space.call().set_anon_name(at(5), 2 * PAGE, name), Err(MmError::BadFile));
+        assert_eq!(space.call().set_anon_name(VirtAddr::new(1), PAGE, name), Err(MmError::Invalid));
+    });
+}
+
+#[test]
+fn a_name_is_printable_short_and_free_of_shell_s_signs() {
+    assert_eq!(AreaName::check(b"glibc: malloc arena"), Ok(()));
+    assert_eq!(AreaName::check(&[b'a'; 79]), Ok(()));
+    for bad in [&[b'a'; 80][..], b"a[b", b"$x", b"a\\", b"`", b"\n", b"\x7f"] {
+        assert_eq!(AreaName::check(bad), Err(MmError::Invalid), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_program_lies_where_processes_may_and_in_order() {
+    with_space(|space| {
+        let range = |from: u64, to: u64| VirtRange::new(VirtAddr::new(from), VirtAddr::new(to));
+        let good = ProgramRanges {
+            code: range(0x40_0000, 0x41_0000),
+            data: range(0x42_0000, 0x43_0000),
+            start_stack: at(0),
+            start_brk: VirtAddr::new(0x50_0000),
+            brk: VirtAddr::new(0x50_0000),
+            args: range(0x60_0000, 0x60_0010),
+            env: range(0x60_0010, 0x60_0020),
+        };
+        assert_eq!(space.call().set_program(&good), Ok(()));
+        assert_eq!(*space.read().program(), good);
+        let below = ProgramRanges { args: range(0x1000, 0x2000), ..good };
+        let above = ProgramRanges { start_stack: VirtAddr::new(1 << 47), ..good };
+        let reversed = ProgramRanges { brk: VirtAddr::new(0x4f_0000), ..good };
+        for bad in [below, above, reversed] {
+            assert_eq!(space.call().set_program(&bad), Err(MmError::Invalid));
+        }
+        space.process.limits.data = PAGE;
+        assert_eq!(space.call().set_program(&good), Err(MmError::Invalid));
+    });
+}
+
+#[test]
+fn what_may_be_executed_only_is_readable_without_protection_keys_alone() {
+    let run = |keys| {
+        let mut result = None;
+        with_settings(Settings { keys, ..Settings::X86_64 }, |space| {
+            space.call().mmap(&fixed(BASE, 2 * PAGE, Prot::EXEC)).unwrap();
+            let read = space.call().area_for_access(at(0), Access::Read).map(drop);
+            let locked = space.call().mlock(at(0), PAGE, LockWhen::Now);
+            space.call().mprotect(at(0), 2 * PAGE, Prot::READ | Prot::EXEC).unwrap();
+            assert!(space.read().areas().all(|vma| !vma.flags.contains(VmFlags::PKEY_BIT0)));
+            result = Some((read, locked));
+        });
+        result.unwrap()
+    };
+    assert_eq!(run(ProtectionKeys::Absent), (Ok(()), Ok(())));
+    assert_eq!(run(ProtectionKeys::Present), (Err(MmError::AccessDenied), Err(MmError::NoMemory)));
+}
+
+#[test]
+fn guard_regions_are_refused_as_what_each_release_knows_of_them() {
+    let install = |release| {
+        let mut result = None;
+        with_settings(Settings { release, ..Settings::X86_64 }, |space| {
+            result = Some(space.call().madvise(at(0), PAGE, Advice::GuardInstall));
+        });
+        result.unwrap()
+    };
+    assert_eq!(install(Release::V6_12), Err(MmError::Invalid));
+    assert_eq!(install(Release::V6_18), Err(MmError::Absent(Absent::GuardRegions)));
+}
