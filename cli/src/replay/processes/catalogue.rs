@@ -47,6 +47,11 @@ impl Catalogue {
         self.states.keys().filter(|(_, moment)| *moment == Moment::Exit).map(|(task, _)| *task)
     }
 
+    /// Returns the most that all processes together can have had in memory, in kB.
+    pub(super) fn most_resident(&self) -> u64 {
+        self.states.values().filter_map(|state| state.counts.get("VmHWM")).fold(0, u64::saturating_add)
+    }
+
     /// Returns device and inode of a file.
     pub(super) fn identity(&self, path: &str) -> Identity {
         self.files.get(path).copied().unwrap_or_default()

@@ -36,6 +36,9 @@ use crate::failure::Failure;
 /// Memory of the recorded machine, which decides what mmap refuses (data/README.md).
 const RECORDED_RAM: u64 = 24 << 30;
 
+/// Resident memory that the small machine of 512 MiB has room for; what needs more gets one as large as the recorded machine, which takes longer to boot.
+const FITS_SMALL_KB: u64 = 192 << 10;
+
 /// What to print.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Output {
@@ -64,7 +67,9 @@ pub(super) fn run(trace: &Path, output: Output, out: &mut impl Write) -> Result<
     let recording = Recording::at(trace)?;
     let missed_events = recording.events()?.header().missed_events;
     let catalogue = Catalogue::read(&recording)?;
-    let description = Machine::ready("small").ok_or_else(|| Failure::Machine("no description".into()))?;
+    let is_small = catalogue.most_resident() <= FITS_SMALL_KB;
+    let description = Machine::ready(if is_small { "small" } else { "recorded-24g" })
+        .ok_or_else(|| Failure::Machine("no description".into()))?;
     let machine = SimMachine::boot(&description, &SimOptions::default())?;
     let cpu = machine.cpu(CpuId::ZERO).ok_or_else(|| Failure::Machine("no CPU".into()))?;
     let objects = machine.kernel().objects();
