@@ -37,6 +37,10 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             return Err(MmError::NoMemory);
         }
         let (old, new) = (program.brk.align_up(PAGE_SIZE), brk.align_up(PAGE_SIZE));
+        if new < brk {
+            // The last page of all addresses: rounded up it would wrap.
+            return Err(MmError::NoMemory);
+        }
         if old == new {
             return Ok(VirtRange::default());
         }

@@ -116,6 +116,7 @@ fn the_heap_stops_a_page_and_the_guard_gap_before_a_stack() {
         let most = start.saturating_add((300 - 256 - 1) * PAGE);
         assert_eq!(space.call().brk(most), most);
         assert_eq!(space.call().brk(most.saturating_add(1)), most);
+        assert_eq!(space.call().brk(VirtAddr::new(u64::MAX)), most);
         let touched = VirtAddr::new(stack.raw() - 2 * PAGE);
         assert_eq!(space.call().area_for_access(touched, Access::Write), Err(MmError::BadAddress));
     });
