@@ -10,6 +10,8 @@ use crate::atomic::{AtomicBool, Ordering, RawCell, relax};
 
 /// The lock order: a lock may be taken only while locks of lower rank are held.
 pub mod rank {
+    /// The processes and files of a machine.
+    pub const USERLAND: u8 = 0;
     /// An address space (mmap_lock).
     pub const MMAP_LOCK: u8 = 1;
     /// The address space that fork fills, while its parent's is locked: taken nested.

@@ -1,0 +1,346 @@
+//! Beginning and end of tasks: fork, vfork, clone, exit, wait4.
+//!
+//! Linux 6.12: kernel/fork.c (`kernel_clone`, `copy_process`), kernel/exit.c (`do_exit`, `do_group_exit`, `kernel_wait4`).
+
+use super::{Context, Outcome, Table, add};
+use crate::errno::Errno;
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::process::{Exit, Life, Process, ProcessKey};
+use crate::registers::Entry;
+use crate::schedule::Stop;
+use crate::signals::{AltStack, Pending, SIGCHLD};
+use crate::slots::Owned;
+use crate::thread::{Run, Thread, ThreadEntry};
+use crate::wait::{Progress, WaitFor};
+use crate::world::World;
+
+bitflags::bitflags! {
+    /// Flags of clone (CLONE_); the low byte is the signal at the end.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct CloneFlags: u64 {
+        const VM = 0x100;
+        const FS = 0x200;
+        const FILES = 0x400;
+        const SIGHAND = 0x800;
+        const VFORK = 0x4000;
+        const PARENT = 0x8000;
+        const THREAD = 0x1_0000;
+        const SYSVSEM = 0x4_0000;
+        const SETTLS = 0x8_0000;
+        const PARENT_SETTID = 0x10_0000;
+        const CHILD_CLEARTID = 0x20_0000;
+        const DETACHED = 0x40_0000;
+        const CHILD_SETTID = 0x100_0000;
+    }
+}
+
+/// What a new task is to be.
+#[derive(Clone, Copy, Debug)]
+struct NewTask {
+    flags: CloneFlags,
+    exit_signal: u8,
+    /// Its stack pointer; 0 for the caller's.
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+}
+
+const WNOHANG: u64 = 1;
+const WUNTRACED: u64 = 2;
+const WCONTINUED: u64 = 8;
+/// __WALL, __WCLONE, __WNOTHREAD: all children are waited for alike.
+const WAIT_KINDS: u64 = 0xe000_0000;
+
+impl<M: Memory, D: Machine> Context<'_, M, D> {
+    /// Adds the calls of this file to the table.
+    #[rustfmt::skip]
+    pub(super) const fn processes_calls(table: Table<M, D>) -> Table<M, D> {
+        add(table, [
+            (56, "clone", |cx, [flags, stack, parent_tid, child_tid, tls, _]| cx.clone_task(flags, stack, parent_tid, child_tid, tls)),
+            (57, "fork", |cx, _| cx.clone_task(SIGCHLD.into(), 0, 0, 0, 0)),
+            (58, "vfork", |cx, _| {
+                    let flags = CloneFlags::VM | CloneFlags::VFORK;
+                    cx.clone_task(flags.bits() | u64::from(SIGCHLD), 0, 0, 0, 0)
+                }),
+            // The last thread's code is the process's.
+            (60, "exit", |cx, [code, ..]| {
+                    let mut world = cx.world();
+                    // The last thread's code is the process's.
+                    if let Some(process) = world.processes.get_mut(cx.thread.process)
+                        && process.nr_threads == 1
+                        && process.life == Life::Runs
+                    {
+                        process.life = Life::Ends(Exit::Code(code as u8));
+                    }
+                    Err(Stop::End)
+                }),
+            (61, "wait4", |cx, [pid, status, options, usage, ..]| cx.wait4(pid, status, options, usage)),
+            (218, "set_tid_address", |cx, [addr, ..]| { cx.thread.clear_tid = addr; Ok(cx.thread.tid.into()) }),
+            (231, "exit_group", |cx, [code, ..]| { cx.world().end_process(cx.thread.process, Exit::Code(code as u8)); Err(Stop::End) }),
+        ])
+    }
+
+    fn clone_task(&mut self, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Outcome {
+        if let Some((child, pid)) = self.thread.progress.child {
+            return self.wait_for_vfork(child, pid);
+        }
+        let new = NewTask {
+            flags: CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?,
+            exit_signal: flags as u8,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+        };
+        if new.exit_signal > crate::signals::MAX_SIGNAL {
+            return Err(Errno::EINVAL.into());
+        }
+        if new.flags.contains(CloneFlags::SETTLS) && tls >= super::limits::BASES_END {
+            return Err(Errno::EPERM.into());
+        }
+        let shares = CloneFlags::VM | CloneFlags::FS | CloneFlags::FILES | CloneFlags::SIGHAND;
+        if new.flags.contains(CloneFlags::THREAD) {
+            // Threads share everything here; other mixtures do not exist.
+            if !new.flags.contains(shares) || new.flags.contains(CloneFlags::VFORK) {
+                return Err(Errno::EINVAL.into());
+            }
+            return self.new_thread(&new);
+        }
+        if new.flags.intersects(shares - CloneFlags::VM) || new.flags.contains(CloneFlags::PARENT) {
+            return Err(Errno::EINVAL.into());
+        }
+        self.new_process(&new)
+    }
+
+    /// Makes the private part of a new task. It is a copy of the caller whose call returns 0.
+    fn new_part(&self, new: &NewTask, mm: M::Mm) -> Result<Owned<Thread<M>>, Errno> {
+        let mut registers = self.thread.registers.clone();
+        (registers.rax, registers.entry) = (0, Entry::SystemCall);
+        if new.stack != 0 {
+            registers.rsp = new.stack;
+        }
+        if new.flags.contains(CloneFlags::SETTLS) {
+            registers.fs_base = new.tls;
+        }
+        let shares_stack_rules = new.flags.contains(CloneFlags::VM) && !new.flags.contains(CloneFlags::VFORK);
+        let alt_stack = if shares_stack_rules { AltStack::NONE } else { self.thread.alt_stack };
+        let clear_tid = if new.flags.contains(CloneFlags::CHILD_CLEARTID) { new.child_tid } else { 0 };
+        Owned::try_new(Thread {
+            registers,
+            key: self.thread.key,
+            tid: 0,
+            pid: self.thread.pid,
+            parent: self.thread.parent,
+            process: self.thread.process,
+            mm,
+            old_mm: None,
+            caller: self.thread.caller,
+            blocked: self.thread.blocked,
+            blocked_before: None,
+            alt_stack,
+            clear_tid,
+            robust_list: 0,
+            progress: Progress::default(),
+            in_call: false,
+        })
+    }
+
+    /// Makes a thread of the caller's process.
+    fn new_thread(&mut self, new: &NewTask) -> Outcome {
+        let mm = self.userland.memory().mmget(&self.thread.mm);
+        let mut part = match self.new_part(new, mm) {
+            Ok(part) => part,
+            Err(error) => return Err(error.into()),
+        };
+        let added = {
+            let mut world = self.world();
+            world
+                .new_pid()
+                .and_then(|tid| Ok((tid, world.add_thread(entry_of(self.thread, tid, self.thread.process))?)))
+        };
+        let (tid, key) = match added {
+            Ok(added) => added,
+            Err(error) => {
+                self.userland.memory().mmput(self.cpu, part.into_inner().mm);
+                return Err(error.into());
+            }
+        };
+        (part.key, part.tid) = (key, tid);
+        self.tell_numbers(new, tid, &part);
+        self.world().make_ready(part);
+        Ok(tid.into())
+    }
+
+    /// Writes the number of the new task where clone's caller wants it. Linux does not look whether that works either.
+    fn tell_numbers(&self, new: &NewTask, tid: u32, child: &Thread<M>) {
+        let bytes = tid.to_le_bytes();
+        if new.flags.contains(CloneFlags::PARENT_SETTID) {
+            let _ = self.write(new.parent_tid, &bytes);
+        }
+        if new.flags.contains(CloneFlags::CHILD_SETTID) {
+            let addr = units::VirtAddr::new(new.child_tid);
+            let _ = self.userland.memory().write_user(self.cpu, child.memory(), addr, &bytes);
+        }
+    }
+
+    fn new_process(&mut self, new: &NewTask) -> Outcome {
+        let memory = self.userland.memory();
+        let mm = if new.flags.contains(CloneFlags::VM) {
+            memory.mmget(&self.thread.mm)
+        } else {
+            memory.dup_mm(self.cpu, &self.thread.mm, &self.thread.caller)?
+        };
+        let mut part = self.new_part(new, mm)?;
+        let added = self.world().add_process(self.thread, new.exit_signal, new.flags.contains(CloneFlags::VFORK));
+        let (pid, process, key) = match added {
+            Ok(added) => added,
+            Err(error) => {
+                memory.mmput(self.cpu, part.into_inner().mm);
+                return Err(error.into());
+            }
+        };
+        (part.key, part.tid, part.pid, part.process) = (key, pid, pid, process);
+        part.parent = self.thread.pid;
+        self.tell_numbers(new, pid, &part);
+        self.world().make_ready(part);
+        if new.flags.contains(CloneFlags::VFORK) {
+            self.thread.progress.child = Some((process, pid));
+            return self.wait_for_vfork(process, pid);
+        }
+        Ok(pid.into())
+    }
+
+    /// Waits until the child of a vfork has given the memory back.
+    fn wait_for_vfork(&mut self, child: ProcessKey, pid: u32) -> Outcome {
+        let world = self.world();
+        let borrows = world.processes.get(child).is_some_and(|process| process.pid == pid && process.borrows_memory);
+        if borrows {
+            return Err(Stop::Wait(world.wait_for(WaitFor::Vfork(child))));
+        }
+        drop(world);
+        self.thread.progress = Progress::default();
+        Ok(pid.into())
+    }
+
+    fn wait4(&mut self, pid: u64, status: u64, options: u64, usage: u64) -> Outcome {
+        if options & !(WNOHANG | WUNTRACED | WCONTINUED | WAIT_KINDS) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let own = self.thread.process;
+        let (child, exit) = {
+            let mut world = self.world();
+            let group = world.processes.get(own).ok_or(Errno::ESRCH)?.group;
+            let is_meant = |child: &Process| match pid as i32 {
+                -1 => true,
+                0 => child.group == group,
+                wanted if wanted < 0 => child.group == wanted.unsigned_abs(),
+                wanted => child.pid == wanted.unsigned_abs(),
+            };
+            let mut children = world.children(self.thread.pid).filter(|(_, child)| is_meant(child)).peekable();
+            if children.peek().is_none() {
+                return Err(Errno::ECHILD.into());
+            }
+            let zombie = children.find_map(|(key, child)| match child.life {
+                Life::Zombie(exit) => Some((key, child.pid, exit)),
+                _ => None,
+            });
+            drop(children);
+            match zombie {
+                Some((key, child, exit)) => {
+                    world.processes.remove(key);
+                    (child, exit)
+                }
+                None if options & WNOHANG != 0 => return Ok(0),
+                None => return Err(Stop::Wait(world.wait_for(WaitFor::Child(own)))),
+            }
+        };
+        if status != 0 {
+            self.write_u32(status, exit.status())?;
+        }
+        if usage != 0 {
+            // Times are not kept.
+            self.write_words(usage, &[0; 18])?;
+        }
+        Ok(child.into())
+    }
+}
+
+/// Makes the shared part of a task like `parent`.
+fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> ThreadEntry<M> {
+    ThreadEntry {
+        tid,
+        process,
+        // Until its private part is put into the run queue.
+        run: Run::OnCpu(units::CpuId::ZERO),
+        pending: Pending::new(),
+        blocked: parent.blocked,
+        killed: false,
+    }
+}
+
+impl<M: Memory> World<M> {
+    /// Iterates over the children of a process.
+    fn children(&self, parent: u32) -> impl Iterator<Item = (ProcessKey, &Process)> {
+        self.processes.iter().filter(move |(_, child)| child.parent == parent)
+    }
+
+    /// Makes a child of a thread's process, with a thread that is not ready yet.
+    ///
+    /// # Errors
+    /// EAGAIN at a limit, ENOMEM.
+    fn add_process(
+        &mut self,
+        parent: &Thread<M>,
+        exit_signal: u8,
+        borrows_memory: bool,
+    ) -> Result<(u32, ProcessKey, crate::thread::ThreadKey<M>), Errno> {
+        let limit = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.other_limits.processes[0];
+        if self.processes.len() as u64 >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        let pid = self.new_pid()?;
+        let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid)?;
+        (child.exit_signal, child.borrows_memory) = (exit_signal, borrows_memory);
+        let process = self.processes.insert(child)?;
+        let key = match self.add_thread(entry_of(parent, pid, process)) {
+            Ok(key) => key,
+            Err(error) => {
+                self.processes.remove(process);
+                return Err(error);
+            }
+        };
+        self.count_files(process);
+        self.nr_forks += 1;
+        Ok((pid, process, key))
+    }
+
+    /// Counts a new process among the users of its files and its directory.
+    fn count_files(&mut self, process: ProcessKey) {
+        let Some(child) = self.processes.get(process) else { return };
+        for (_, descriptor) in child.descriptors.iter() {
+            self.files.get(descriptor.file);
+        }
+        self.files.get_place(child.directory);
+    }
+
+    /// Makes the first process.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn add_init(
+        &mut self,
+        mut part: Owned<Thread<M>>,
+        process: Process,
+    ) -> Result<crate::thread::ThreadKey<M>, Errno> {
+        let pid = process.pid;
+        let directory = process.directory;
+        let process = self.processes.insert(process)?;
+        let key = self.add_thread(entry_of(&part, pid, process))?;
+        self.files.get_place(directory);
+        (part.key, part.process, part.tid, part.pid) = (key, process, pid, pid);
+        self.make_ready(part);
+        Ok(key)
+    }
+}

@@ -1,0 +1,204 @@
+//! The tree of /proc: which names exist where. What its files say is written by `calls`, which may touch address spaces.
+//!
+//! Linux 6.12: fs/proc/base.c (`tgid_base_stuff`), fs/proc/root.c.
+
+/// A file of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProcessFile {
+    Maps,
+    Smaps,
+    SmapsRollup,
+    Status,
+    Statm,
+    Stat,
+    Comm,
+    Cmdline,
+    Pagemap,
+}
+
+/// A file of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GlobalFile {
+    Meminfo,
+    Buddyinfo,
+    Pagetypeinfo,
+    Vmstat,
+    Zoneinfo,
+    Slabinfo,
+    Vmallocinfo,
+    Uptime,
+    Loadavg,
+    Version,
+    Cmdline,
+    Mounts,
+    Filesystems,
+}
+
+/// A node of /proc.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProcNode {
+    Root,
+    /// /proc/self, a link.
+    SelfLink,
+    /// /proc/PID.
+    Process(u32),
+    ProcessFile(u32, ProcessFile),
+    /// /proc/PID/exe, a link.
+    Exe(u32),
+    /// /proc/PID/cwd, a link.
+    Directory(u32),
+    /// /proc/PID/fd.
+    Descriptors(u32),
+    /// /proc/PID/fd/N, a link.
+    Descriptor(u32, u32),
+    Global(GlobalFile),
+}
+
+const PROCESS_FILES: [(&str, ProcessFile); 9] = [
+    ("maps", ProcessFile::Maps),
+    ("smaps", ProcessFile::Smaps),
+    ("smaps_rollup", ProcessFile::SmapsRollup),
+    ("status", ProcessFile::Status),
+    ("statm", ProcessFile::Statm),
+    ("stat", ProcessFile::Stat),
+    ("comm", ProcessFile::Comm),
+    ("cmdline", ProcessFile::Cmdline),
+    ("pagemap", ProcessFile::Pagemap),
+];
+
+const GLOBAL_FILES: [(&str, GlobalFile); 13] = [
+    ("meminfo", GlobalFile::Meminfo),
+    ("buddyinfo", GlobalFile::Buddyinfo),
+    ("pagetypeinfo", GlobalFile::Pagetypeinfo),
+    ("vmstat", GlobalFile::Vmstat),
+    ("zoneinfo", GlobalFile::Zoneinfo),
+    ("slabinfo", GlobalFile::Slabinfo),
+    ("vmallocinfo", GlobalFile::Vmallocinfo),
+    ("uptime", GlobalFile::Uptime),
+    ("loadavg", GlobalFile::Loadavg),
+    ("version", GlobalFile::Version),
+    ("cmdline", GlobalFile::Cmdline),
+    ("mounts", GlobalFile::Mounts),
+    ("filesystems", GlobalFile::Filesystems),
+];
+
+impl GlobalFile {
+    /// Returns the file's name in /proc.
+    pub(crate) fn name(self) -> &'static str {
+        GLOBAL_FILES.iter().find(|(_, file)| *file == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Permissions and type of a node, as stat's mode.
+const FILE_MODE: u32 = super::S_IFREG | 0o444;
+const DIRECTORY_MODE: u32 = super::S_IFDIR | 0o555;
+const LINK_MODE: u32 = super::S_IFLNK | 0o777;
+
+/// Reads a decimal number without sign, leading zero or rest.
+pub(crate) fn number(name: &[u8]) -> Option<u32> {
+    let text = core::str::from_utf8(name).ok()?;
+    let has_leading_zero = text.len() > 1 && text.starts_with('0');
+    if has_leading_zero || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+impl ProcNode {
+    /// Returns type and permissions.
+    pub(crate) const fn mode(self) -> u32 {
+        match self {
+            Self::Root | Self::Process(_) | Self::Descriptors(_) => DIRECTORY_MODE,
+            Self::SelfLink | Self::Exe(_) | Self::Directory(_) | Self::Descriptor(..) => LINK_MODE,
+            Self::ProcessFile(..) | Self::Global(_) => FILE_MODE,
+        }
+    }
+
+    /// Returns the node of a name in a directory; whether a process or descriptor of that number exists is the caller's to check.
+    pub(crate) fn child(self, name: &[u8]) -> Option<Self> {
+        match self {
+            Self::Root => match name {
+                b"self" | b"thread-self" => Some(Self::SelfLink),
+                _ => number(name).map(Self::Process).or_else(|| {
+                    let file = GLOBAL_FILES.iter().find(|(known, _)| known.as_bytes() == name)?.1;
+                    Some(Self::Global(file))
+                }),
+            },
+            Self::Process(pid) => match name {
+                b"exe" => Some(Self::Exe(pid)),
+                b"cwd" => Some(Self::Directory(pid)),
+                b"fd" => Some(Self::Descriptors(pid)),
+                _ => {
+                    let file = PROCESS_FILES.iter().find(|(known, _)| known.as_bytes() == name)?.1;
+                    Some(Self::ProcessFile(pid, file))
+                }
+            },
+            Self::Descriptors(pid) => number(name).map(|descriptor| Self::Descriptor(pid, descriptor)),
+            _ => None,
+        }
+    }
+
+    /// Returns the directory that a directory is in; `None` of the root.
+    pub(crate) const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Root => None,
+            Self::Descriptors(pid) => Some(Self::Process(pid)),
+            _ => Some(Self::Root),
+        }
+    }
+
+    /// Returns the name at a place among the fixed names of a directory.
+    pub(crate) fn fixed_name(self, index: usize) -> Option<&'static str> {
+        match self {
+            Self::Root => match index.checked_sub(1) {
+                None => Some("self"),
+                Some(index) => Some(GLOBAL_FILES.get(index)?.0),
+            },
+            Self::Process(_) => match index {
+                0 => Some("exe"),
+                1 => Some("cwd"),
+                2 => Some("fd"),
+                _ => Some(PROCESS_FILES.get(index - 3)?.0),
+            },
+            _ => None,
+        }
+    }
+
+    /// Returns the inode number.
+    pub(crate) const fn number(self) -> u64 {
+        const PROCESS_SHIFT: u32 = 24;
+        match self {
+            Self::Root => 1,
+            Self::SelfLink => 2,
+            Self::Global(file) => 16 + file as u64,
+            Self::Process(pid) => (pid as u64) << PROCESS_SHIFT,
+            Self::Exe(pid) => (pid as u64) << PROCESS_SHIFT | 1,
+            Self::Directory(pid) => (pid as u64) << PROCESS_SHIFT | 2,
+            Self::Descriptors(pid) => (pid as u64) << PROCESS_SHIFT | 3,
+            Self::ProcessFile(pid, file) => (pid as u64) << PROCESS_SHIFT | 16 + file as u64,
+            Self::Descriptor(pid, descriptor) => (pid as u64) << PROCESS_SHIFT | 64 + descriptor as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fixed_name_leads_to_a_node() {
+        for directory in [ProcNode::Root, ProcNode::Process(7)] {
+            let names: alloc::vec::Vec<_> = (0..).map_while(|index| directory.fixed_name(index)).collect();
+            assert!(names.len() > 10);
+            assert!(names.iter().all(|name| directory.child(name.as_bytes()).is_some()));
+        }
+    }
+
+    #[test]
+    fn only_plain_numbers_are_processes() {
+        assert_eq!(ProcNode::Root.child(b"12"), Some(ProcNode::Process(12)));
+        for name in [&b"012"[..], b"+1", b"", b"1x", b"99999999999"] {
+            assert_eq!(ProcNode::Root.child(name), None);
+        }
+    }
+}

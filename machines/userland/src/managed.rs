@@ -1,0 +1,307 @@
+//! [`Memory`] by the memory manager: what runs on every machine.
+
+use core::fmt;
+
+use address_space::{
+    Access, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller, ProgramRanges, Settings, Vma,
+};
+use kernel_mm::{Kernel, MemoryManager};
+use page_allocator::Hooks;
+use page_cache::FileKind;
+use page_fault::AccessKind;
+use platform::Platform;
+use proc_files::maps::{Device, MapsLine, Permissions};
+use proc_files::{Config, Profile, Release};
+use sync::Cpu;
+use units::{PhysAddr, VirtAddr, VmFlags};
+
+use crate::memory::{Fault, Memory, SpaceCall};
+use crate::signals::{SIGBUS, SIGSEGV};
+
+/// Bytes of a page, as a shift.
+const PAGE_SHIFT: u32 = 12;
+const KIB_PER_PAGE: u64 = 4;
+
+/// The memory of programs on a machine.
+#[derive(Debug)]
+pub struct ManagedMemory<'k, P: Platform, H: Hooks + Sync> {
+    kernel: &'k Kernel<P, H>,
+    manager: MemoryManager<'k, P, H>,
+}
+
+impl<'k, P: Platform, H: Hooks + Sync> ManagedMemory<'k, P, H> {
+    /// Makes what address spaces and files share, on a kernel whose objects were started.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    pub fn new(cpu: &Cpu, kernel: &'k Kernel<P, H>) -> Result<Self, MmError> {
+        let ram = kernel.pages().zones().iter().map(|zone| zone.managed()).sum();
+        let manager = MemoryManager::new(kernel.objects(), cpu, Settings::X86_64, CommitRules::for_ram(ram))?;
+        Ok(Self { kernel, manager })
+    }
+
+    /// Returns the memory manager.
+    pub const fn manager(&self) -> &MemoryManager<'k, P, H> {
+        &self.manager
+    }
+
+    /// Returns the root table of an address space.
+    pub fn root(&self, mm: &MmRef<'k>) -> Option<PhysAddr> {
+        self.manager.root(mm)
+    }
+
+    /// Writes /proc/PID/maps (Linux: `show_map_vma`).
+    fn write_maps(&self, cpu: &Cpu, mm: &MmRef<'k>, out: &mut dyn fmt::Write) -> fmt::Result {
+        let mut at = VirtAddr::ZERO;
+        loop {
+            // One area at a time, so that the lock is not held while text is written.
+            let (area, program) = {
+                let locked = mm.read(cpu);
+                (locked.find(at), *locked.program())
+            };
+            let Some(vma) = area else { return Ok(()) };
+            self.write_area(cpu, &vma, &program, out)?;
+            at = vma.end();
+        }
+    }
+
+    fn write_area(&self, cpu: &Cpu, vma: &Vma, program: &ProgramRanges, out: &mut dyn fmt::Write) -> fmt::Result {
+        let caller = Caller::default();
+        let file_name = vma.file.and_then(|file| self.manager.files(cpu, &caller).name(file).ok().flatten());
+        let name = match &file_name {
+            Some(name) => core::str::from_utf8(name.as_bytes()).unwrap_or("?"),
+            None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]",
+            None if vma.start() <= program.start_stack && program.start_stack < vma.end() => "[stack]",
+            None => "",
+        };
+        let mut permissions = Permissions::empty();
+        for (flag, permission) in [
+            (VmFlags::READ, Permissions::READ),
+            (VmFlags::WRITE, Permissions::WRITE),
+            (VmFlags::EXEC, Permissions::EXEC),
+            (VmFlags::MAYSHARE, Permissions::SHARED),
+        ] {
+            permissions.set(permission, vma.flags.contains(flag));
+        }
+        let offset = if vma.file.is_some() { vma.pgoff << PAGE_SHIFT } else { 0 };
+        let (device, inode) = match vma.file {
+            Some(file) => (Device { major: 0, minor: 1 }, file.raw()),
+            None => (Device::default(), 0),
+        };
+        writeln!(out, "{}", MapsLine { range: vma.range, permissions, offset, device, inode, name })
+    }
+}
+
+impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
+    type Mm = MmRef<'k>;
+
+    fn mm_alloc(&self, cpu: &Cpu, caller: &Caller, program: ProgramRanges) -> Result<Self::Mm, MmError> {
+        let layout = MmapLayout::new(self.manager.spaces().settings(), Direction::TopDown, caller.limits.stack);
+        self.manager.mm_alloc(cpu, layout, program)
+    }
+
+    fn dup_mm(&self, cpu: &Cpu, parent: &Self::Mm, caller: &Caller) -> Result<Self::Mm, MmError> {
+        self.manager.dup_mm(cpu, parent, caller)
+    }
+
+    fn mmget(&self, mm: &Self::Mm) -> Self::Mm {
+        mm.get()
+    }
+
+    fn mmput(&self, cpu: &Cpu, mm: Self::Mm) {
+        self.manager.mmput(cpu, mm);
+    }
+
+    fn identity(&self, mm: &Self::Mm) -> u64 {
+        self.manager.root(mm).map_or(0, PhysAddr::raw)
+    }
+
+    fn fault(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        caller: &Caller,
+        (addr, access): (VirtAddr, Access),
+        is_fetch: bool,
+    ) -> Fault {
+        let kind = match access {
+            Access::Write => AccessKind::Write,
+            Access::Read if is_fetch => AccessKind::Fetch,
+            Access::Read => AccessKind::Read,
+        };
+        match self.manager.fault(cpu, mm, caller, addr, kind) {
+            Ok(_) => Fault::Resolved,
+            Err(error) => match error.signal() {
+                None => Fault::OutOfMemory,
+                Some(told) => {
+                    let signo = if told.signal == page_fault::Signal::Bus { SIGBUS } else { SIGSEGV };
+                    Fault::Signal { signo, code: told.code }
+                }
+            },
+        }
+    }
+
+    fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError> {
+        let mut space = self.manager.call(cpu, mm, caller);
+        let done = match *call {
+            SpaceCall::Mmap(request) => return space.mmap(&request).map(VirtAddr::raw),
+            SpaceCall::Brk(brk) => return Ok(space.brk(brk).raw()),
+            SpaceCall::Mremap(request) => return space.mremap(&request).map(VirtAddr::raw),
+            SpaceCall::Munmap { start, len } => space.munmap(start, len),
+            SpaceCall::Mprotect { start, len, prot } => space.mprotect(start, len, prot),
+            SpaceCall::Madvise { start, len, advice } => space.madvise(start, len, advice),
+            SpaceCall::Msync { start, len, flags } => space.msync(start, len, flags),
+            SpaceCall::Mlock { start, len, when } => space.mlock(start, len, when),
+            SpaceCall::Munlock { start, len } => space.munlock(start, len),
+            SpaceCall::Mlockall(flags) => space.mlockall(flags),
+            SpaceCall::Mseal { start, len, flags } => space.mseal(start, len, flags),
+            SpaceCall::Munlockall => {
+                space.munlockall();
+                Ok(())
+            }
+        };
+        done.map(|()| 0)
+    }
+
+    fn mincore(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        caller: &Caller,
+        start: VirtAddr,
+        resident: &mut [u8],
+    ) -> Result<(), MmError> {
+        let len = (resident.len() as u64) << PAGE_SHIFT;
+        self.manager.call(cpu, mm, caller).mincore(start, len, resident)
+    }
+
+    fn insert_area(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, vma: &Vma) -> Result<(), MmError> {
+        self.manager.call(cpu, mm, caller).insert_area(vma)
+    }
+
+    fn read_user(
+        &self,
+        cpu: &Cpu,
+        (mm, caller): (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        to: &mut [u8],
+    ) -> Result<(), MmError> {
+        self.manager.read_user(cpu, mm, caller, addr, to).map_err(|_| MmError::BadAddress)
+    }
+
+    fn write_user(
+        &self,
+        cpu: &Cpu,
+        (mm, caller): (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        from: &[u8],
+    ) -> Result<(), MmError> {
+        self.manager.write_user(cpu, mm, caller, addr, from).map_err(|_| MmError::BadAddress)
+    }
+
+    fn peak_rss_kib(&self, mm: &Self::Mm) -> u64 {
+        let rss = self.manager.rss(mm);
+        KIB_PER_PAGE * (rss.file + rss.anon + rss.shmem)
+    }
+
+    fn ram_bytes(&self, _cpu: &Cpu) -> [u64; 2] {
+        let zones = self.kernel.pages().zones();
+        let managed: u64 = zones.iter().map(|zone| zone.managed()).sum();
+        let free: u64 = zones.iter().map(|zone| zone.free_pages()).sum();
+        [managed << PAGE_SHIFT, free << PAGE_SHIFT]
+    }
+
+    fn program(&self, cpu: &Cpu, mm: &Self::Mm) -> ProgramRanges {
+        *mm.read(cpu).program()
+    }
+
+    fn status_value(&self, cpu: &Cpu, mm: &Self::Mm, name: &str) -> u64 {
+        let counters = *mm.read(cpu).counters();
+        let rss = self.manager.rss(mm);
+        KIB_PER_PAGE
+            * match name {
+                "VmPeak" | "VmSize" => counters.total,
+                "VmLck" => counters.locked,
+                "VmPin" => counters.pinned,
+                "VmHWM" | "VmRSS" => rss.file + rss.anon + rss.shmem,
+                "RssAnon" => rss.anon,
+                "RssFile" => rss.file,
+                "RssShmem" => rss.shmem,
+                "VmData" => counters.data,
+                "VmStk" => counters.stack,
+                "VmExe" => counters.exec,
+                _ => 0,
+            }
+    }
+
+    fn write_process_file(&self, cpu: &Cpu, mm: &Self::Mm, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        match file {
+            "maps" => self.write_maps(cpu, mm, out),
+            "statm" => {
+                let (counters, rss) = (*mm.read(cpu).counters(), self.manager.rss(mm));
+                let (shared, resident) = (rss.file + rss.shmem, rss.file + rss.anon + rss.shmem);
+                writeln!(out, "{} {resident} {shared} {} 0 {} 0", counters.total, counters.exec, counters.data)
+            }
+            _ => Err(fmt::Error),
+        }
+    }
+
+    fn write_machine_file(&self, cpu: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        let view = self.kernel.proc(cpu, Profile::new(Release::V6_12, Config::X86_64));
+        match file {
+            "meminfo" => view.write_meminfo(out),
+            "buddyinfo" => view.write_buddyinfo(out),
+            "pagetypeinfo" => view.write_pagetypeinfo(out),
+            "vmstat" => view.write_vmstat(out),
+            "zoneinfo" => view.write_zoneinfo(out),
+            "slabinfo" => view.write_slabinfo(out),
+            "vmallocinfo" => view.write_vmallocinfo(out),
+            _ => Err(fmt::Error),
+        }
+    }
+
+    fn read_pagemap(&self, _cpu: &Cpu, _mm: &Self::Mm, _offset: u64, _to: &mut [u8]) -> Result<usize, MmError> {
+        // Written by nobody yet.
+        Err(MmError::NotSupported)
+    }
+
+    fn file_create(&self, cpu: &Cpu, memfd: Option<&[u8]>) -> Result<FileId, MmError> {
+        let caller = Caller::default();
+        let files = self.manager.files(cpu, &caller);
+        match memfd {
+            Some(name) => files.create_memfd(name, page_cache::Seals::SEAL),
+            None => files.create(FileKind::Regular, 0),
+        }
+    }
+
+    fn file_set_name(&self, cpu: &Cpu, file: FileId, name: &[u8]) -> Result<(), MmError> {
+        self.manager.files(cpu, &Caller::default()).set_name(file, name)
+    }
+
+    fn file_get(&self, cpu: &Cpu, file: FileId) {
+        let counted = self.manager.files(cpu, &Caller::default()).get(file);
+        debug_assert!(counted.is_ok(), "the caller has a user of the file");
+    }
+
+    fn file_put(&self, cpu: &Cpu, file: FileId) {
+        let counted = self.manager.files(cpu, &Caller::default()).put(file);
+        debug_assert!(counted.is_ok(), "the caller has a user of the file");
+    }
+
+    fn file_size(&self, cpu: &Cpu, file: FileId) -> u64 {
+        self.manager.files(cpu, &Caller::default()).stat(file).map_or(0, |stat| stat.size)
+    }
+
+    fn file_truncate(&self, cpu: &Cpu, file: FileId, size: u64) -> Result<(), MmError> {
+        self.manager.files(cpu, &Caller::default()).set_size(file, size)
+    }
+
+    fn file_read(&self, cpu: &Cpu, file: FileId, offset: u64, to: &mut [u8]) -> Result<usize, MmError> {
+        self.manager.files(cpu, &Caller::default()).read(file, offset, to)
+    }
+
+    fn file_write(&self, cpu: &Cpu, file: FileId, offset: u64, from: &[u8]) -> Result<(), MmError> {
+        let written = self.manager.files(cpu, &Caller::default()).write(file, offset, from)?;
+        if written == from.len() { Ok(()) } else { Err(MmError::NoMemory) }
+    }
+}

@@ -1,0 +1,180 @@
+//! What programs need of the memory manager: address spaces, accesses to them by address, and the contents of files.
+
+use core::fmt;
+
+use address_space::{
+    Access, Advice, FileId, LockAllFlags, LockWhen, MapRequest, MmError, Process as Caller, ProgramRanges, Prot,
+    RemapRequest, SyncFlags, Vma,
+};
+use sync::Cpu;
+use units::VirtAddr;
+
+/// How a fault ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The access can be made again.
+    Resolved,
+    /// The program gets a signal.
+    Signal {
+        /// SIGSEGV or SIGBUS.
+        signo: u8,
+        /// Why (si_code).
+        code: i32,
+    },
+    /// There is no memory.
+    OutOfMemory,
+}
+
+/// A call on an address space, with its arguments as checked values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the names are those of the calls and of their arguments")]
+pub enum SpaceCall {
+    Mmap(MapRequest),
+    Munmap { start: VirtAddr, len: u64 },
+    Brk(VirtAddr),
+    Mprotect { start: VirtAddr, len: u64, prot: Prot },
+    Mremap(RemapRequest),
+    Madvise { start: VirtAddr, len: u64, advice: Advice },
+    Msync { start: VirtAddr, len: u64, flags: SyncFlags },
+    Mlock { start: VirtAddr, len: u64, when: LockWhen },
+    Munlock { start: VirtAddr, len: u64 },
+    Mlockall(LockAllFlags),
+    Munlockall,
+    Mseal { start: VirtAddr, len: u64, flags: u64 },
+}
+
+/// The memory of programs.
+pub trait Memory {
+    /// A counted reference to an address space.
+    type Mm: Send;
+
+    /// Makes an address space without areas, with one user.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn mm_alloc(&self, cpu: &Cpu, caller: &Caller, program: ProgramRanges) -> Result<Self::Mm, MmError>;
+
+    /// Copies an address space for a child.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn dup_mm(&self, cpu: &Cpu, parent: &Self::Mm, caller: &Caller) -> Result<Self::Mm, MmError>;
+
+    /// Counts one more user.
+    fn mmget(&self, mm: &Self::Mm) -> Self::Mm;
+
+    /// Counts one user less; the last takes everything out.
+    fn mmput(&self, cpu: &Cpu, mm: Self::Mm);
+
+    /// Returns a number that no other address space has meanwhile.
+    fn identity(&self, mm: &Self::Mm) -> u64;
+
+    /// Brings a page in for a program that reached for it.
+    fn fault(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, at: (VirtAddr, Access), is_fetch: bool) -> Fault;
+
+    /// Makes a call on an address space; returns its result.
+    ///
+    /// # Errors
+    /// What the call's manual page says.
+    fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError>;
+
+    /// Tells for each page from `start` whether it is in memory (mincore).
+    ///
+    /// # Errors
+    /// What mincore(2) says.
+    fn mincore(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        caller: &Caller,
+        start: VirtAddr,
+        resident: &mut [u8],
+    ) -> Result<(), MmError>;
+
+    /// Enters an area as it is.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn insert_area(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, vma: &Vma) -> Result<(), MmError>;
+
+    /// Reads as the program would.
+    ///
+    /// # Errors
+    /// [`MmError::BadAddress`]; then some of the buffer may have been filled.
+    fn read_user(&self, cpu: &Cpu, of: (&Self::Mm, &Caller), addr: VirtAddr, to: &mut [u8]) -> Result<(), MmError>;
+
+    /// Writes as the program would.
+    ///
+    /// # Errors
+    /// [`MmError::BadAddress`]; then some of the bytes may have been written.
+    fn write_user(&self, cpu: &Cpu, of: (&Self::Mm, &Caller), addr: VirtAddr, from: &[u8]) -> Result<(), MmError>;
+
+    /// Returns the most KiB that an address space has had in memory.
+    fn peak_rss_kib(&self, mm: &Self::Mm) -> u64;
+
+    /// Returns the bytes of memory that the machine has and those that are free.
+    fn ram_bytes(&self, cpu: &Cpu) -> [u64; 2];
+
+    /// Returns what exec and brk set.
+    fn program(&self, cpu: &Cpu, mm: &Self::Mm) -> ProgramRanges;
+
+    /// Returns a value of /proc/PID/status by its name, in KiB.
+    fn status_value(&self, cpu: &Cpu, mm: &Self::Mm, name: &str) -> u64;
+
+    /// Writes /proc/PID/maps, smaps, smaps_rollup or statm.
+    ///
+    /// # Errors
+    /// What `out` returns.
+    fn write_process_file(&self, cpu: &Cpu, mm: &Self::Mm, file: &str, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Writes a file of /proc about the machine's memory.
+    ///
+    /// # Errors
+    /// What `out` returns.
+    fn write_machine_file(&self, cpu: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Reads /proc/PID/pagemap.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] between entries.
+    fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError>;
+
+    /// Makes an empty file with one user; a memfd if it has a name.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn file_create(&self, cpu: &Cpu, memfd: Option<&[u8]>) -> Result<FileId, MmError>;
+
+    /// Says what /proc/PID/maps calls a file.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`], [`MmError::Invalid`] for a long name; then it is called as before.
+    fn file_set_name(&self, cpu: &Cpu, file: FileId, name: &[u8]) -> Result<(), MmError>;
+
+    /// Counts one more user of a file.
+    fn file_get(&self, cpu: &Cpu, file: FileId);
+
+    /// Counts one user less; with the last the file goes.
+    fn file_put(&self, cpu: &Cpu, file: FileId);
+
+    /// Returns the size in bytes.
+    fn file_size(&self, cpu: &Cpu, file: FileId) -> u64;
+
+    /// Sets the size.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn file_truncate(&self, cpu: &Cpu, file: FileId, size: u64) -> Result<(), MmError>;
+
+    /// Reads up to the end of the file; returns how much.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn file_read(&self, cpu: &Cpu, file: FileId, offset: u64, to: &mut [u8]) -> Result<usize, MmError>;
+
+    /// Writes all bytes, growing the file.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`].
+    fn file_write(&self, cpu: &Cpu, file: FileId, offset: u64, from: &[u8]) -> Result<(), MmError>;
+}

@@ -1,0 +1,78 @@
+//! Making a signal pending, and waking who is to take it.
+//!
+//! Linux 6.12: kernel/signal.c (`__send_signal_locked`, `complete_signal`, `prepare_signal`).
+
+use super::{DEFAULT, Details, SI_KERNEL, SIGKILL, SignalInfo};
+use crate::memory::Memory;
+use crate::process::{Exit, Life, ProcessKey};
+use crate::thread::{ThreadEntry, ThreadKey};
+use crate::world::World;
+
+impl<M: Memory> World<M> {
+    /// Sends a signal to a process: any of its threads that does not block it takes it.
+    pub(crate) fn send_to_process(&mut self, to: ProcessKey, info: SignalInfo) {
+        let Some(process) = self.processes.get_mut(to) else { return };
+        if process.life != Life::Runs || process.actions.ignores(info.signal) {
+            return;
+        }
+        if info.signal == SIGKILL {
+            return self.end_process(to, Exit::Signal(SIGKILL));
+        }
+        process.pending.add(info);
+        let takes = |thread: &ThreadEntry<M>| thread.process == to && !thread.blocked.contains(info.signal);
+        let taker = self.threads.iter().find(|(_, thread)| takes(thread)).map(|(key, _)| key);
+        if let Some(taker) = taker {
+            self.interrupt(taker);
+        }
+    }
+
+    /// Sends a signal to one thread.
+    pub(crate) fn send_to_thread(&mut self, to: ThreadKey<M>, info: SignalInfo) {
+        let Some(thread) = self.threads.get_mut(to) else { return };
+        let process = thread.process;
+        let Some(owner) = self.processes.get(process) else { return };
+        if info.signal == SIGKILL {
+            return self.end_process(process, Exit::Signal(SIGKILL));
+        }
+        if !owner.actions.ignores(info.signal) {
+            thread.pending.add(info);
+            if !thread.blocked.contains(info.signal) {
+                self.interrupt(to);
+            }
+        }
+    }
+
+    /// Sends a signal that the thread's own instruction raised: it cannot be put off (Linux: `force_sig_info`).
+    ///
+    /// Where it is blocked or ignored it has its default effect.
+    pub(crate) fn force_signal(&mut self, to: ThreadKey<M>, info: SignalInfo) {
+        let Some(thread) = self.threads.get_mut(to) else { return };
+        let Some(process) = self.processes.get_mut(thread.process) else { return };
+        let is_put_off = thread.blocked.contains(info.signal) || process.actions.ignores(info.signal);
+        if is_put_off {
+            let action = super::Action { handler: DEFAULT, ..process.actions.get(info.signal) };
+            process.actions.set(info.signal, action);
+            thread.blocked = thread.blocked.without(super::SignalSet::of(info.signal));
+        }
+        thread.pending.add(info);
+    }
+
+    /// Forgets what is pending of a signal that a process ignores from now on.
+    pub(crate) fn forget_ignored(&mut self, process: ProcessKey, signal: u8) {
+        let Some(owner) = self.processes.get_mut(process) else { return };
+        if !owner.actions.ignores(signal) {
+            return;
+        }
+        owner.pending.forget(signal);
+        for (_, thread) in self.threads.iter_mut().filter(|(_, thread)| thread.process == process) {
+            thread.pending.forget(signal);
+        }
+    }
+}
+
+impl SignalInfo {
+    /// A signal that the kernel sends on its own.
+    pub(crate) const fn from_kernel(signal: u8) -> Self {
+        Self { signal, code: SI_KERNEL, details: Details::None }
+    }
+}

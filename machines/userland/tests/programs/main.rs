@@ -1,0 +1,8 @@
+//! Programs whose every instruction is a line of a test: system calls, signals, waits, on a machine without page tables and on the hosted one.
+
+mod calls;
+mod common;
+mod descriptors;
+mod hostile;
+mod on_sim;
+mod waiting;
