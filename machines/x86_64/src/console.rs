@@ -24,6 +24,11 @@ pub(crate) fn write_line_unlocked(text: fmt::Arguments<'_>) {
     let _ = writeln!(Serial, "{text}");
 }
 
+/// Writes bytes of a program, as they are but for line ends.
+pub(crate) fn write_bytes(cpu: &Cpu, bytes: &[u8]) {
+    CONSOLE.lock(cpu).write_bytes(bytes);
+}
+
 /// The console as the kernel log of boot code.
 pub(crate) struct ConsoleLog;
 

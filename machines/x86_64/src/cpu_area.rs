@@ -4,17 +4,20 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use sync::{Cpu, IrqControl};
 use units::{CpuId, VirtAddr};
+use userland::Registers;
 
 use crate::exit::die;
 use crate::fence::Requests;
 use crate::gdt::{Gdt, INTERRUPT_STACKS, TaskState};
 use crate::instructions::{interrupts_enable, interrupts_save, write_msr};
 use crate::stress::InterruptWork;
+use crate::user_entry;
 
 /// Most CPUs that the machine starts.
 pub(crate) const MAX_CPUS: usize = 8;
@@ -60,6 +63,30 @@ impl Stack {
 // SAFETY: by the type invariant nobody shares it.
 unsafe impl Sync for Stack {}
 
+/// What the code that enters and leaves programs finds through gs, at the distances of its constants.
+#[repr(C)]
+pub(crate) struct ProgramSlots {
+    /// Registers of the program that runs.
+    registers: *mut Registers,
+    /// The kernel's stack while a program runs.
+    kernel_stack: u64,
+    /// A register while the others are put away.
+    scratch: u64,
+}
+
+impl ProgramSlots {
+    const fn new() -> Self {
+        Self { registers: ptr::null_mut(), kernel_stack: 0, scratch: 0 }
+    }
+
+    /// Distance of `registers` from the gs base.
+    pub(crate) const REGISTERS: usize = offset_of!(CpuArea, program) + offset_of!(Self, registers);
+    /// Distance of `kernel_stack` from the gs base.
+    pub(crate) const KERNEL_STACK: usize = offset_of!(CpuArea, program) + offset_of!(Self, kernel_stack);
+    /// Distance of `scratch` from the gs base.
+    pub(crate) const SCRATCH: usize = offset_of!(CpuArea, program) + offset_of!(Self, scratch);
+}
+
 /// One CPU's own data.
 ///
 /// # Invariants
@@ -69,12 +96,16 @@ unsafe impl Sync for Stack {}
 pub(crate) struct CpuArea {
     /// Address of this area; first, so that `gs:0` reads it.
     this: UnsafeCell<*const CpuArea>,
+    /// What the code that enters and leaves programs keeps here; second, so that it is at a known distance.
+    pub(crate) program: UnsafeCell<ProgramSlots>,
     id: CpuId,
     token: Cpu,
     gdt: UnsafeCell<Gdt>,
     task_state: UnsafeCell<TaskState>,
     apic_id: AtomicU32,
     online: AtomicBool,
+    /// Root table of the address space that it runs; 0 for the kernel's.
+    pub(crate) root: AtomicU64,
     /// Barriers that other CPUs asked of this one.
     pub(crate) fence: Requests,
     /// Flushes of its TLB that other CPUs asked of this one.
@@ -109,6 +140,7 @@ impl CpuArea {
         let Some(id) = CpuId::try_new(index) else { panic!("CPU index above units::MAX_CPUS") };
         Self {
             this: UnsafeCell::new(ptr::null()),
+            program: UnsafeCell::new(ProgramSlots::new()),
             id,
             // SAFETY: one token for each index, in the only machine of this address space.
             token: unsafe { Cpu::new(MACHINE, id, IRQ_CONTROL) },
@@ -116,6 +148,7 @@ impl CpuArea {
             task_state: UnsafeCell::new(TaskState::new()),
             apic_id: AtomicU32::new(0),
             online: AtomicBool::new(false),
+            root: AtomicU64::new(0),
             fence: Requests::new(),
             flush: Requests::new(),
             finished_jobs: AtomicU64::new(0),
@@ -183,6 +216,7 @@ impl CpuArea {
         unsafe { gdt.load() };
         // SAFETY: compiled code does not use gs.
         unsafe { write_msr(MSR_GS_BASE, (&raw const *self).addr() as u64) };
+        user_entry::enable_system_calls();
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum BootError {
     Kernel(kernel_mm::BootError),
     /// The memory manager was booted twice.
     BootedTwice,
+    /// There is no program to run.
+    Program(userland::InitError),
     /// There is no timer.
     Timer(NoTimer),
 }
@@ -43,6 +45,7 @@ impl fmt::Display for BootError {
             Self::Ranges(BadRanges) => f.write_str("memory map: too many ranges"),
             Self::Kernel(error) => write!(f, "memory manager: {error}"),
             Self::BootedTwice => f.write_str("memory manager: booted twice"),
+            Self::Program(error) => error.fmt(f),
             Self::Timer(NoTimer) => f.write_str("interval timer: it does not count"),
         }
     }
@@ -58,7 +61,7 @@ macro_rules! from {
     };
 }
 
-from!(FirmwareError => Firmware, kernel_mm::BootError => Kernel, MapFull => MapFull, MemblockError => Memory, MapError => Paging, BadRanges => Ranges, NoTimer => Timer);
+from!(FirmwareError => Firmware, kernel_mm::BootError => Kernel, MapFull => MapFull, MemblockError => Memory, MapError => Paging, BadRanges => Ranges, NoTimer => Timer, userland::InitError => Program);
 
 #[cfg(test)]
 mod tests {

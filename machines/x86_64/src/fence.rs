@@ -57,16 +57,18 @@ impl Requests {
 /// Makes every other CPU that runs execute a full memory barrier before this returns.
 pub(crate) fn fence_other_cpus() {
     memory_fence();
-    ask_other_cpus(|area| &area.fence);
+    ask_other_cpus(|area| Some(&area.fence));
 }
 
-/// Asks something of every other CPU that runs, by NMI, and waits until all have done it.
-pub(crate) fn ask_other_cpus(kind: impl Fn(&'static CpuArea) -> &'static Requests) {
+/// Asks something of other CPUs that run, by NMI, and waits until all have done it: of those for which `kind` names where to ask.
+pub(crate) fn ask_other_cpus(kind: impl Fn(&'static CpuArea) -> Option<&'static Requests>) {
     let myself = cpu_area::this_area();
     let mut tickets = [None; cpu_area::MAX_CPUS];
     for (area, ticket) in cpu_area::online().zip(&mut tickets) {
-        if !core::ptr::eq(area, myself) {
-            let requests = kind(area);
+        if core::ptr::eq(area, myself) {
+            continue;
+        }
+        if let Some(requests) = kind(area) {
             *ticket = Some((requests, requests.ask()));
             apic::send(area.apic_id(), Message::Nmi);
         }

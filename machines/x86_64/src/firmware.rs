@@ -113,6 +113,11 @@ impl Firmware {
         self.info.read_command_line(memory, buffer)
     }
 
+    /// Returns the first module, which is the initrd.
+    pub(crate) fn initrd(&self) -> Option<PhysRange> {
+        self.modules.iter().take(self.nr_modules).next().copied()
+    }
+
     /// Iterates over what the loader put into memory beside the image: its start info and the modules.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = PhysRange> + '_ {
         core::iter::once(self.start_info).chain(self.modules.iter().take(self.nr_modules).copied())

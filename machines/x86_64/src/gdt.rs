@@ -12,6 +12,14 @@ const KERNEL_DATA: u16 = 0x10;
 /// Selector of the task-state segment; its descriptor takes two slots.
 const TASK_STATE: u16 = 0x18;
 
+/// Selector of a program's data and stack, as Linux numbers it.
+pub(crate) const USER_DATA: u16 = 0x2b;
+/// Selector of a program's code, as Linux numbers it.
+pub(crate) const USER_CODE: u16 = 0x33;
+/// Bases of the selectors that `syscall` and `sysret` load, for the register that holds them (MSR_STAR): code and data of the kernel from
+/// bit 32, of programs from bit 48, where `sysret` adds 16 and 8.
+pub(crate) const SYSTEM_CALL_SELECTORS: u64 = (KERNEL_CODE as u64) << 32 | (USER_CODE as u64 - 16) << 48;
+
 /// The kinds of interrupt stacks. Each kind interrupts the ones before it, never itself, so one stack each is enough.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -20,7 +28,7 @@ pub(crate) enum InterruptStack {
     Interrupt = 1,
     /// NMIs, which are blocked until the handler's `iretq`.
     Nmi = 2,
-    /// Exceptions, all of which end the machine.
+    /// Exceptions, of which the kernel's own end the machine.
     Exception = 3,
     /// Double faults, for instance of an exception on a broken exception stack.
     DoubleFault = 4,
@@ -38,7 +46,7 @@ pub(crate) struct TaskState {
 /// Descriptor table of one CPU.
 #[repr(C)]
 pub(crate) struct Gdt {
-    descriptors: [u64; 5],
+    descriptors: [u64; 7],
 }
 
 impl TaskState {
@@ -59,7 +67,17 @@ impl TaskState {
 
 impl Gdt {
     pub(crate) const fn new() -> Self {
-        Self { descriptors: [0, 0x00af_9a00_0000_ffff, 0x00cf_9200_0000_ffff, 0, 0] }
+        Self {
+            descriptors: [
+                0,
+                0x00af_9a00_0000_ffff,
+                0x00cf_9200_0000_ffff,
+                0,
+                0,
+                0x00cf_f200_0000_ffff,
+                0x00af_fa00_0000_ffff,
+            ],
+        }
     }
 
     /// Describes the task-state segment at `address`.
@@ -118,6 +136,17 @@ mod tests {
         gdt.set_task_state(0xffff_ffff_8123_4568);
         assert_eq!(gdt.descriptors[3], 0x8100_8923_4568_0067);
         assert_eq!(gdt.descriptors[4], 0xffff_ffff);
+    }
+
+    #[test]
+    fn selectors_of_programs_have_their_privilege_level() {
+        let gdt = Gdt::new();
+        for (selector, is_code) in [(USER_DATA, false), (USER_CODE, true)] {
+            let descriptor = gdt.descriptors[usize::from(selector >> 3)];
+            assert_eq!((selector & 3, descriptor >> 45 & 3, descriptor >> 43 & 1 != 0), (3, 3, is_code));
+        }
+        assert_eq!(SYSTEM_CALL_SELECTORS >> 48, u64::from(USER_DATA - 8));
+        assert_eq!(SYSTEM_CALL_SELECTORS >> 32 & 0xffff, u64::from(KERNEL_DATA - 8));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::mem::size_of;
 
 use crate::gdt::{InterruptStack, KERNEL_CODE, TablePointer};
-use crate::traps;
+use crate::{traps, user_entry};
 
 /// Vector of the local timer.
 pub(crate) const TIMER_VECTOR: u8 = 0x40;
@@ -16,6 +16,11 @@ pub(crate) const TIMER_VECTOR: u8 = 0x40;
 pub(crate) const WAKE_UP_VECTOR: u8 = 0x41;
 /// Vector that the local APIC reports when an interrupt went away before it was taken.
 pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
+
+const NMI: usize = 2;
+const BREAKPOINT: usize = 3;
+/// Register of the gs base that is in use.
+const MSR_GS_BASE: u32 = 0xc000_0101;
 
 /// Registers of the interrupted code, as the entry code leaves them on the interrupt stack.
 #[repr(C)]
@@ -41,15 +46,25 @@ struct Gate {
 impl Gate {
     const ABSENT: Self = Self { low: 0, high: 0 };
 
-    /// Makes a 64-bit interrupt gate: present, DPL 0, interrupts off in the handler.
-    fn new(handler: u64, stack: InterruptStack) -> Self {
+    /// Makes a 64-bit interrupt gate: present, interrupts off in the handler.
+    fn new(handler: u64, stack: InterruptStack, from: Raised) -> Self {
         let low = handler & 0xffff
             | u64::from(KERNEL_CODE) << 16
             | (stack as u64) << 32
-            | 0x8e << 40
+            | (0x8e | (from as u64) << 5) << 40
             | (handler >> 16 & 0xffff) << 48;
         Self { low, high: handler >> 32 }
     }
+}
+
+/// Who may raise a vector by an instruction: the privilege level of its gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+enum Raised {
+    /// The kernel only.
+    ByKernel = 0,
+    /// Programs too.
+    ByPrograms = 3,
 }
 
 /// The table.
@@ -68,16 +83,17 @@ impl Idt {
     pub(crate) fn fill(&mut self) {
         for (vector, &stub) in EXCEPTION_STUBS.iter().enumerate() {
             let stack = match vector {
-                2 => InterruptStack::Nmi,
+                NMI => InterruptStack::Nmi,
                 8 => InterruptStack::DoubleFault,
                 _ => InterruptStack::Exception,
             };
-            self.gates[vector] = Gate::new(address(stub), stack);
+            let from = if vector == BREAKPOINT { Raised::ByPrograms } else { Raised::ByKernel };
+            self.gates[vector] = Gate::new(address(stub), stack, from);
         }
         let interrupts: [(u8, Stub); 3] =
             [(TIMER_VECTOR, timer_stub), (WAKE_UP_VECTOR, wake_up_stub), (SPURIOUS_VECTOR, spurious_stub)];
         for (vector, stub) in interrupts {
-            self.gates[usize::from(vector)] = Gate::new(address(stub), InterruptStack::Interrupt);
+            self.gates[usize::from(vector)] = Gate::new(address(stub), InterruptStack::Interrupt, Raised::ByKernel);
         }
     }
 }
@@ -119,12 +135,16 @@ fn address(stub: Stub) -> u64 {
     stub as usize as u64
 }
 
-/// Saves all registers, calls `traps::dispatch` with the frame, restores them and returns to the interrupted code.
+/// Leaves a program as `user_entry` says. Of kernel code it saves all registers, calls `traps::dispatch` with the frame, restores them and
+/// returns.
 ///
 /// The SSE registers go below the frame, at the alignment that `fxsave64` needs; rbp keeps the frame's address.
 #[unsafe(naked)]
 unsafe extern "C" fn common() {
     naked_asm!(
+        // The privilege level of the interrupted code, in cs behind vector, error code and rip.
+        "test byte ptr [rsp + 24], 3",
+        "jnz {leave_program}",
         "push rdi", "push rsi", "push rdx", "push rcx", "push rax", "push r8", "push r9", "push r10", "push r11",
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
         "cld",
@@ -140,6 +160,47 @@ unsafe extern "C" fn common() {
         "pop r11", "pop r10", "pop r9", "pop r8", "pop rax", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
         "add rsp, 16",
         "iretq",
+        dispatch = sym traps::dispatch,
+        leave_program = sym user_entry::leave_program,
+    )
+}
+
+/// As `common` for NMIs, which do not leave a program: they stay blocked until `iretq`, and other CPUs wait for the answer.
+///
+/// An NMI may come between the entry of a system call and its `swapgs`, so the gs base itself says whose it is: the kernel's
+/// is in the upper half of the addresses, where no program's can be.
+#[unsafe(naked)]
+unsafe extern "C" fn exception_2() {
+    naked_asm!(
+        "push 0", "push 2",
+        "push rdi", "push rsi", "push rdx", "push rcx", "push rax", "push r8", "push r9", "push r10", "push r11",
+        "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
+        "cld",
+        "xor ebx, ebx",
+        "mov ecx, {gs_base}",
+        "rdmsr",
+        "test edx, edx",
+        "js 2f",
+        "swapgs",
+        "inc ebx",
+        "2:",
+        "mov rbp, rsp",
+        "mov rdi, rsp",
+        "sub rsp, 512",
+        "and rsp, -16",
+        "fxsave64 [rsp]",
+        "call {dispatch}",
+        "fxrstor64 [rsp]",
+        "mov rsp, rbp",
+        "test ebx, ebx",
+        "jz 3f",
+        "swapgs",
+        "3:",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "pop r11", "pop r10", "pop r9", "pop r8", "pop rax", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
+        "add rsp, 16",
+        "iretq",
+        gs_base = const MSR_GS_BASE,
         dispatch = sym traps::dispatch,
     )
 }
@@ -164,6 +225,11 @@ macro_rules! error_stub {
     };
 }
 
+/// The entry of this vector is written out.
+macro_rules! own_stub {
+    ($name:ident, $vector:expr) => {};
+}
+
 macro_rules! exception_stubs {
     ($($kind:ident $name:ident $vector:literal),* $(,)?) => {
         $($kind!($name, $vector);)*
@@ -173,7 +239,7 @@ macro_rules! exception_stubs {
 }
 
 exception_stubs! {
-    plain_stub exception_0 0, plain_stub exception_1 1, plain_stub exception_2 2, plain_stub exception_3 3,
+    plain_stub exception_0 0, plain_stub exception_1 1, own_stub exception_2 2, plain_stub exception_3 3,
     plain_stub exception_4 4, plain_stub exception_5 5, plain_stub exception_6 6, plain_stub exception_7 7,
     error_stub exception_8 8, plain_stub exception_9 9, error_stub exception_10 10, error_stub exception_11 11,
     error_stub exception_12 12, error_stub exception_13 13, error_stub exception_14 14, plain_stub exception_15 15,
@@ -193,9 +259,18 @@ mod tests {
 
     #[test]
     fn a_gate_spreads_the_handler_over_its_fields() {
-        let gate = Gate::new(0xffff_ffff_8123_4567, InterruptStack::Nmi);
+        let gate = Gate::new(0xffff_ffff_8123_4567, InterruptStack::Nmi, Raised::ByKernel);
         assert_eq!(gate.low, 0x8123_8e02_0008_4567);
         assert_eq!(gate.high, 0xffff_ffff);
+    }
+
+    #[test]
+    fn only_the_breakpoint_can_be_raised_by_programs() {
+        let mut idt = Idt::new();
+        idt.fill();
+        let open = |gate: &&Gate| gate.low >> 45 & 3 == 3;
+        assert_eq!(idt.gates.iter().filter(open).count(), 1);
+        assert!(open(&&idt.gates[BREAKPOINT]));
     }
 
     #[test]

@@ -1,9 +1,5 @@
 //! The machine's memory manager: how it is booted, and where it is found afterwards.
 
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use boot_memory::firmware::{BootOptions, NumaMap};
 use boot_memory::memblock::{Memblock, Region, RegionMemory};
 use collections::BootSlice;
@@ -11,6 +7,7 @@ use frame_table::{BootArena, MemoryModel};
 use kernel_mm::{BootConfig, Deferral, HandOver, Kernel};
 use page_allocator::layout::{ArchRules, Release, ZoneLimits};
 use page_allocator::{Checks, Geometry, Tunables, Untraced};
+use sync::SetOnce;
 use units::{NodeId, PfnRange, PhysRange};
 
 use crate::console::ConsoleLog;
@@ -23,48 +20,11 @@ use crate::ram::RamRanges;
 /// The memory manager of this machine.
 pub(crate) type BareKernel = Kernel<Machine>;
 
-/// Place of the only kernel.
-///
-/// # Invariants
-/// `ready` is set after `kernel` was written, which happens once; from then on it is only read.
-struct Slot {
-    taken: AtomicBool,
-    ready: AtomicBool,
-    kernel: UnsafeCell<MaybeUninit<BareKernel>>,
-}
-
-// SAFETY: by the type invariant the kernel is shared only after it was written, and the kernel is `Sync`.
-unsafe impl Sync for Slot where BareKernel: Sync {}
-
-static SLOT: Slot = Slot {
-    taken: AtomicBool::new(false),
-    ready: AtomicBool::new(false),
-    kernel: UnsafeCell::new(MaybeUninit::uninit()),
-};
+static KERNEL: SetOnce<BareKernel> = SetOnce::new();
 
 /// Returns the kernel once it has booted.
 pub(crate) fn booted() -> Option<&'static BareKernel> {
-    // Acquire: pairs with the Release store in `publish`.
-    if !SLOT.ready.load(Ordering::Acquire) {
-        return None;
-    }
-    // SAFETY: by the type invariant the kernel was written and is only read.
-    let kernel = unsafe { &*SLOT.kernel.get() };
-    // SAFETY: as above.
-    Some(unsafe { kernel.assume_init_ref() })
-}
-
-/// Makes `kernel` the one that [`booted`] returns; `None` if there is one already.
-fn publish(kernel: BareKernel) -> Option<&'static BareKernel> {
-    // Relaxed: decides who writes; the write is published below.
-    if SLOT.taken.swap(true, Ordering::Relaxed) {
-        return None;
-    }
-    // SAFETY: the first caller alone comes here, and nobody reads before `ready` is set.
-    unsafe { SLOT.kernel.get().write(MaybeUninit::new(kernel)) };
-    // Release: pairs with the Acquire load in `booted`.
-    SLOT.ready.store(true, Ordering::Release);
-    booted()
+    KERNEL.get()
 }
 
 /// Region arrays in the direct map.
@@ -134,7 +94,8 @@ pub(crate) unsafe fn boot(
     let mut log = ConsoleLog;
     // SAFETY: the caller's contract; the machine lives until the end.
     let arena = unsafe { BootArena::new(memblock, &regions, &mut log) };
-    Kernel::boot(machine, Untraced, arena, &config, this_cpu()).map(publish)
+    Kernel::boot(machine, Untraced, arena, &config, this_cpu())
+        .map(|kernel| KERNEL.set(kernel).ok().and_then(|()| KERNEL.get()))
 }
 
 /// Returns the node of the CPU with interrupt controller `apic_id`; the first node if the firmware does not say.

@@ -3,10 +3,15 @@
 //! Boots in QEMU on microvm, pc and q35 with 1 to 8 CPUs. The only crate with assembly. A library, so
 //! that the host checks and tests it; the image in `main.rs` adds the entry code and what a freestanding link needs.
 //!
+//! Programs run in ring 3. `user_entry` enters them and comes back as a function call does, so that the rest is a loop in `programs` around the crate
+//! `userland`; the kernel's code on behalf of a program runs with interrupts off.
+//!
 //! Interrupts: every vector runs on an interrupt stack of its own kind with interrupts off, because the precompiled `core` may
 //! use the red zone below the stack pointer; handlers save the SSE registers. Barriers on other CPUs are NMIs, which arrive
 //! even at a CPU that spins with interrupts off.
 #![no_std]
+
+extern crate alloc;
 
 mod apic;
 mod bench;
@@ -19,6 +24,7 @@ mod exit;
 mod fence;
 mod firmware;
 mod gdt;
+mod heap;
 mod idt;
 mod instructions;
 mod kernel;
@@ -27,8 +33,10 @@ mod memory_map;
 mod options;
 mod paging;
 mod pit;
+mod programs;
 mod ram;
 mod reports;
+mod ring3_test;
 mod self_test;
 mod serial;
 mod smp;
@@ -39,6 +47,8 @@ mod timer;
 mod tlb;
 mod trampoline;
 mod traps;
+mod user_entry;
 
 pub use exit::die;
+pub use heap::Heap;
 pub use start::{BootArguments, Image, start};

@@ -93,6 +93,10 @@ impl Platform for Machine {
         tlb::flush_kernel_range(range);
     }
 
+    fn flush_user_range(&self, root: PhysAddr, range: VirtRange) {
+        tlb::flush_user_range(root, range);
+    }
+
     fn fence_other_cpus(&self) {
         fence::fence_other_cpus();
     }

@@ -12,6 +12,9 @@ use core::panic::PanicInfo;
 use units::PhysAddr;
 use x86_64_machine::BootArguments;
 
+#[global_allocator]
+static HEAP: x86_64_machine::Heap = x86_64_machine::Heap;
+
 /// First Rust code, called by `entry` in long mode on the boot stack with interrupts off.
 extern "C" fn rust_entry(start_info: u32) -> ! {
     let image = link_symbols::image();

@@ -1,7 +1,7 @@
 //! Options of the command line that are this machine's own: what to do after the boot, and what the boot is expected to find.
 //!
-//! `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`, `mmkit.dump_page_tables`, `mmkit.expect_cpus=N`,
-//! `mmkit.expect_nodes=N`. All others are the memory manager's (`BootOptions`) or unknown.
+//! `init=PATH`, `mmkit.argv=PATH`, `mmkit.seed=N`, `mmkit.strace`, `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`,
+//! `mmkit.dump_page_tables`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory manager's (`BootOptions`) or unknown.
 
 use core::fmt;
 
@@ -18,7 +18,15 @@ pub(crate) enum Bench {
 
 /// The machine's own options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct MachineOptions {
+pub(crate) struct MachineOptions<'a> {
+    /// Program of the initrd to run.
+    pub(crate) init: Option<&'a str>,
+    /// File of the initrd with the program's arguments, each ended by a zero.
+    pub(crate) argv: Option<&'a str>,
+    /// Where the random numbers of programs begin.
+    pub(crate) seed: u64,
+    /// Whether to print every system call.
+    pub(crate) strace: bool,
     /// Allocations and frees for each CPU to make; `None` for the default, 0 for none.
     pub(crate) stress: Option<u64>,
     /// What to measure.
@@ -47,22 +55,28 @@ impl fmt::Display for BadOption<'_> {
     }
 }
 
-impl MachineOptions {
+impl<'a> MachineOptions<'a> {
     /// Takes the options with prefix `mmkit.` out of `command_line`.
     ///
     /// # Errors
     /// [`BadOption`] for the first that cannot be used.
-    pub(crate) fn parse(command_line: &str) -> Result<Self, BadOption<'_>> {
+    pub(crate) fn parse(command_line: &'a str) -> Result<Self, BadOption<'a>> {
         let mut options = Self::default();
-        for token in option_tokens(command_line).filter(|token| token.name.starts_with("mmkit.")) {
+        for token in
+            option_tokens(command_line).filter(|token| token.name == "init" || token.name.starts_with("mmkit."))
+        {
             options.take(token).map_err(|expected| BadOption { text: token.text, offset: token.offset, expected })?;
         }
         Ok(options)
     }
 
-    fn take(&mut self, token: OptionToken<'_>) -> Result<(), &'static str> {
+    fn take(&mut self, token: OptionToken<'a>) -> Result<(), &'static str> {
         let number = || token.value.and_then(|value| value.parse().ok()).ok_or("a number");
         match token.name {
+            "init" => self.init = Some(token.value.ok_or("a path")?),
+            "mmkit.argv" => self.argv = Some(token.value.ok_or("a path")?),
+            "mmkit.seed" => self.seed = number()?,
+            "mmkit.strace" if token.value.is_none() => self.strace = true,
             "mmkit.stress" => self.stress = Some(number()?),
             "mmkit.expect_cpus" => self.expect_cpus = Some(number()?),
             "mmkit.expect_nodes" => self.expect_nodes = Some(number()?),
@@ -72,7 +86,7 @@ impl MachineOptions {
             "mmkit.bench" => return Err("pair"),
             _ => {
                 return Err(
-                    "mmkit.stress, mmkit.bench, mmkit.die, mmkit.dump_page_tables, mmkit.expect_cpus or mmkit.expect_nodes",
+                    "mmkit.argv, seed, strace, stress, bench, die, dump_page_tables, expect_cpus or expect_nodes",
                 );
             }
         }
@@ -94,6 +108,16 @@ mod tests {
             MachineOptions::parse("quiet mmkit.stress=1000 mem=64M mmkit.bench=pair mmkit.expect_cpus=8").unwrap();
         assert_eq!((options.stress, options.bench), (Some(1000), Some(Bench::Pair)));
         assert_eq!((options.expect_cpus, options.expect_nodes), (Some(8), None));
+    }
+
+    #[test]
+    fn a_program_is_named_with_its_arguments() {
+        let options = MachineOptions::parse("init=/bin/sh mmkit.argv=/argv mmkit.seed=7 mmkit.strace").unwrap();
+        assert_eq!(
+            (options.init, options.argv, options.seed, options.strace),
+            (Some("/bin/sh"), Some("/argv"), 7, true)
+        );
+        assert!(MachineOptions::parse("init").is_err());
     }
 
     #[test]

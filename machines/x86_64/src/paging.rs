@@ -201,6 +201,18 @@ pub(crate) unsafe fn activate_again() {
     unsafe { load_page_table(root) };
 }
 
+/// Returns an entry of the kernel's root table.
+pub(crate) fn kernel_root_entry(index: usize) -> u64 {
+    // Acquire: pairs with the Release store in `activate`.
+    let root = PhysAddr::new(ROOT.load(Ordering::Acquire));
+    let entry: NonNull<u64> = direct_pointer(root.saturating_add(8 * index as u64)).cast();
+    if root == PhysAddr::ZERO || index >= TABLE_SIZE as usize / 8 {
+        return 0;
+    }
+    // SAFETY: the root table is in the direct map and stays; the processor may set bits of it.
+    unsafe { entry.read_volatile() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

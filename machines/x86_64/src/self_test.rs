@@ -20,7 +20,7 @@ const FENCES: u64 = 100;
 const MAX_TICKS: u64 = 20_000_000_000;
 
 /// Runs the checks; prints one line for each. `nodes` is what the firmware reported.
-pub(crate) fn run(options: &MachineOptions, nodes: u64) -> Outcome {
+pub(crate) fn run(options: &MachineOptions<'_>, nodes: u64) -> Outcome {
     let cpu = this_cpu();
     let mut passed = true;
     for (name, found, expected) in [("CPUs", nr_online(), options.expect_cpus), ("nodes", nodes, options.expect_nodes)]

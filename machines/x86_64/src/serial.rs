@@ -52,14 +52,21 @@ impl Serial {
     }
 }
 
-impl fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
+impl Serial {
+    /// Writes bytes; `\n` goes out as `\r\n`.
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
             if byte == b'\n' {
                 Self::put(b'\r');
             }
             Self::put(byte);
         }
+    }
+}
+
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write_bytes(text.as_bytes());
         Ok(())
     }
 }

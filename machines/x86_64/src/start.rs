@@ -17,7 +17,10 @@ use crate::options::{Bench, MachineOptions};
 use crate::paging::{self, TablePool};
 use crate::ram::RamRanges;
 use crate::smp::{self, StartPage};
-use crate::{apic, bench, boot_memblock, idt, kernel, memory_map, reports, self_test, serial, stress, timer};
+use crate::{
+    apic, bench, boot_memblock, idt, kernel, memory_map, programs, reports, ring3_test, self_test, serial, stress,
+    timer,
+};
 
 /// log2 of the page size.
 const PAGE_SHIFT: u32 = 12;
@@ -138,11 +141,19 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     let input = BootInput { options: &options, numa: &firmware.numa, cpus: &firmware.cpus, ram: &ram, checks };
     // SAFETY: memblock was filled from the firmware's map, everything in use is reserved, and the direct map shows all of it.
     let kernel = unsafe { kernel::boot(machine, &mut memblock, &input) }?.ok_or(BootError::BootedTwice)?;
-    Ok(if work(kernel, &own) { outcome } else { Outcome::Fail })
+    let entry_held = ring3_test::run();
+    print_line!(this_cpu(), "self-test: programs: {}", if entry_held { "ok" } else { "FAILED" });
+    if outcome != Outcome::Pass || !entry_held {
+        return Ok(Outcome::Fail);
+    }
+    match own.init {
+        Some(init) => programs::run(kernel, init, &own, firmware.initrd()),
+        None => Ok(if work(kernel, &own) { Outcome::Pass } else { Outcome::Fail }),
+    }
 }
 
 /// Does what the options ask of the booted machine; false if something was found wrong.
-fn work(kernel: &BareKernel, own: &MachineOptions) -> bool {
+fn work(kernel: &BareKernel, own: &MachineOptions<'_>) -> bool {
     reports::print_buddyinfo(kernel);
     match own.bench {
         Some(Bench::Pair) => bench::pairs(kernel),
