@@ -1,13 +1,16 @@
 //! `cargo xtask qemu`: builds the bare-metal image, checks it, boots it in QEMU and turns its exit code into ours.
 //!
-//! One file a concern: `build` (flags and link), `red_zone` (check of the linked image), `run` (QEMU's command line, timeout,
-//! exit codes), `matrix` (the machines that `--test` and `cargo xtask test` boot).
+//! One file a concern: `build` (flags and link), `initrd` (programs to run), `red_zone` (check of the linked image), `run` (QEMU's command line, timeout,
+//! exit codes), `matrix` (the machines that `--test` and `cargo xtask test` boot), `programs` (what they run in ring 3).
 
 mod build;
+mod initrd;
 mod matrix;
+mod programs;
 mod red_zone;
 mod run;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ pub(crate) use matrix::test;
 pub(crate) use run::is_installed;
 
 use build::Profile;
+use initrd::Initrd;
 use run::{Ending, Instructions, Machine, Output};
 
 /// Options of `cargo xtask qemu`.
@@ -54,6 +58,12 @@ pub(crate) struct Options {
     /// Boots every machine of the test matrix instead
     #[arg(long)]
     test: bool,
+    /// Puts a file of the host into /root of the programs' file system
+    #[arg(long)]
+    file: Vec<PathBuf>,
+    /// Runs a program on all CPUs and ends with its exit code: an applet of the host's static busybox, or the path of a static program
+    #[arg(last = true)]
+    program: Vec<String>,
 }
 
 /// The plain 64-bit CPU of QEMU: no pages of 1 GiB, no x2APIC.
@@ -79,19 +89,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return Ok(if test()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let profile = if options.release || options.icount { Profile::Release } else { Profile::Dev };
+    let initrd = match options.program.split_first() {
+        Some((program, arguments)) => Some(Initrd::pack(program, arguments, &options.file)?),
+        None => None,
+    };
     let image = build::image(profile)?;
+    let append = initrd.as_ref().map_or("", |initrd| &initrd.append);
     let machine = Machine {
         kind: options.machine,
         cpus: options.smp,
         cpu: options.cpu.clone(),
         memory: options.mem.clone(),
         nodes: options.numa.clone(),
-        append: options.append.clone(),
+        append: format!("{append} {}", options.append).trim().to_owned(),
+        initrd: initrd.as_ref().map(|initrd| initrd.path.clone()),
         instructions: if options.icount { Instructions::Counted } else { Instructions::Free },
         timeout: Duration::from_secs(options.timeout),
     };
     let (ending, _) = run::boot(&machine, &image, Output::Through)?;
-    if ending != Ending::Passed {
+    if !matches!(ending, Ending::Passed | Ending::Program(_)) {
         eprintln!("error: {ending}");
     }
     Ok(ending.exit_code())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::build::{self, Profile};
+use super::programs;
 use super::run::{self, Ending, Instructions, Machine, Output};
 use super::{CPU_MODEL, MachineType};
 
@@ -79,6 +80,7 @@ impl Entry {
                 self.nodes.len().max(1),
                 self.options
             ),
+            initrd: None,
             instructions: Instructions::Free,
             timeout: Duration::from_secs(180),
         }
@@ -110,7 +112,7 @@ pub(crate) fn test() -> Result<bool> {
             println!("{log}");
         }
     }
-    Ok(all_passed)
+    Ok(all_passed & programs::test(&image)?)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct Machine {
     /// Sizes of the NUMA nodes; empty for a machine without NUMA.
     pub(super) nodes: Vec<String>,
     pub(super) append: String,
+    /// Archive of the programs' files.
+    pub(super) initrd: Option<PathBuf>,
     pub(super) instructions: Instructions,
     pub(super) timeout: Duration,
 }
@@ -55,11 +57,16 @@ pub(super) enum Ending {
     Failed,
     /// A panic or an exception in the image.
     Died,
+    /// The first program ended with this exit code, which is not 0; 63 stands for all that are larger, too.
+    Program(u8),
     /// Stopped after the timeout.
     TimedOut(Duration),
     /// QEMU ended by itself: it refused its command line, or the machine reset.
     Unexpected(ExitStatus),
 }
+
+/// Exit status of QEMU for exit code 0 of a program, were there such an end.
+const PROGRAM_STATUS: u8 = 0x81;
 
 impl Ending {
     /// Reads the exit status: isa-debug-exit makes 2c + 1 of the image's code c.
@@ -68,12 +75,17 @@ impl Ending {
             Some(0x21) => Self::Passed,
             Some(0x23) => Self::Failed,
             Some(0x25) => Self::Died,
+            Some(code @ 0x83..=0xff) if code & 1 != 0 => Self::Program((code as u8 - PROGRAM_STATUS) >> 1),
             _ => Self::Unexpected(status),
         }
     }
 
     pub(super) fn exit_code(self) -> ExitCode {
-        if self == Self::Passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        match self {
+            Self::Passed => ExitCode::SUCCESS,
+            Self::Program(code) => ExitCode::from(code),
+            _ => ExitCode::FAILURE,
+        }
     }
 }
 
@@ -83,6 +95,7 @@ impl fmt::Display for Ending {
             Self::Passed => write!(f, "passed"),
             Self::Failed => write!(f, "the machine reports a failed check"),
             Self::Died => write!(f, "the machine died of a panic or an exception"),
+            Self::Program(code) => write!(f, "the program ended with code {code}"),
             Self::TimedOut(after) => write!(f, "no end after {} s", after.as_secs()),
             Self::Unexpected(status) => write!(f, "QEMU ended with {status} instead of the machine's exit code"),
         }
@@ -152,6 +165,9 @@ fn command_line(machine: &Machine, image: &Path) -> Result<Command> {
     command.args(["-m", &memory]);
     add_nodes(&mut command, machine);
     command.arg("-kernel").arg(image);
+    if let Some(initrd) = &machine.initrd {
+        command.arg("-initrd").arg(initrd);
+    }
     if !machine.append.is_empty() {
         command.args(["-append", &machine.append]);
     }
@@ -220,6 +236,7 @@ mod tests {
             memory: "1G".to_owned(),
             nodes: vec!["256M".to_owned(), "512M".to_owned()],
             append: "quiet".to_owned(),
+            initrd: None,
             instructions: Instructions::Free,
             timeout: Duration::from_secs(1),
         }
@@ -263,6 +280,7 @@ mod tests {
         let exited = |code: i32| Ending::of(ExitStatus::from_raw(code << 8));
         assert_eq!(exited(0x21), Ending::Passed);
         assert_eq!(exited(0x25), Ending::Died);
+        assert_eq!((exited(0x83), exited(0xff)), (Ending::Program(1), Ending::Program(63)));
         assert_eq!(exited(0), Ending::Unexpected(ExitStatus::from_raw(0)));
     }
 }

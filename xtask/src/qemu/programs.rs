@@ -1,0 +1,141 @@
+//! Programs that every change is run against on the bare machine: a shell script in busybox, and checks written in C.
+//!
+//! Each runs on one CPU and on two. What the host lacks, a static busybox or a C compiler with a static library, is skipped
+//! loudly, and fails in CI.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::initrd::{Initrd, find_busybox};
+use super::run::{self, Ending, Instructions, Machine, Output};
+use super::{CPU_MODEL, MachineType};
+use crate::shell;
+
+/// Forks, executes, redirects, pipes, fails, and reads /proc.
+const SCRIPT: &str = r#"
+for i in 1 2 3; do echo line $i | sed s/line/row/; done
+(exit 5) || echo failed with $?
+echo one two > /tmp/file && cat /tmp/file | wc -w
+yes | head -n 100000 | tail -n 1 | tr y z
+test -c /dev/null && grep -c stack /proc/self/maps
+i=0; while [ $i -lt 20 ]; do /bin/true & i=$((i+1)); done; wait; echo waited
+exit 7
+"#;
+/// What the script writes, line by line.
+const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
+/// C compilers that are tried.
+const COMPILERS: [&str; 3] = ["musl-gcc", "cc", "gcc"];
+
+/// A program with what it has to write and how it has to end.
+struct Check {
+    name: &'static str,
+    program: String,
+    arguments: Vec<String>,
+    output: Vec<&'static str>,
+    ending: Ending,
+}
+
+/// Runs every program on one CPU and on two; true if all ended as they should.
+///
+/// # Errors
+/// Something is missing in CI, or QEMU could not be started.
+pub(super) fn test(image: &Path) -> Result<bool> {
+    let mut all_passed = true;
+    for check in checks()? {
+        let initrd = Initrd::pack(&check.program, &check.arguments, &[])?;
+        for cpus in [1, 2] {
+            let (ending, log) = run::boot(&machine(&initrd, cpus), image, Output::Kept)?;
+            let met = ending == check.ending && writes(&log, &check.output);
+            println!("qemu {}, {cpus} CPU(s): {ending}{}", check.name, if met { ", as it should" } else { ": WRONG" });
+            if !met {
+                all_passed = false;
+                println!("{log}");
+            }
+        }
+    }
+    Ok(all_passed)
+}
+
+/// Collects what this host has the means for.
+fn checks() -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    match find_busybox() {
+        Ok(_) => checks.push(Check {
+            name: "busybox script",
+            program: "busybox".to_owned(),
+            arguments: ["sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
+            output: SCRIPT_OUTPUT.to_vec(),
+            ending: Ending::Program(7),
+        }),
+        Err(error) => skip("busybox script", &error)?,
+    }
+    match compile() {
+        Ok(program) => checks.push(Check {
+            name: "checks in C",
+            program: program.to_string_lossy().into_owned(),
+            arguments: Vec::new(),
+            output: vec!["all checks passed"],
+            ending: Ending::Passed,
+        }),
+        Err(error) => skip("checks in C", &error)?,
+    }
+    Ok(checks)
+}
+
+/// Says what is not run; an error in CI.
+fn skip(what: &str, error: &anyhow::Error) -> Result<()> {
+    ensure!(!run::in_ci(), "{what}: {error:#}");
+    eprintln!("SKIPPED: {what} on the bare-metal machine: {error:#}");
+    Ok(())
+}
+
+/// Compiles the checks with the first compiler that links them statically.
+fn compile() -> Result<PathBuf> {
+    let source = shell::top().join("tests").join("programs").join("checks.c");
+    let directory = shell::top().join("target").join("bare-metal");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let program = directory.join("checks");
+    let compiles = |compiler: &&str| {
+        let mut command = Command::new(compiler);
+        command.args(["-O1", "-static", "-pthread", "-o"]).arg(&program).arg(&source);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let found = COMPILERS.iter().find(|compiler| compiles(compiler));
+    found.map(|_| program).context("no C compiler here links statically (Debian and Ubuntu: musl-tools)")
+}
+
+/// Tells whether a log has these lines, in this order.
+fn writes(log: &str, lines: &[&str]) -> bool {
+    let mut written = log.lines().map(str::trim_end);
+    lines.iter().all(|line| written.any(|found| found == *line))
+}
+
+fn machine(initrd: &Initrd, cpus: u32) -> Machine {
+    Machine {
+        kind: MachineType::Microvm,
+        cpus,
+        cpu: CPU_MODEL.to_owned(),
+        memory: "256M".to_owned(),
+        nodes: Vec::new(),
+        append: initrd.append.clone(),
+        initrd: Some(initrd.path.clone()),
+        instructions: Instructions::Free,
+        timeout: Duration::from_secs(180),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_count_only_in_their_order() {
+        let log = "boot\r\nrow 1\r\nother\r\nrow 2\r\n";
+        assert!(writes(log, &["row 1", "row 2"]));
+        assert!(!writes(log, &["row 2", "row 1"]));
+        assert!(!writes(log, &["row"]));
+    }
+}
