@@ -47,6 +47,7 @@ pub(crate) const TARGETS: &[&Target] = &[
     &proc_files::STATUS,
     &proc_files::NUMA_MAPS,
     &proc_files::PAGEMAP,
+    &proc_files::STATM,
     &proc_files::LOG,
     &recordings::PAGE_TRACE,
     &recordings::PROCESS_TRACE,

@@ -20,9 +20,16 @@ pub struct VmCounters {
     pub locked: u64,
     /// Pinned by devices (VmPin).
     pub pinned: u64,
+    /// Most that `total` was before it last fell (hiwater_vm).
+    pub hiwater: u64,
 }
 
 impl VmCounters {
+    /// Returns the most that there ever were (VmPeak).
+    pub const fn peak(&self) -> u64 {
+        if self.hiwater > self.total { self.hiwater } else { self.total }
+    }
+
     /// Counts an area of `nr_pages` (Linux: `vm_stat_account`).
     pub(crate) fn add(&mut self, flags: VmFlags, nr_pages: u64) {
         self.total += nr_pages;
@@ -31,9 +38,10 @@ impl VmCounters {
         }
     }
 
-    /// Counts an area no longer.
+    /// Counts an area no longer (Linux: `update_hiwater_vm` comes with it).
     pub(crate) fn remove(&mut self, flags: VmFlags, nr_pages: u64) {
         debug_assert!(self.total >= nr_pages, "an area was counted before");
+        self.hiwater = self.peak();
         self.total -= nr_pages;
         if let Some(kind) = self.kind(flags) {
             debug_assert!(*kind >= nr_pages, "an area was counted before, as of this kind");

@@ -266,8 +266,15 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         })
     }
 
-    /// Moves a part of an area to where nothing is (Linux: `move_vma`).
+    /// Moves a part of an area to where nothing is. That both places are mapped for a while does not count as a peak (Linux: `move_vma`).
     fn move_area(&mut self, vma: &Vma, request: &RemapRequest) -> Result<VirtAddr, MmError> {
+        let hiwater = self.mm.counters.hiwater;
+        let moved = self.move_mapped(vma, request);
+        self.mm.counters.hiwater = hiwater;
+        moved
+    }
+
+    fn move_mapped(&mut self, vma: &Vma, request: &RemapRequest) -> Result<VirtAddr, MmError> {
         if self.mm.nr_areas() >= self.spaces.settings.max_map_count.saturating_sub(SPARE_AREAS) {
             return Err(MmError::NoMemory);
         }

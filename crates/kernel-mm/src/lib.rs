@@ -27,5 +27,7 @@ pub use config::{BootConfig, Deferral, HandOver};
 pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
-pub use mm::{BadUserAddress, MappedFiles, MemoryManager, MmCall};
+pub use mm::{
+    AreaNames, BadUserAddress, CacheNames, FileLabel, FrameNumbers, MappedFiles, MemoryManager, MmCall, ProcMm,
+};
 pub use proc_view::ProcView;

@@ -136,7 +136,7 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
             self.files.residency(file, vma.pgoff_at(range.start), resident);
         }
         self.pages.for_each_mapped(range, |page| {
-            let first = (page.virt.since(range.start) >> PAGE_SHIFT) as usize;
+            let first = (page.range.start.since(range.start) >> PAGE_SHIFT) as usize;
             let covered = resident.iter_mut().skip(first).take(page.order.nr_pages() as usize);
             covered.for_each(|byte| *byte = 1);
         });

@@ -66,7 +66,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let mut found = Block::Empty;
         self.pages.for_each_mapped(block, |page| {
             let may_move =
-                page.kind.is_none() || page.exclusive || (page.kind == Some(PageKind::Anon) && page.mapcount == 1);
+                page.exclusive || page.page.is_none_or(|page| page.kind == PageKind::Anon && page.mapcount == 1);
             found = match found {
                 _ if page.order > units::Order::ZERO => Block::Large,
                 Block::Fixed => Block::Fixed,

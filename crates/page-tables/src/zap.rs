@@ -26,6 +26,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// those at the range's ends before ([`Tables::split_ends`]).
     pub fn zap(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, what: ZapWhat) {
         let Some(walk) = self.walk().filter(|_| gather.flushes(self.tables)) else { return };
+        self.tables.note_rss();
         let mut delta = RssDelta::default();
         each_leaf(&walk, range, |_, entry, pte| {
             let is_whole = range.intersection(entry.range()) == entry.range();

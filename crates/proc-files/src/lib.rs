@@ -46,6 +46,7 @@ mod profile;
 pub mod show_mem;
 pub mod slabinfo;
 pub mod smaps;
+pub mod statm;
 pub mod status;
 pub mod vmallocinfo;
 pub mod vmstat;

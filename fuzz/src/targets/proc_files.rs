@@ -5,6 +5,7 @@ use proc_files::parse::{
     BuddyInfo, Iomem, Log, Maps, MemInfo, NumaMaps, PageRuns, PageTypeInfo, Pagemap, SlabInfo, Smaps, Status, VmStat,
     VmallocInfo, ZoneInfo,
 };
+use proc_files::statm::Statm;
 use units::Order;
 
 use super::{Target, outcome};
@@ -142,6 +143,18 @@ pub(super) const STATUS: Target = Target {
     seeds: &[Seed::Text("Name:\tcat\nUid:\t0\t0\t0\t0\nGroups:\t \nVmSize:\t    3060 kB\nThreads:\t1\n")],
     tokens: &["VmRSS:\t", ":", "\t", " kB", "\n"],
     run: round_trip!(Status),
+};
+
+/// `Statm`, which reads what it prints.
+pub(super) const STATM: Target = Target {
+    name: "statm",
+    seeds: &[Seed::Text("723 424 400 11 0 68 0\n")],
+    tokens: &["18446744073709551616", "-1", " 0", "\n", "\t"],
+    run: |input| {
+        outcome(Statm::parse(&String::from_utf8_lossy(input)).inspect(|statm| {
+            assert_eq!(Statm::parse(&statm.to_string()).as_ref(), Ok(statm), "reads another");
+        }))
+    },
 };
 
 /// `NumaMaps`.

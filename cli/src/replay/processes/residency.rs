@@ -95,7 +95,7 @@ fn candidates<'k, H: Hooks + Sync>(
     let _ = files.residency(file, first, &mut resident);
     let mut mapped = vec![false; resident.len()];
     host.manager.tables(host.cpu, &space.mm).for_each_mapped(window, |page| {
-        if let Some(slot) = mapped.get_mut((page.virt.since(window.start) >> PAGE_SHIFT) as usize) {
+        if let Some(slot) = mapped.get_mut((page.range.start.since(window.start) >> PAGE_SHIFT) as usize) {
             *slot = true;
         }
     });

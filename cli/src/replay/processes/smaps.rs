@@ -48,15 +48,15 @@ impl AreaPages {
     pub(super) fn of<'k, H: Hooks + Sync>(host: Host<'_, 'k, H>, space: &Space<'k>, area: &Vma) -> Self {
         let mut pages = Self::default();
         host.manager.tables(host.cpu, &space.mm).for_each_mapped(area.range, |page| {
-            if let Some(kind) = page.kind {
-                pages.add(kind, page.attributes.prot, page.mapcount);
+            if let Some(facts) = page.page {
+                pages.add(facts.kind, page.attributes.prot, page.mapcount());
             }
         });
         pages
     }
 
-    fn add(&mut self, kind: PageKind, prot: Prot, mapcount: u32) {
-        let share = (PAGE_SIZE << SHARE_BITS) / u64::from(mapcount.max(1));
+    fn add(&mut self, kind: PageKind, prot: Prot, mapcount: u64) {
+        let share = (PAGE_SIZE << SHARE_BITS) / mapcount.max(1);
         // Nothing is written back here, so an anonymous page is dirty as long as it is mapped.
         let is_dirty = prot.contains(Prot::DIRTY) || kind == PageKind::Anon;
         self.rss += PAGE_SIZE;

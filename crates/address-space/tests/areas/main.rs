@@ -170,6 +170,7 @@ impl<'a, 'k> Space<'a, 'k> {
                 *users.entry(file.raw()).or_insert(0) += 1;
             }
         }
+        counters.hiwater = mm.counters().hiwater;
         assert_eq!(*mm.counters(), counters);
         assert_eq!(self.spaces.overcommit().committed(), promised);
         let in_use: BTreeMap<u64, i64> =

@@ -7,6 +7,7 @@
 mod fault;
 mod files;
 mod lifetime;
+mod proc;
 mod user_access;
 
 use address_space::{AddressSpaces, Call, CommitRules, Mm, MmError, MmRef, Process, Settings};
@@ -21,6 +22,7 @@ use sync::Cpu;
 use units::PhysAddr;
 
 pub use files::MappedFiles;
+pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
 pub use user_access::BadUserAddress;
 
 /// All address spaces and files in memory of a machine.

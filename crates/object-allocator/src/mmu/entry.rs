@@ -65,6 +65,21 @@ impl PageKind {
     }
 }
 
+/// What is known of the page that an entry maps, or maps a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageFacts {
+    /// What it is counted as.
+    pub kind: PageKind,
+    /// Its flags.
+    pub flags: PageFlags,
+    /// References.
+    pub count: i32,
+    /// Entries that map it or a part of it, in all address spaces.
+    pub mapcount: u32,
+    /// Order of the whole page.
+    pub order: Order,
+}
+
 /// Whether an anonymous page belongs to one address space alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exclusive {
@@ -203,6 +218,14 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Returns how many references and how many mappings the page has that `pte` maps.
     pub fn sharers(&self, pte: Pte) -> Option<(i32, u32)> {
         self.mapped(pte).map(|mapped| (mapped.frame.count(), mapped.frame.mapcount()))
+    }
+
+    /// Returns what is known of the page that `pte` maps; `None` for the page of zeros and for no page.
+    pub fn page_facts(&self, pte: Pte) -> Option<PageFacts> {
+        let Mapped { order, frame, .. } = self.mapped(pte)?;
+        let (flags, mapping) = (frame.flags(), frame.mapping().0);
+        let (count, mapcount) = (frame.count(), frame.mapcount());
+        Some(PageFacts { kind: PageKind::of(flags, mapping), flags, count, mapcount, order })
     }
 
     /// Returns the order of the memory that an entry of this level maps.

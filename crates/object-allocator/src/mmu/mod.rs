@@ -27,7 +27,7 @@ use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use readers::Readers;
 
-pub use entry::{EntryRef, Exclusive, PageKind, Pte, Taken};
+pub use entry::{EntryRef, Exclusive, PageFacts, PageKind, Pte, Taken};
 pub use gather::Gather;
 pub use table::FreshTable;
 pub use user_tables::{Rss, UserTables};

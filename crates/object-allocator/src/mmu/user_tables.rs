@@ -29,6 +29,8 @@ pub struct UserTables {
     machine: AtomicU64,
     /// Resident pages by kind: file, anonymous, swapped, shared memory.
     rss: [AtomicI64; 4],
+    /// Most resident pages before there were fewer (hiwater_rss).
+    hiwater_rss: AtomicI64,
     /// Tables below the root.
     nr_tables: AtomicI64,
 }
@@ -52,6 +54,13 @@ pub struct Rss {
     pub shmem: u64,
 }
 
+impl Rss {
+    /// Returns the pages in memory (Linux: `get_mm_rss`).
+    pub const fn resident(&self) -> u64 {
+        self.file + self.anon + self.shmem
+    }
+}
+
 impl UserTables {
     /// Makes an address space without tables.
     #[cfg(not(loom))]
@@ -66,7 +75,8 @@ impl UserTables {
     }
 
     const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
-        Self { root, machine, rss: [const { AtomicI64::new(0) }; 4], nr_tables: AtomicI64::new(0) }
+        let counters = [const { AtomicI64::new(0) }; 4];
+        Self { root, machine, rss: counters, hiwater_rss: AtomicI64::new(0), nr_tables: AtomicI64::new(0) }
     }
 
     /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.
@@ -120,6 +130,22 @@ impl UserTables {
         counter.fetch_add(nr_pages, Ordering::Relaxed);
     }
 
+    /// Notes how many pages are resident, before some go (Linux: `update_hiwater_rss`).
+    #[inline]
+    pub fn note_rss(&self) {
+        let now = self.rss().resident().cast_signed();
+        // Relaxed: a statistic; of two CPUs that note at once one may be lost, as in Linux.
+        if now > self.hiwater_rss.load(Ordering::Relaxed) {
+            self.hiwater_rss.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the most resident pages that there were, as far as it was noted (VmHWM).
+    pub fn peak_rss(&self) -> u64 {
+        // Relaxed: a statistic.
+        u64::try_from(self.hiwater_rss.load(Ordering::Relaxed)).unwrap_or(0).max(self.rss().resident())
+    }
+
     /// Returns the number of tables below the root (Linux: mm_pgtables_bytes, in pages).
     pub fn nr_tables(&self) -> u64 {
         // Relaxed: a statistic.
@@ -144,6 +170,8 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
             return Err(ObjectError::Impossible);
         }
         let fresh = self.alloc_table(Gfp::KERNEL)?;
+        // Relaxed: a statistic, of an address space that nobody uses yet.
+        tables.hiwater_rss.store(0, Ordering::Relaxed);
         self.copy_kernel_half(&fresh);
         let pfn = fresh.into_pfn();
         let root = pfn.phys(self.format().page_shift()).raw();

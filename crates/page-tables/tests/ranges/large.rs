@@ -42,7 +42,7 @@ type Model = BTreeMap<u64, Page>;
 fn found<F: PageTableFormat>(view: &View<'_, F>) -> Model {
     let mut found = Model::new();
     view.for_each_mapped(everything::<F>(), |mapped| {
-        let first = mapped.virt.since(page::<F>(0)) >> F::PAGE_SHIFT;
+        let first = mapped.range.start.since(page::<F>(0)) >> F::PAGE_SHIFT;
         for index in 0..mapped.order.nr_pages() {
             let writable = mapped.attributes.prot.contains(Prot::WRITE);
             let here = Page { pfn: mapped.pfn.add(index), writable, exclusive: mapped.exclusive };

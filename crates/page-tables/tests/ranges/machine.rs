@@ -97,7 +97,7 @@ pub(crate) fn map(view: &View<'_>, page: u64) -> Pfn {
 pub(crate) fn mapped(view: &View<'_>) -> BTreeMap<u64, (Pfn, Attributes)> {
     let mut found = BTreeMap::new();
     view.for_each_mapped(everything::<X86_64<4>>(), |page| {
-        found.insert(page.virt.since(at(0)) >> 12, (page.pfn, page.attributes));
+        found.insert(page.range.start.since(at(0)) >> 12, (page.pfn, page.attributes));
     });
     found
 }

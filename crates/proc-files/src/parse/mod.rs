@@ -17,6 +17,7 @@ mod pagemap;
 mod pagetypeinfo;
 mod slabinfo;
 mod smaps;
+mod statm;
 mod status;
 mod vmallocinfo;
 mod vmstat;

@@ -1,5 +1,7 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
+mod proc;
+
 use address_space::{
     CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Reserve,
     Settings,
@@ -12,9 +14,9 @@ use page_cache::FileKind;
 use sync::Cpu;
 use units::{CpuId, VirtAddr};
 
-type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
+pub(crate) type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
 
-fn machine() -> SimMachine {
+pub(crate) fn machine() -> SimMachine {
     let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
@@ -22,7 +24,7 @@ fn machine() -> SimMachine {
     machine
 }
 
-fn manager<'k>(machine: &'k SimMachine, cpu: &Cpu) -> Manager<'k> {
+pub(crate) fn manager<'k>(machine: &'k SimMachine, cpu: &Cpu) -> Manager<'k> {
     MemoryManager::new(machine.kernel().objects(), cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap()
 }
 
@@ -31,7 +33,13 @@ fn mm<'k>(manager: &Manager<'k>, cpu: &Cpu) -> MmRef<'k> {
     manager.mm_alloc(cpu, layout, ProgramRanges::default()).unwrap()
 }
 
-fn map<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, len: u64, flags: MapFlags) -> Result<VirtAddr, MmError> {
+pub(crate) fn map<'k>(
+    manager: &Manager<'k>,
+    cpu: &Cpu,
+    mm: &MmRef<'k>,
+    len: u64,
+    flags: MapFlags,
+) -> Result<VirtAddr, MmError> {
     let process = Process::default();
     let prot = Prot::READ | Prot::WRITE;
     let request = MapRequest { addr: VirtAddr::ZERO, len, prot, flags, file: None, offset: 0 };

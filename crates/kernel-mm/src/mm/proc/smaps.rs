@@ -1,0 +1,106 @@
+//! smaps and smaps_rollup.
+//!
+//! Linux 6.12: fs/proc/task_mmu.c (`show_smap`, `show_smaps_rollup`), mm/huge_memory.c (`thp_vma_allowable_orders`).
+
+use core::fmt::{self, Write};
+
+use address_space::{HugePolicy, PAGE_SIZE, Settings, Vma};
+use page_allocator::Hooks;
+use platform::Platform;
+use proc_files::smaps::{SmapsArea, SmapsRollup};
+use units::{VirtAddr, VirtRange, VmFlags};
+
+use super::ProcMm;
+use super::usage::{Locked, PageUsage};
+
+impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
+    /// Writes /proc/PID/smaps.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
+        let locked = self.mm.read(self.cpu);
+        for vma in locked.areas() {
+            let mut usage = PageUsage::default();
+            self.add_usage(&mut usage, &vma);
+            let settings = self.manager.spaces().settings();
+            let values = |name: &str| match name {
+                "Size" => vma.range.len() >> 10,
+                "KernelPageSize" | "MMUPageSize" => PAGE_SIZE >> 10,
+                "THPeligible" => u64::from(may_get_huge_pages(settings, &vma)),
+                _ => usage.kb(name),
+            };
+            let (profile, flags) = (self.profile, vma.flags);
+            self.with_line(locked.program(), &vma, &mut |area| {
+                write!(out, "{}", SmapsArea { profile, area, values: &values, protection_key: None, flags })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes /proc/PID/smaps_rollup.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_smaps_rollup(&self, out: &mut dyn Write) -> fmt::Result {
+        let locked = self.mm.read(self.cpu);
+        let mut usage = PageUsage::default();
+        let mut range = VirtRange::default();
+        for vma in locked.areas() {
+            range = range.joined(vma.range);
+            self.add_usage(&mut usage, &vma);
+        }
+        let values = |name: &str| usage.kb(name);
+        write!(out, "{}", SmapsRollup { profile: self.profile, range, values: &values })
+    }
+
+    fn add_usage(&self, usage: &mut PageUsage, vma: &Vma) {
+        let locked = if vma.flags.contains(VmFlags::LOCKED) { Locked::Yes } else { Locked::No };
+        self.manager.tables(self.cpu, self.mm).for_each_mapped(vma.range, |mapped| {
+            usage.add(&mapped, mapped.range.intersection(vma.range).len(), locked);
+        });
+    }
+}
+
+/// Returns true if the area may get transparent huge pages. Files do not: no file system here makes large pages.
+fn may_get_huge_pages(settings: &Settings, vma: &Vma) -> bool {
+    let huge = settings.huge_page;
+    let is_wanted = match settings.huge {
+        HugePolicy::Always => true,
+        HugePolicy::Madvise => vma.flags.contains(VmFlags::HUGEPAGE),
+        HugePolicy::Never => false,
+    };
+    let never = VmFlags::NOHUGEPAGE | VmFlags::SPECIAL | VmFlags::HUGETLB;
+    is_wanted && huge != 0 && vma.is_anonymous() && !vma.flags.intersects(never) && holds_aligned(vma.range, huge)
+}
+
+/// Returns true if an aligned block of `bytes` fits at the end of `range`, which is where Linux looks.
+fn holds_aligned(range: VirtRange, bytes: u64) -> bool {
+    range.len() >= bytes && VirtAddr::new(range.end.raw() - bytes).align_down(bytes) >= range.start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(start: u64, end: u64, flags: VmFlags) -> Vma {
+        let range = VirtRange::new(VirtAddr::new(start), VirtAddr::new(end));
+        Vma { range, flags, pgoff: 0, file: None, anon: None, uffd: 0, name: None }
+    }
+
+    #[test]
+    fn huge_pages_need_an_aligned_block_and_permission() {
+        let settings = Settings { huge: HugePolicy::Madvise, ..Settings::X86_64 };
+        let huge = VmFlags::HUGEPAGE;
+        assert!(may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, huge)));
+        assert!(may_get_huge_pages(&settings, &area(1 << 20, (4 << 20) + 4096, huge)));
+        assert!(!may_get_huge_pages(&settings, &area(3 << 20, 5 << 20, huge)));
+        assert!(!may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, VmFlags::READ)));
+        assert!(!may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, huge | VmFlags::IO)));
+        assert!(!may_get_huge_pages(&Settings { huge_page: 0, ..settings }, &area(2 << 20, 4 << 20, huge)));
+        let always = Settings { huge: HugePolicy::Always, ..settings };
+        assert!(may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::READ)));
+        assert!(!may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::NOHUGEPAGE)));
+        assert!(!may_get_huge_pages(&always, &area(0, 1 << 20, VmFlags::READ)));
+    }
+}
