@@ -218,10 +218,10 @@ mod tests {
         let first = || load(5, 0, 0x40_0000, 0x1000, 0x1000);
         for second in [
             load(5, 0, 0x40_0000, 0x1000, 0x1000),
-            load(5, 0, u64::MAX & !0xfff, 0x1000, 0x2000),
+            load(5, 0, !0xfff, 0x1000, 0x2000),
             load(5, 0, 0x40_1000, 0x1000, 0x800),
             load(5, 8, 0x40_1000, 0x1000, 0x1000),
-            load(5, u64::MAX & !0xfff, 0x40_1000, 0x2000, 0x2000),
+            load(5, !0xfff, 0x40_1000, 0x2000, 0x2000),
             load(5, 0, 1 << 47, 0x1000, 0x1000),
         ] {
             assert_eq!(parse(&[first(), second]), Err(Errno::ENOEXEC));

@@ -183,7 +183,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             progress: Progress::default(),
             in_call: false,
         };
-        world.add_init(Owned::try_new(thread)?, process)?;
+        world.add_init(Owned::try_new(thread).map_err(|_| Errno::ENOMEM)?, process)?;
         Ok(())
     }
 }

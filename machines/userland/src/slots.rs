@@ -158,6 +158,10 @@ pub(crate) fn zeros(len: usize) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
+/// There is no memory for a value, which comes back.
+#[derive(Debug)]
+pub(crate) struct NoRoom<T>(pub(crate) Option<T>);
+
 /// A value in memory of its own.
 #[derive(Debug)]
 pub struct Owned<T>(Box<[T; 1]>);
@@ -166,12 +170,14 @@ impl<T> Owned<T> {
     /// Moves a value into memory of its own.
     ///
     /// # Errors
-    /// ENOMEM; the value is dropped.
-    pub(crate) fn try_new(value: T) -> Result<Self, Errno> {
+    /// [`NoRoom`], with the value.
+    pub(crate) fn try_new(value: T) -> Result<Self, NoRoom<T>> {
         let mut one = Vec::new();
-        one.try_reserve_exact(1).map_err(|_| Errno::ENOMEM)?;
+        if one.try_reserve_exact(1).is_err() {
+            return Err(NoRoom(Some(value)));
+        }
         one.push(value);
-        one.into_boxed_slice().try_into().map(Self).map_err(|_| Errno::ENOMEM)
+        one.try_into().map(Self).map_err(|mut one: Vec<T>| NoRoom(one.pop()))
     }
 
     /// Moves the value out and frees its memory.

@@ -332,7 +332,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             SETFL => {
                 let settable = OpenFlags::APPEND | OpenFlags::NONBLOCK;
                 let wanted = open_flags(argument) & settable;
-                self.with_open(fd, |open| open.flags = open.flags - settable | wanted)?;
+                self.with_open(fd, |open| open.flags = (open.flags - settable) | wanted)?;
                 Ok(0)
             }
             GETPIPE_SZ => match self.with_open(fd, |open| open.target)? {

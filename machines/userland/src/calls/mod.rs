@@ -69,8 +69,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::read_write_calls(table);
         let table = Self::signals_calls(table);
         let table = Self::stat_calls(table);
-        let table = Self::time_calls(table);
-        table
+        Self::time_calls(table)
     };
 
     /// Locks the world.

@@ -10,7 +10,7 @@ use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::registers::Entry;
 use crate::schedule::Stop;
 use crate::signals::{AltStack, Pending, SIGCHLD};
-use crate::slots::Owned;
+use crate::slots::{NoRoom, Owned};
 use crate::thread::{Run, Thread, ThreadEntry};
 use crate::wait::{Progress, WaitFor};
 use crate::world::World;
@@ -115,6 +115,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Makes the private part of a new task. It is a copy of the caller whose call returns 0.
+    ///
+    /// # Errors
+    /// ENOMEM; the user of the address space is given back.
     fn new_part(&self, new: &NewTask, mm: M::Mm) -> Result<Owned<Thread<M>>, Errno> {
         let mut registers = self.thread.registers.clone();
         (registers.rax, registers.entry) = (0, Entry::SystemCall);
@@ -127,7 +130,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let shares_stack_rules = new.flags.contains(CloneFlags::VM) && !new.flags.contains(CloneFlags::VFORK);
         let alt_stack = if shares_stack_rules { AltStack::NONE } else { self.thread.alt_stack };
         let clear_tid = if new.flags.contains(CloneFlags::CHILD_CLEARTID) { new.child_tid } else { 0 };
-        Owned::try_new(Thread {
+        let part = Thread {
             registers,
             key: self.thread.key,
             tid: 0,
@@ -144,16 +147,19 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             robust_list: 0,
             progress: Progress::default(),
             in_call: false,
+        };
+        Owned::try_new(part).map_err(|NoRoom(part)| {
+            if let Some(part) = part {
+                self.userland.memory().mmput(self.cpu, part.mm);
+            }
+            Errno::ENOMEM
         })
     }
 
     /// Makes a thread of the caller's process.
     fn new_thread(&mut self, new: &NewTask) -> Outcome {
         let mm = self.userland.memory().mmget(&self.thread.mm);
-        let mut part = match self.new_part(new, mm) {
-            Ok(part) => part,
-            Err(error) => return Err(error.into()),
-        };
+        let mut part = self.new_part(new, mm)?;
         let added = {
             let mut world = self.world();
             world

@@ -36,6 +36,9 @@ pub(crate) struct Image<M: Memory> {
     pub(crate) registers: Registers,
 }
 
+/// A script's interpreter and the argument behind it.
+type Script = (Vec<u8>, Option<Vec<u8>>);
+
 /// A file to execute, by its open path.
 #[derive(Clone, Copy, Debug)]
 struct Executable {
@@ -112,7 +115,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Returns interpreter and argument of a script; `None` of another file.
-    fn script(&self, contents: FileId) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
+    fn script(&self, contents: FileId) -> Result<Option<Script>, Errno> {
         let mut start = [0; FIRST_LINE];
         let count = self.userland.memory().file_read(self.cpu, contents, 0, &mut start)?;
         script_line(start.get(..count).unwrap_or_default())
@@ -166,7 +169,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 }
 
 /// Reads the first line of a script: `#!interpreter argument`.
-fn script_line(start: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
+fn script_line(start: &[u8]) -> Result<Option<Script>, Errno> {
     let Some(line) = start.strip_prefix(b"#!") else { return Ok(None) };
     let end = line.iter().position(|&byte| byte == b'\n').ok_or(Errno::ENOEXEC)?;
     let line = line.get(..end).unwrap_or_default().trim_ascii();

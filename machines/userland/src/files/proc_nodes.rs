@@ -175,8 +175,8 @@ impl ProcNode {
             Self::Exe(pid) => (pid as u64) << PROCESS_SHIFT | 1,
             Self::Directory(pid) => (pid as u64) << PROCESS_SHIFT | 2,
             Self::Descriptors(pid) => (pid as u64) << PROCESS_SHIFT | 3,
-            Self::ProcessFile(pid, file) => (pid as u64) << PROCESS_SHIFT | 16 + file as u64,
-            Self::Descriptor(pid, descriptor) => (pid as u64) << PROCESS_SHIFT | 64 + descriptor as u64,
+            Self::ProcessFile(pid, file) => ((pid as u64) << PROCESS_SHIFT) | (16 + file as u64),
+            Self::Descriptor(pid, descriptor) => ((pid as u64) << PROCESS_SHIFT) | (64 + descriptor as u64),
         }
     }
 }
