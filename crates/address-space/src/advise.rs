@@ -216,7 +216,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             Advice::PageOut => PageAdvice::PageOut,
             Advice::DontNeed | Advice::DontNeedLocked => PageAdvice::DontNeed,
             Advice::Free => PageAdvice::Free,
-            Advice::Collapse => PageAdvice::Collapse,
+            Advice::Collapse => {
+                // Faults would write to pages that are being copied.
+                self.write_lock(vma.start());
+                PageAdvice::Collapse
+            }
             _ => return advised_flags(vma, advice).map(PageOutcome::Flags),
         };
         self.backing.advise(vma, part, page_advice)?;

@@ -8,7 +8,7 @@ use object_allocator::mmu::{PageKind, Pte};
 use page_allocator::Hooks;
 use page_tables::attributes_of;
 use platform::{Attributes, Platform, Prot};
-use units::{Gfp, Order, Pfn, VirtRange};
+use units::{Gfp, Order, Pfn};
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
 use crate::decide::{AccessKind, FaultAction};
@@ -123,23 +123,16 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             Ok(page) => page,
             Err(block) => return Err(self.give_back(block)),
         };
-        let attempt = self.install(fault, expected, page, PageKind::Anon, Self::writable(fault.vma, fault.access));
-        if !expected.is_none() && attempt == Attempt::Done {
-            self.flush_page(fault);
+        if !expected.is_none() {
+            return Ok(self.exchange(fault, expected, page));
         }
-        Ok(attempt)
+        Ok(self.install(fault, expected, page, PageKind::Anon, Self::writable(fault.vma, fault.access)))
     }
 
     /// Frees a block for which there is no use after all.
     pub(crate) fn give_back(&self, block: frame_table::OwnedBlock) -> FaultError {
         self.pages.mmu.objects().pages().free(self.pages.mmu.cpu(), block);
         FaultError::NeedsAnonVma
-    }
-
-    /// Makes every CPU forget what it remembers of the page at the fault.
-    pub(crate) fn flush_page(&self, fault: &Fault<'_>) {
-        let page_size = 1 << self.pages.mmu.objects().pages().map().geometry.page_shift;
-        self.pages.mmu.gather(self.pages.tables).note(VirtRange::with_len(fault.page, page_size));
     }
 
     fn map_file_copy(&self, fault: &Fault<'_>) -> Result<Attempt, FaultError> {

@@ -3,9 +3,9 @@
 //! Linux 6.12: mm/memory.c (`do_wp_page`, `wp_page_reuse`, `wp_page_copy`, `wp_page_shared`), `ptep_set_access_flags`.
 
 use address_space::Access;
-use object_allocator::mmu::{EntryRef, Exclusive, PageKind, Pte};
+use object_allocator::mmu::{EntryRef, Exclusive, Found, PageKind, Pte, Taken};
 use page_allocator::Hooks;
-use platform::{Attributes, Platform, Prot};
+use platform::{Attributes, Level, Platform, Prot};
 use units::VmFlags;
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
@@ -24,9 +24,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Calls `act` with the entry that maps the page at the fault; `None` from it, or no entry, is another attempt.
     fn with_entry(&self, fault: &Fault<'_>, act: impl FnOnce(&EntryRef<'_, P::Format>) -> Option<()>) -> Attempt {
-        use object_allocator::mmu::Found;
         let walk = self.pages.mmu.walk(self.pages.tables);
-        let found = walk.as_ref().and_then(|walk| walk.find(fault.page, platform::Level::PTE));
+        let found = walk.as_ref().and_then(|walk| walk.find(fault.page, Level::PTE));
         let done = found.and_then(|found| match found {
             Found::Entry(entry) | Found::Above(entry, _) => act(&entry),
         });
@@ -47,13 +46,17 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Lets the page be written, which is nobody else's.
     pub(crate) fn reuse(&self, fault: &Fault<'_>, pte: Pte) -> Attempt {
-        self.with_entry(fault, |entry| {
+        // Held, so that what is marked is still this page: others may take it out of the entry.
+        let Some((page, _)) = self.hold(fault, pte) else { return Attempt::Again };
+        let attempt = self.with_entry(fault, |entry| {
             let (_, mut attributes) = entry.leaf(pte)?;
             attributes.prot |= Prot::WRITE | Prot::DIRTY | Prot::ACCESSED;
             // Marked first: once it is writable, nobody may take it for shared.
             entry.set_exclusive(pte, Exclusive::Yes);
             entry.set_attributes(pte, attributes).then_some(())
-        })
+        });
+        self.pages.mmu.put(page);
+        attempt
     }
 
     /// Tells the file of the write, then allows it.
@@ -82,7 +85,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Takes a reference to the page that the entry maps, if it still holds `pte`.
     fn hold(&self, fault: &Fault<'_>, pte: Pte) -> Option<(frame_table::PageRef, units::Pfn)> {
         let walk = self.pages.mmu.walk(self.pages.tables)?;
-        let entry = walk.pte(fault.page)?;
+        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(fault.page, Level::PTE)?;
         let (at, _) = entry.leaf(pte)?;
         let (page, now) = self.pages.mmu.page(&entry)?;
         if now == pte {
@@ -93,7 +96,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         None
     }
 
-    fn exchange(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
+    /// Puts `page` in the place of what the entry maps, if it still holds `pte`, and counts it.
+    pub(crate) fn exchange(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
@@ -103,16 +107,22 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         drop(walk);
         match replaced {
             Ok(taken) => {
-                if let Some(kind) = taken.and_then(|taken| taken.kind).filter(|&kind| kind != PageKind::Anon) {
-                    self.pages.tables.add_rss(kind, -1);
-                    self.pages.tables.add_rss(PageKind::Anon, 1);
-                }
+                self.count_exchange(taken);
                 Attempt::Done
             }
             Err(page) => {
                 self.pages.mmu.put(page);
                 Attempt::Again
             }
+        }
+    }
+
+    /// Counts an anonymous page in the place of what was mapped.
+    fn count_exchange(&self, taken: Option<Taken>) {
+        let before = taken.and_then(|taken| taken.kind);
+        if before != Some(PageKind::Anon) {
+            before.into_iter().for_each(|kind| self.pages.tables.add_rss(kind, -1));
+            self.pages.tables.add_rss(PageKind::Anon, 1);
         }
     }
 }

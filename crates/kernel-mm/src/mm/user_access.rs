@@ -10,7 +10,7 @@ use page_allocator::Hooks;
 use page_fault::AccessKind;
 use platform::{Level, Platform, Prot, TableFormat};
 use sync::Cpu;
-use units::VirtAddr;
+use units::{Pfn, VirtAddr};
 
 use super::MemoryManager;
 
@@ -111,9 +111,14 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
                 UserPage::Held(page, offset) => {
                     let shown = PageBytes::new(self.objects.pages().platform(), &page, shift);
                     let is_shown = shown.map(|bytes| visit(Some(bytes), offset, at, part)).is_ok();
+                    let frame = page.pfn().add((offset >> shift) as u64);
                     self.objects.pages().put(range.cpu, page);
                     if !is_shown {
                         return Err(bad);
+                    }
+                    if access == AccessKind::Write && !self.is_writable_at(range, addr, frame) {
+                        // Meanwhile a fork shared the page, and another thread may have a copy of it without what was written.
+                        continue;
                     }
                 }
             }
@@ -130,6 +135,19 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             }
             self.fault(range.cpu, range.mm, range.process, addr, access).ok()?;
         }
+    }
+
+    /// Returns true if frame `frame` is mapped at `addr` and may be written there.
+    fn is_writable_at(&self, range: UserRange<'_, 'k>, addr: VirtAddr, frame: Pfn) -> bool {
+        let tables = self.tables(range.cpu, range.mm);
+        let walk = tables.mmu.walk(tables.tables);
+        let found = walk.as_ref().and_then(|walk| walk.find(addr, Level::PTE));
+        let Some(Found::Entry(entry) | Found::Above(entry, _)) = found else { return false };
+        entry.leaf(entry.load()).is_some_and(|(pfn, attributes)| {
+            let in_leaf = addr.raw() & (tables.mmu.format().leaf_bytes(entry.level()) - 1);
+            let shift = self.objects.pages().map().geometry.page_shift;
+            pfn.add(in_leaf >> shift) == frame && attributes.prot.contains(Prot::USER | Prot::WRITE)
+        })
     }
 
     /// Takes hold of the page at `addr` if an entry allows the access, and marks the entry as used.

@@ -10,7 +10,7 @@ use units::{Order, Pfn, VirtAddr, VirtRange};
 
 use super::View;
 use super::table::FreshTable;
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering, spin_loop};
 
 /// What an entry held when it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,10 @@ pub struct Pte(u64);
 impl Pte {
     /// Nothing.
     pub const NONE: Self = Self(0);
+
+    /// What an entry holds between two pages, until no TLB remembers the first: nothing to a processor, and for everybody else a reason to wait. Never
+    /// seen outside this file.
+    const BUSY: Self = Self(1 << 1);
 
     #[inline]
     pub(super) const fn new(value: u64) -> Self {
@@ -168,11 +172,22 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         VirtRange::with_len(self.virt, self.view.format.leaf_bytes(self.level))
     }
 
-    /// Reads the entry.
+    /// Reads the entry. Waits while another CPU flushes what the entry held before it enters another page.
     #[inline]
     pub fn load(&self) -> Pte {
         // Relaxed: what is mapped is reached through the descriptor's own protocol.
-        Pte(self.slot.load(Ordering::Relaxed))
+        self.load_as(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn load_as(&self, ordering: Ordering) -> Pte {
+        loop {
+            let pte = Pte(self.slot.load(ordering));
+            if pte != Pte::BUSY {
+                return pte;
+            }
+            spin_loop();
+        }
     }
 
     /// Returns the frame and attributes of what `pte`, read from this entry, maps.
@@ -377,25 +392,34 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
             // AcqRel: who takes the mapping out sees the page as it is, and whoever finds the entry empty sees that it was taken.
             match self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(pte),
-                Err(now) => pte = Pte(now),
+                Err(_) => pte = self.load(),
             }
         }
     }
 
-    /// Puts `page` in the place of what the entry maps, if it still holds `expected`.
+    /// Puts `page` in the place of what the entry maps, if it still holds `expected`. In between the entry holds nothing, and `flush` is called: if another CPU could
+    /// still use the old page while the new one is written, a thread there would miss what it was told of (Linux: `ptep_clear_flush` in `wp_page_copy`).
     #[inline]
-    pub(super) fn exchange(&self, expected: Pte, page: PageRef, attributes: Attributes) -> Result<(), PageRef> {
+    pub(super) fn exchange(
+        &self,
+        expected: Pte,
+        page: PageRef,
+        attributes: Attributes,
+        flush: impl FnOnce(),
+    ) -> Result<(), PageRef> {
         if page.order() != self.order() || !self.fits(&page, page.pfn()) || self.leaf(expected).is_none() {
             return Err(page);
         }
         let head = self.view.frames.at(page.pfn());
         let value = self.encode(self.level, page.pfn(), attributes);
-        head.add_mapping();
-        if self.change(expected, value) {
-            page.into_raw();
-            return Ok(());
+        if !self.change(expected, Pte::BUSY.raw()) {
+            return Err(page);
         }
-        head.remove_mapping();
-        Err(page)
+        flush();
+        head.add_mapping();
+        page.into_raw();
+        // Release: as in `change`. Nobody else changes a busy entry.
+        self.slot.store(value, Ordering::Release);
+        Ok(())
     }
 }

@@ -138,10 +138,11 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return None;
         }
         let pte = entry.clear()?;
+        self.note(entry.range());
         self.release(entry, pte)
     }
 
-    /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; what it mapped goes after the flush. Returns what that was.
+    /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; no processor uses what it mapped once `page` is there. Returns what that was.
     ///
     /// # Errors
     /// Gives the page back if the entry holds something else or is one of another address space, or if the page has another size than what an entry of
@@ -157,7 +158,9 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         if !self.is_of(entry) {
             return Err(page);
         }
-        entry.exchange(expected, page, attributes)?;
+        let platform = self.mmu.objects.pages().platform();
+        let flush = || self.root.into_iter().for_each(|root| platform.flush_user_range(root, entry.range()));
+        entry.exchange(expected, page, attributes, flush)?;
         Ok(self.release(entry, expected))
     }
 
@@ -183,16 +186,16 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return Some(pte);
         }
         if !entry.change(Pte::NONE, pte.raw()) {
+            self.note(entry.range());
             self.release(entry, pte);
         }
         None
     }
 
-    /// Lets go of what `entry` held as `pte`, after the flush.
+    /// Lets go of what `entry` held as `pte`, after the flush of what was noted.
     #[inline]
     fn release(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
         let (_, attributes) = entry.leaf(pte)?;
-        self.note(entry.range());
         let mut taken = Taken { attributes, kind: None, order: entry.order() };
         let Some(mapped) = entry.mapped(pte) else { return Some(taken) };
         let (head, kind) = (mapped.frame, mapped.kind());

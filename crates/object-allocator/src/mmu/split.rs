@@ -37,11 +37,16 @@ impl<F: TableFormat> Large<'_, '_, F> {
         self.entry.leaf(pte).filter(|(now, _)| *now == self.first).map(|(_, attributes)| attributes)
     }
 
-    /// Lets every part belong to one address space alone if the whole does.
+    /// Lets every part belong to one address space alone if the whole does, and to none if not, whatever is left in the descriptors from the frames' last use.
     fn mark_parts(&self, pte: Pte) {
-        if self.entry.is_exclusive(pte) {
-            let parts = (0..u64::from(self.parts())).filter_map(|index| self.entry.view().frames.get(self.part(index)));
-            parts.for_each(|part| part.set_flags(PageFlags::ANON_EXCLUSIVE));
+        let is_exclusive = self.entry.is_exclusive(pte);
+        let parts = (0..u64::from(self.parts())).filter_map(|index| self.entry.view().frames.get(self.part(index)));
+        for part in parts {
+            if is_exclusive {
+                part.set_flags(PageFlags::ANON_EXCLUSIVE);
+            } else if part.flags().contains(PageFlags::ANON_EXCLUSIVE) {
+                part.clear_flags(PageFlags::ANON_EXCLUSIVE);
+            }
         }
     }
 }

@@ -198,7 +198,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     #[inline]
     fn table(&self) -> Result<TableRef<'w, F>, Pte> {
         // Acquire: pairs with the Release of `link`, so that the table's first contents are seen.
-        let value = self.slot().load(Ordering::Acquire);
+        let value = self.load_as(Ordering::Acquire).raw();
         match (self.view().format.decode(self.level(), value), self.level().down()) {
             // INVARIANT: only `link` makes such entries, of tables of the level below, which stay while a section that saw them lasts.
             (Entry::Table(at), Some(level)) => Ok(TableRef { view: self.view(), at, level }),
