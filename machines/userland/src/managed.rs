@@ -3,17 +3,18 @@
 use core::fmt;
 
 use address_space::{
-    Access, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller, ProgramRanges, Settings, Vma,
+    Access, AreaName, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller, ProgramRanges,
+    Settings, Vma,
 };
-use kernel_mm::{Kernel, MemoryManager};
+use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm};
 use page_allocator::Hooks;
 use page_cache::FileKind;
 use page_fault::AccessKind;
 use platform::Platform;
-use proc_files::maps::{Device, MapsLine, Permissions};
+use proc_files::maps::Device;
 use proc_files::{Config, Profile, Release};
 use sync::Cpu;
-use units::{PhysAddr, VirtAddr, VmFlags};
+use units::{PhysAddr, VirtAddr};
 
 use crate::memory::{Fault, Memory, SpaceCall};
 use crate::signals::{SIGBUS, SIGSEGV};
@@ -21,6 +22,8 @@ use crate::signals::{SIGBUS, SIGSEGV};
 /// Bytes of a page, as a shift.
 const PAGE_SHIFT: u32 = 12;
 const KIB_PER_PAGE: u64 = 4;
+/// Device of the tree of files.
+const ROOT_DEVICE: Device = Device { major: 0, minor: 1 };
 
 /// The memory of programs on a machine.
 #[derive(Debug)]
@@ -50,45 +53,32 @@ impl<'k, P: Platform, H: Hooks + Sync> ManagedMemory<'k, P, H> {
         self.manager.root(mm)
     }
 
-    /// Writes /proc/PID/maps (Linux: `show_map_vma`).
-    fn write_maps(&self, cpu: &Cpu, mm: &MmRef<'k>, out: &mut dyn fmt::Write) -> fmt::Result {
-        let mut at = VirtAddr::ZERO;
-        loop {
-            // One area at a time, so that the lock is not held while text is written.
-            let (area, program) = {
-                let locked = mm.read(cpu);
-                (locked.find(at), *locked.program())
-            };
-            let Some(vma) = area else { return Ok(()) };
-            self.write_area(cpu, &vma, &program, out)?;
-            at = vma.end();
-        }
+    /// Looks at an address space as its files of /proc do.
+    fn proc<'a>(&'a self, names: &'a TreeNames<'a, 'k, P, H>, mm: &'a MmRef<'k>) -> ProcMm<'a, 'k, P, H> {
+        let profile = Profile::new(Release::V6_12, Config::X86_64);
+        ProcMm { manager: &self.manager, cpu: names.cpu, mm, names, profile }
+    }
+}
+
+/// Names of areas: paths of files in the tree, which the page cache keeps for it. What is not in the tree has the page cache's own name.
+struct TreeNames<'a, 'k, P: Platform, H: Hooks + Sync> {
+    manager: &'a MemoryManager<'k, P, H>,
+    cpu: &'a Cpu,
+}
+
+impl<P: Platform, H: Hooks + Sync> AreaNames for TreeNames<'_, '_, P, H> {
+    fn with_file(&self, file: FileId, show: &mut dyn FnMut(&FileLabel<'_>) -> fmt::Result) -> Option<fmt::Result> {
+        let name = self.manager.files(self.cpu, &Caller::default()).name(file).ok()??;
+        let path = core::str::from_utf8(name.as_bytes()).ok().filter(|path| path.starts_with('/'))?;
+        Some(show(&FileLabel { device: ROOT_DEVICE, inode: file.raw(), name: path }))
     }
 
-    fn write_area(&self, cpu: &Cpu, vma: &Vma, program: &ProgramRanges, out: &mut dyn fmt::Write) -> fmt::Result {
-        let caller = Caller::default();
-        let file_name = vma.file.and_then(|file| self.manager.files(cpu, &caller).name(file).ok().flatten());
-        let name = match &file_name {
-            Some(name) => core::str::from_utf8(name.as_bytes()).unwrap_or("?"),
-            None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]",
-            None if vma.start() <= program.start_stack && program.start_stack < vma.end() => "[stack]",
-            None => "",
-        };
-        let mut permissions = Permissions::empty();
-        for (flag, permission) in [
-            (VmFlags::READ, Permissions::READ),
-            (VmFlags::WRITE, Permissions::WRITE),
-            (VmFlags::EXEC, Permissions::EXEC),
-            (VmFlags::MAYSHARE, Permissions::SHARED),
-        ] {
-            permissions.set(permission, vma.flags.contains(flag));
-        }
-        let offset = if vma.file.is_some() { vma.pgoff << PAGE_SHIFT } else { 0 };
-        let (device, inode) = match vma.file {
-            Some(file) => (Device { major: 0, minor: 1 }, file.raw()),
-            None => (Device::default(), 0),
-        };
-        writeln!(out, "{}", MapsLine { range: vma.range, permissions, offset, device, inode, name })
+    fn special(&self, _: &Vma) -> Option<&str> {
+        None
+    }
+
+    fn with_anon_name(&self, _: AreaName, _: &mut dyn FnMut(&str) -> fmt::Result) -> Option<fmt::Result> {
+        None
     }
 }
 
@@ -235,13 +225,12 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     }
 
     fn write_process_file(&self, cpu: &Cpu, mm: &Self::Mm, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        let names = TreeNames { manager: &self.manager, cpu };
         match file {
-            "maps" => self.write_maps(cpu, mm, out),
-            "statm" => {
-                let (counters, rss) = (*mm.read(cpu).counters(), self.manager.rss(mm));
-                let (shared, resident) = (rss.file + rss.shmem, rss.file + rss.anon + rss.shmem);
-                writeln!(out, "{} {resident} {shared} {} 0 {} 0", counters.total, counters.exec, counters.data)
-            }
+            "maps" => self.proc(&names, mm).write_maps(out),
+            "smaps" => self.proc(&names, mm).write_smaps(out),
+            "smaps_rollup" => self.proc(&names, mm).write_smaps_rollup(out),
+            "statm" => write!(out, "{}", self.proc(&names, mm).statm()),
             _ => Err(fmt::Error),
         }
     }
@@ -260,9 +249,22 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         }
     }
 
-    fn read_pagemap(&self, _cpu: &Cpu, _mm: &Self::Mm, _offset: u64, _to: &mut [u8]) -> Result<usize, MmError> {
-        // Written by nobody yet.
-        Err(MmError::NotSupported)
+    fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError> {
+        const ENTRY: u64 = 8;
+        if !offset.is_multiple_of(ENTRY) || !to.len().is_multiple_of(ENTRY as usize) {
+            return Err(MmError::Invalid);
+        }
+        let names = TreeNames { manager: &self.manager, cpu };
+        let mut entries = [0; 64];
+        let mut page = offset / ENTRY;
+        for chunk in to.chunks_mut(entries.len() * ENTRY as usize) {
+            self.proc(&names, mm).pagemap(VirtAddr::new(page << PAGE_SHIFT), &mut entries, FrameNumbers::Shown);
+            for (place, entry) in chunk.chunks_exact_mut(ENTRY as usize).zip(&entries) {
+                place.copy_from_slice(&entry.to_le_bytes());
+            }
+            page += entries.len() as u64;
+        }
+        Ok(to.len())
     }
 
     fn file_create(&self, cpu: &Cpu, memfd: Option<&[u8]>) -> Result<FileId, MmError> {
@@ -293,7 +295,7 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     }
 
     fn file_truncate(&self, cpu: &Cpu, file: FileId, size: u64) -> Result<(), MmError> {
-        self.manager.files(cpu, &Caller::default()).set_size(file, size)
+        self.manager.mapped_files(cpu, &Caller::default()).set_size(file, size)
     }
 
     fn file_read(&self, cpu: &Cpu, file: FileId, offset: u64, to: &mut [u8]) -> Result<usize, MmError> {
