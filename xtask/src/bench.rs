@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds the benchmarks with optimisation and runs them. Used by `main`.
+//! `cargo xtask bench`: builds the benchmarks with optimisation and runs them; `kernel` runs on the bare machine instead. Used by `main`.
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -23,6 +23,9 @@ const NATIVE_PEERS: &str = "native-peers";
 /// # Errors
 /// cargo could not be started.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.arguments.first().is_some_and(|name| name == "kernel") {
+        return crate::qemu::run_costs();
+    }
     let mut command = shell::cargo(&["run", "--quiet", "--release", "--package", "mmkit-benches"]);
     if options.arguments.first().is_some_and(|name| name == "objects") {
         match missing_compilers().as_slice() {

@@ -1,9 +1,11 @@
 //! `cargo xtask qemu`: builds the bare-metal image, checks it, boots it in QEMU and turns its exit code into ours.
 //!
-//! One file a concern: `build` (flags and link), `initrd` (programs to run), `red_zone` (check of the linked image), `run` (QEMU's command line, timeout,
+//! One file a concern: `build` (flags and link), `compile` (C programs), `costs` (`cargo xtask bench kernel`), `initrd` (programs to run), `red_zone` (check of the linked image), `run` (QEMU's command line, timeout,
 //! exit codes), `matrix` (the machines that `--test` and `cargo xtask test` boot), `programs` (what they run in ring 3).
 
 mod build;
+mod compile;
+mod costs;
 mod initrd;
 mod matrix;
 mod programs;
@@ -18,6 +20,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 pub(crate) use build::clippy;
+pub(crate) use costs::run as run_costs;
 pub(crate) use matrix::test;
 pub(crate) use run::is_installed;
 

@@ -51,14 +51,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let ProgramRanges { code, data, start_stack, start_brk, brk, args, env } = *program;
         let settings = &self.spaces.settings;
         let ends = [code, data, args, env].map(|range| [range.start, range.end]);
-        let all = ends.as_flattened().iter().chain([&start_brk, &brk, &start_stack]);
-        let is_outside = |&&addr: &&VirtAddr| addr >= settings.task_size || addr < settings.privileged_below;
+        let mut all = ends.as_flattened().iter().chain([&start_brk, &brk, &start_stack]);
+        let is_outside = |&addr: &VirtAddr| addr >= settings.task_size || addr < settings.privileged_below;
         let is_ordered = code.start < code.end
             && data.start <= data.end
             && start_brk <= brk
             && args.start <= args.end
             && env.start <= env.end;
-        if all.filter(is_outside).next().is_some() || !is_ordered || !self.data_limit_admits(program, brk) {
+        if all.any(is_outside) || !is_ordered || !self.data_limit_admits(program, brk) {
             return Err(MmError::Invalid);
         }
         self.mm.program = *program;

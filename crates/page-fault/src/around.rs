@@ -44,7 +44,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let window = window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD));
         let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
         let wanted = (window.len() >> PAGE_SHIFT) as usize;
-        let Some(wanted) = found.get_mut(..wanted) else { return false };
+        // One page is found by the way that makes it if need be.
+        let Some(wanted) = found.get_mut(..wanted).filter(|wanted| wanted.len() > 1) else { return false };
         self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
         let mut is_mapped = false;
         for (slot, number) in found.iter_mut().zip(0..) {

@@ -2,12 +2,12 @@
 //!
 //! Linux 6.12: mm/memory.c (`copy_page_range`, `copy_present_pte`, `vma_needs_copy`), mm/huge_memory.c (`copy_huge_pmd`).
 
-use object_allocator::mmu::{EntryRef, Exclusive, Found, Gather};
+use object_allocator::mmu::{EntryRef, Exclusive, Gather};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
-use crate::each::{Seen, each_leaf};
+use crate::each::{Beside, Seen, each_leaf};
 use crate::{NoMemory, RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -49,8 +49,9 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         let (Some(walk), Some(to)) = (self.walk(), child.walk()) else { return };
         let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
         let mut delta = RssDelta::default();
+        let mut beside = Beside::new(&to);
         each_leaf(&walk, part, |virt, entry, _| {
-            let Some(Found::Entry(target)) = to.find(virt, level) else { return Seen::Done };
+            let Some(target) = beside.entry(virt, level) else { return Seen::Done };
             let now = if is_cow { share(gather, &entry) } else { attributes(&entry) };
             if let Some(now) = now
                 && let Some(kind) = self.mmu.duplicate(&entry, &target, inherited(now, flags))

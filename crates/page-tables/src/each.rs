@@ -23,6 +23,34 @@ pub(crate) enum Seen {
     Done,
     /// Others changed the entry since it was read: look again, at what a split put in its place too.
     Changed,
+    /// The walk may end.
+    Enough,
+}
+
+/// Entries at rising addresses, of a second range that is walked beside the first: as long as they lie side by side in one table, no walk from the root is
+/// needed.
+pub(crate) struct Beside<'w, 'a, F> {
+    walk: &'w Walk<'a, F>,
+    last: Option<EntryRef<'w, F>>,
+}
+
+impl<'w, 'a, F: TableFormat> Beside<'w, 'a, F> {
+    pub(crate) const fn new(walk: &'w Walk<'a, F>) -> Self {
+        Self { walk, last: None }
+    }
+
+    /// Returns the entry of `level` that translates `virt`; `None` if there is no table for it.
+    pub(crate) fn entry(&mut self, virt: VirtAddr, level: Level) -> Option<EntryRef<'w, F>> {
+        let next = self.last.filter(|last| last.level() == level).and_then(|last| last.next());
+        self.last = match next.filter(|next| next.virt() == virt) {
+            Some(next) => Some(next),
+            None => match self.walk.find(virt, level)? {
+                Found::Entry(entry) => Some(entry),
+                Found::Above(..) => None,
+            },
+        };
+        self.last
+    }
 }
 
 /// Calls `visit` with each entry that maps something in `range`, ascending: the first address that it translates, the entry, and what it held.
@@ -42,8 +70,10 @@ pub(crate) fn each_leaf<F: TableFormat>(
             Some(Found::Above(entry, pte)) => {
                 let bytes = format.leaf_bytes(entry.level());
                 let start = at.align_down(bytes);
-                if !pte.is_none() && visit(start, entry, pte) == Seen::Changed {
-                    continue;
+                match if pte.is_none() { Seen::Done } else { visit(start, entry, pte) } {
+                    Seen::Done => {}
+                    Seen::Changed => continue,
+                    Seen::Enough => return,
                 }
                 let Some(behind) = start.checked_add(bytes) else { return };
                 at = behind;
@@ -51,9 +81,11 @@ pub(crate) fn each_leaf<F: TableFormat>(
             Some(Found::Entry(first)) => {
                 let mut entry = Some(first);
                 while let Some(here) = entry.filter(|_| at < range.end) {
-                    let mut pte = here.load();
-                    while !pte.is_none() && visit(at, here, pte) == Seen::Changed {
-                        pte = here.load();
+                    let pte = here.load();
+                    match if pte.is_none() { Seen::Done } else { visit(at, here, pte) } {
+                        Seen::Done => {}
+                        Seen::Changed => continue,
+                        Seen::Enough => return,
                     }
                     at = at.saturating_add(page);
                     entry = here.next();

@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::{Seen, each_leaf};
+use crate::each::{Beside, Seen, each_leaf};
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -21,9 +21,10 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub fn relocate(&self, gather: &mut Gather<'a, P, H>, old: VirtRange, to: VirtAddr) -> Result<(), NoMemory> {
         self.prepare(gather, old, to)?;
         let Some(walk) = self.walk() else { return Ok(()) };
+        let mut beside = Beside::new(&walk);
         each_leaf(&walk, old, |virt, entry, _| {
             let here = to.saturating_add(virt.since(old.start));
-            if let Some(Found::Entry(target)) = walk.find(here, entry.level()) {
+            if let Some(target) = beside.entry(here, entry.level()) {
                 gather.relocate(&entry, &target);
             }
             Seen::Done
@@ -76,7 +77,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         if let Some(walk) = self.walk() {
             each_leaf(&walk, range, |_, _, _| {
                 found = true;
-                Seen::Done
+                Seen::Enough
             });
         }
         found

@@ -3,16 +3,15 @@
 //! Each runs on one CPU and on two. What the host lacks, a static busybox or a C compiler with a static library, is skipped
 //! loudly, and fails in CI.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
+use super::compile::compile;
 use super::initrd::{Initrd, find_busybox};
 use super::run::{self, Ending, Instructions, Machine, Output};
 use super::{CPU_MODEL, MachineType};
-use crate::shell;
 
 /// Forks, executes, redirects, pipes, fails, and reads /proc.
 const SCRIPT: &str = r#"
@@ -26,9 +25,6 @@ exit 7
 "#;
 /// What the script writes, line by line.
 const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
-/// C compilers that are tried.
-const COMPILERS: [&str; 3] = ["musl-gcc", "cc", "gcc"];
-
 /// A program with what it has to write and how it has to end.
 struct Check {
     name: &'static str,
@@ -72,7 +68,7 @@ fn checks() -> Result<Vec<Check>> {
         }),
         Err(error) => skip("busybox script", &error)?,
     }
-    match compile() {
+    match compile("tests/programs/checks.c", "checks", &["-O1", "-pthread"]) {
         Ok(program) => checks.push(Check {
             name: "checks in C",
             program: program.to_string_lossy().into_owned(),
@@ -90,21 +86,6 @@ fn skip(what: &str, error: &anyhow::Error) -> Result<()> {
     ensure!(!run::in_ci(), "{what}: {error:#}");
     eprintln!("SKIPPED: {what} on the bare-metal machine: {error:#}");
     Ok(())
-}
-
-/// Compiles the checks with the first compiler that links them statically.
-fn compile() -> Result<PathBuf> {
-    let source = shell::top().join("tests").join("programs").join("checks.c");
-    let directory = shell::top().join("target").join("bare-metal");
-    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let program = directory.join("checks");
-    let compiles = |compiler: &&str| {
-        let mut command = Command::new(compiler);
-        command.args(["-O1", "-static", "-pthread", "-o"]).arg(&program).arg(&source);
-        command.output().is_ok_and(|output| output.status.success())
-    };
-    let found = COMPILERS.iter().find(|compiler| compiles(compiler));
-    found.map(|_| program).context("no C compiler here links statically (Debian and Ubuntu: musl-tools)")
 }
 
 /// Tells whether a log has these lines, in this order.

@@ -83,62 +83,62 @@ pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
 }
 
 impl<F: PageTableFormat> TableFormat for F {
-    #[inline]
+    #[inline(always)]
     fn index_bits(self) -> u32 {
         F::INDEX_BITS
     }
 
-    #[inline]
+    #[inline(always)]
     fn page_shift(self) -> u32 {
         F::PAGE_SHIFT
     }
 
-    #[inline]
+    #[inline(always)]
     fn virt_bits(self) -> u32 {
         F::VIRT_BITS
     }
 
-    #[inline]
+    #[inline(always)]
     fn phys_bits(self) -> u32 {
         F::PHYS_BITS
     }
 
-    #[inline]
+    #[inline(always)]
     fn largest_leaf(self) -> Level {
         F::LARGEST_LEAF
     }
 
-    #[inline]
+    #[inline(always)]
     fn root_level(self) -> Level {
         F::ROOT
     }
 
-    #[inline]
+    #[inline(always)]
     fn vmalloc_range(self) -> VirtRange {
         F::VMALLOC
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_leaf(self, level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
         F::encode_leaf(level, phys, attributes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_table(self, level: Level, phys: PhysAddr) -> u64 {
         F::encode_table(level, phys)
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(self, level: Level, entry: u64) -> Entry {
         F::decode(level, entry)
     }
 
-    #[inline]
+    #[inline(always)]
     fn kernel_address(self, offset: u64) -> VirtAddr {
         F::kernel_address(offset)
     }
 
-    #[inline]
+    #[inline(always)]
     fn kernel_root_entries(self) -> Range<usize> {
         F::kernel_root_entries()
     }

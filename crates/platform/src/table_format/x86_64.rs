@@ -27,13 +27,37 @@ const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 12 to 51.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-const FLAGS: [(Prot, u64); 5] = [
-    (Prot::WRITE, WRITABLE),
-    (Prot::USER, USER),
-    (Prot::ACCESSED, ACCESSED),
-    (Prot::DIRTY, DIRTY),
-    (Prot::GLOBAL, GLOBAL),
-];
+/// Returns the bits of an entry that say what `prot` allows. Moves several bits at a time: entries are read and made more often than anything else here.
+#[inline(always)]
+const fn bits_of(prot: Prot) -> u64 {
+    let prot = prot.bits() as u64;
+    let write_accessed_dirty = (prot & WRITE_ACCESSED_DIRTY) << 1;
+    let global = (prot & Prot::GLOBAL.bits() as u64) << 5;
+    let no_execute = !prot << 62 & NO_EXECUTE;
+    write_accessed_dirty | prot & USER | global | no_execute
+}
+
+/// The inverse of [`bits_of`].
+#[inline(always)]
+const fn prot_of(entry: u64) -> Prot {
+    let write_accessed_dirty = entry >> 1 & WRITE_ACCESSED_DIRTY;
+    let global = entry >> 5 & Prot::GLOBAL.bits() as u64;
+    let execute = !entry >> 62 & Prot::EXECUTE.bits() as u64;
+    Prot::from_bits_truncate((write_accessed_dirty | entry & USER | global | execute) as u8)
+}
+
+/// Flags of [`Prot`] that lie one bit higher in an entry.
+const WRITE_ACCESSED_DIRTY: u64 = Prot::WRITE.bits() as u64 | Prot::ACCESSED.bits() as u64 | Prot::DIRTY.bits() as u64;
+
+/// Each flag has the bit that [`bits_of`] moves it to.
+const _: () = {
+    assert!(bits_of(Prot::WRITE) & !NO_EXECUTE == WRITABLE);
+    assert!(bits_of(Prot::USER) & !NO_EXECUTE == USER);
+    assert!(bits_of(Prot::ACCESSED) & !NO_EXECUTE == ACCESSED);
+    assert!(bits_of(Prot::DIRTY) & !NO_EXECUTE == DIRTY);
+    assert!(bits_of(Prot::GLOBAL) & !NO_EXECUTE == GLOBAL);
+    assert!(bits_of(Prot::EXECUTE) == 0 && bits_of(Prot::empty()) == NO_EXECUTE);
+};
 
 const MEMORY_TYPES: [MemoryType; 4] =
     [MemoryType::Normal, MemoryType::WriteCombining, MemoryType::Device, MemoryType::StrictDevice];
@@ -57,22 +81,21 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         VirtRange::new(VirtAddr::new(0xffa0_0000_0000_0000), VirtAddr::new(0xffd1_ffff_ffff_ffff))
     };
 
+    #[inline(always)]
     fn encode_leaf(level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
         let address = phys.raw() & ADDRESS & !(Self::leaf_bytes(level) - 1);
         let size = if level == Level::PTE { 0 } else { PAGE_SIZE };
-        let execute = if attributes.prot.contains(Prot::EXECUTE) { 0 } else { NO_EXECUTE };
         let pat = match attributes.memory_type {
             MemoryType::Normal => 0,
             MemoryType::WriteCombining => 1,
             MemoryType::Device => 2,
             MemoryType::StrictDevice => 3,
         };
-        let flags =
-            FLAGS.iter().filter(|(prot, _)| attributes.prot.contains(*prot)).fold(0, |bits, (_, bit)| bits | bit);
-        address | PRESENT | size | execute | pat << PAT_SHIFT | flags
+        address | PRESENT | size | pat << PAT_SHIFT | bits_of(attributes.prot)
     }
 
     /// Table entries allow everything, so that the leaf alone decides.
+    #[inline(always)]
     fn encode_table(_level: Level, phys: PhysAddr) -> u64 {
         phys.raw() & ADDRESS | PRESENT | WRITABLE | USER | ACCESSED | DIRTY
     }
@@ -82,6 +105,7 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         256..512
     }
 
+    #[inline(always)]
     fn decode(level: Level, entry: u64) -> Entry {
         if entry & PRESENT == 0 {
             return Entry::Empty;
@@ -90,14 +114,10 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         if !is_leaf {
             return Entry::Table(PhysAddr::new(entry & ADDRESS));
         }
-        let mut prot = if entry & NO_EXECUTE == 0 { Prot::EXECUTE } else { Prot::empty() };
-        for (flag, bit) in FLAGS {
-            prot.set(flag, entry & bit != 0);
-        }
         let memory_type = MEMORY_TYPES.get(((entry & PAT_MASK) >> PAT_SHIFT) as usize).copied().unwrap_or_default();
         // Masking with the leaf's size also drops the third PAT bit, which large leaves have at bit 12.
         let phys = entry & ADDRESS & !(Self::leaf_bytes(level) - 1);
-        Entry::Leaf(PhysAddr::new(phys), Attributes { prot, memory_type })
+        Entry::Leaf(PhysAddr::new(phys), Attributes { prot: prot_of(entry), memory_type })
     }
 
     /// Extends the sign: the highest translated bit fills all bits above it.
