@@ -1,0 +1,228 @@
+//! Memory that runs out at every page that a call, a fork or a fault takes: it fails as Linux's does, what was mapped stays, nothing is lost, and it works when
+//! there is memory again.
+
+use address_space::{
+    Advice, CommitRules, Direction, Limits, LockWhen, MapFlags, MapRequest, MmError, MmRef, MmapLayout, NO_LIMIT,
+    Process, ProgramRanges, Prot, RemapFlags, RemapRequest, Rights, Settings,
+};
+use kernel_mm::MemoryManager;
+use page_allocator::NoPressure;
+use page_fault::{AccessKind, FaultError};
+use sim::description::Machine;
+use sim::{SimMachine, SimOptions, SimPlatform};
+use sync::Cpu;
+use units::{CpuId, NodeMask, VirtAddr, VirtRange, VmFlags};
+
+type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
+
+const PAGE: u64 = 4096;
+const BASE: u64 = 0x7000_0000_0000;
+/// Pages of the private area, each of which is written.
+const PAGES: u64 = 8;
+const SHARED: u64 = BASE + (1 << 30);
+const ELSEWHERE: u64 = BASE + (2 << 30);
+/// No call here takes so many pages.
+const MOST: u64 = 60;
+
+fn at(page: u64) -> VirtAddr {
+    VirtAddr::new(BASE + page * PAGE)
+}
+
+/// Pages that are free or in slabs.
+fn accounted(machine: &SimMachine, cpu: &Cpu) -> u64 {
+    let (pages, objects) = (machine.pages(), machine.kernel().objects());
+    pages.drain_all_pages(cpu, NodeMask::ALL);
+    let slab = |node| objects.node_stats(node).slab_reclaimable() + objects.node_stats(node).slab_unreclaimable();
+    pages.check_invariants(cpu).unwrap() + pages.nodes().iter().map(slab).sum::<u64>()
+}
+
+/// A process with a written private area, a shared one, and a child that has both.
+struct Subject<'a, 'k> {
+    machine: &'a SimMachine,
+    manager: &'a Manager<'k>,
+    cpu: &'a Cpu,
+    mm: MmRef<'k>,
+    child: MmRef<'k>,
+}
+
+impl<'a, 'k> Subject<'a, 'k> {
+    fn new(machine: &'a SimMachine, manager: &'a Manager<'k>, cpu: &'a Cpu) -> Self {
+        let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
+        let mm = manager.mm_alloc(cpu, layout, ProgramRanges::default()).unwrap();
+        let map = |addr, flags| {
+            manager.call(cpu, &mm, PROCESS).mmap(&request(addr, PAGES, flags)).unwrap();
+        };
+        map(BASE, MapFlags::PRIVATE);
+        map(SHARED, MapFlags::SHARED);
+        for page in 0..PAGES {
+            manager.write_user(cpu, &mm, PROCESS, at(page), &[page as u8 + 1]).unwrap();
+        }
+        let child = manager.dup_mm(cpu, &mm, PROCESS).unwrap();
+        Self { machine, manager, cpu, mm, child }
+    }
+
+    fn call(&self) -> kernel_mm::MmCall<'_, 'k, SimPlatform, NoPressure> {
+        self.manager.call(self.cpu, &self.mm, PROCESS)
+    }
+
+    fn fault(&self, addr: VirtAddr, access: AccessKind) -> Result<(), MmError> {
+        match self.manager.fault(self.cpu, &self.mm, PROCESS, addr, access) {
+            Ok(_) => Ok(()),
+            Err(FaultError::NoMemory) => Err(MmError::NoMemory),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Returns runs of like pages: whether they lie in one area or several, a program cannot see.
+    fn areas(&self) -> Vec<(VirtRange, VmFlags)> {
+        let mut runs: Vec<(VirtRange, VmFlags)> = Vec::new();
+        for vma in self.mm.read(self.cpu).areas() {
+            match runs.last_mut() {
+                Some((range, flags)) if (range.end, *flags) == (vma.start(), vma.flags) => range.end = vma.end(),
+                _ => runs.push((vma.range, vma.flags)),
+            }
+        }
+        runs
+    }
+
+    fn check_contents(&self) {
+        for (page, mm) in (0..PAGES).flat_map(|page| [(page, &self.mm), (page, &self.child)]) {
+            let mut byte = [0];
+            self.manager.read_user(self.cpu, mm, PROCESS, at(page), &mut byte).unwrap();
+            assert_eq!(byte, [page as u8 + 1]);
+        }
+    }
+
+    fn arm(&self, after: u64, times: u64) {
+        self.machine.pages().debug().faults.arm(after, times);
+    }
+
+    fn end(self) {
+        self.manager.mmput(self.cpu, self.child);
+        self.manager.mmput(self.cpu, self.mm);
+    }
+}
+
+const PROCESS: &Process = &Process {
+    rights: Rights::empty(),
+    limits: Limits { address_space: NO_LIMIT, data: NO_LIMIT, data_max: NO_LIMIT, stack: 8 << 20, locked: 8 << 20 },
+};
+
+/// What a call that failed leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// Everything as it was.
+    Nothing,
+    /// Areas with other flags, as in Linux.
+    Flags,
+}
+
+fn request(addr: u64, pages: u64, flags: MapFlags) -> MapRequest {
+    let flags = flags | MapFlags::ANONYMOUS | MapFlags::FIXED;
+    MapRequest {
+        addr: VirtAddr::new(addr),
+        len: pages * PAGE,
+        prot: Prot::READ | Prot::WRITE,
+        flags,
+        file: None,
+        offset: 0,
+    }
+}
+
+/// Runs `call` with memory that ends after 0, 1, 2 ... pages, until it succeeds; returns how often it failed.
+fn failures(call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>) -> u64 {
+    failures_that(Leaves::Nothing, call)
+}
+
+fn failures_that(leaves: Leaves, call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>) -> u64 {
+    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    machine.kernel().start_objects(&cpu).unwrap();
+    let objects = machine.kernel().objects();
+    let manager = MemoryManager::new(objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap();
+    let before = accounted(&machine, &cpu);
+    for after in 0..MOST {
+        let subject = Subject::new(&machine, &manager, &cpu);
+        let areas = subject.areas();
+        subject.arm(after, u64::MAX);
+        let result = call(&subject);
+        subject.arm(u64::MAX, 0);
+        if let Err(error) = result {
+            assert!(matches!(error, MmError::NoMemory | MmError::TryAgain), "{error}");
+            assert!(leaves == Leaves::Flags || subject.areas() == areas, "after {after} pages");
+            subject.check_contents();
+            call(&subject).unwrap();
+        }
+        subject.end();
+        assert_eq!(accounted(&machine, &cpu), before, "after {after} pages");
+        if result.is_ok() {
+            return after;
+        }
+    }
+    panic!("the call never succeeded");
+}
+
+#[test]
+fn every_kind_of_fault_fails_whole() {
+    // The page of zeros needs tables only; what they hang under is there.
+    let fresh = VirtAddr::new(ELSEWHERE);
+    let in_fresh_area = |access| {
+        move |subject: &Subject<'_, '_>| {
+            if subject.mm.read(subject.cpu).lookup(fresh).is_none() {
+                subject.call().mmap(&request(ELSEWHERE, 1, MapFlags::PRIVATE)).unwrap();
+            }
+            let result = subject.fault(fresh, access);
+            if result.is_err() {
+                subject.call().munmap(fresh, PAGE).unwrap();
+            }
+            result
+        }
+    };
+    assert!(failures(in_fresh_area(AccessKind::Write)) >= 2, "tables and a page");
+    assert!(failures(in_fresh_area(AccessKind::Read)) >= 1, "tables");
+    assert_eq!(failures(|subject| subject.fault(at(3), AccessKind::Write)), 1, "a copy");
+    assert!(failures(|subject| subject.fault(VirtAddr::new(SHARED), AccessKind::Write)) >= 1, "a page of a file");
+}
+
+#[test]
+fn fork_fails_whole() {
+    let fork = |subject: &Subject<'_, '_>| {
+        let child = subject.manager.dup_mm(subject.cpu, &subject.mm, PROCESS)?;
+        subject.manager.mmput(subject.cpu, child);
+        Ok(())
+    };
+    assert!(failures(fork) >= 4, "a root and three tables");
+}
+
+#[test]
+fn moving_an_area_fails_whole() {
+    let relocate = |subject: &Subject<'_, '_>| {
+        let flags = RemapFlags::MAYMOVE | RemapFlags::FIXED;
+        let (old_len, new_len) = (PAGES * PAGE, 2 * PAGES * PAGE);
+        let request = RemapRequest { addr: at(0), old_len, new_len, flags, new_addr: VirtAddr::new(ELSEWHERE) };
+        subject.call().mremap(&request).map(drop)
+    };
+    assert!(failures(relocate) >= 1, "a table");
+}
+
+#[test]
+fn calls_that_split_areas_need_no_page_while_slabs_have_objects() {
+    let advice = |subject: &Subject<'_, '_>| subject.call().madvise(at(2), 3 * PAGE, Advice::DontFork);
+    assert_eq!(failures(|subject| subject.call().munmap(at(2), 3 * PAGE)), 0);
+    assert_eq!(failures(|subject| subject.call().mprotect(at(2), 3 * PAGE, Prot::READ)), 0);
+    assert_eq!(failures(advice), 0);
+}
+
+#[test]
+fn mmap_that_cannot_populate_maps_all_the_same() {
+    let populate = |subject: &Subject<'_, '_>| {
+        subject.call().mmap(&request(ELSEWHERE, 4, MapFlags::PRIVATE | MapFlags::POPULATE)).map(drop)
+    };
+    assert_eq!(failures(populate), 0);
+}
+
+#[test]
+fn locking_that_cannot_populate_tells_so_and_locks_the_area() {
+    let lock = |subject: &Subject<'_, '_>| subject.call().mlock(at(2), 3 * PAGE, LockWhen::Now);
+    assert_eq!(failures_that(Leaves::Flags, lock), 3, "a copy of each page that the child has too");
+}
