@@ -4,7 +4,6 @@
 //! what its format promises, 1 anything else.
 #![forbid(unsafe_code)]
 
-mod backing;
 mod boot;
 mod diff;
 mod failure;

@@ -82,8 +82,33 @@ pub(super) struct Agent {
     child: Child,
     calls: ChildStdin,
     results: ChildStdout,
+    first: Member,
+    /// Its child, and that one's: the last one makes the calls, the others wait for its end.
+    family: Vec<Member>,
+}
+
+/// One process.
+struct Member {
+    id: u64,
     maps: File,
 }
+
+impl Member {
+    fn of(id: u64) -> Result<Self, Failure> {
+        Ok(Self { id, maps: File::open(format!("/proc/{id}/maps"))? })
+    }
+}
+
+/// Numbers of the system calls that make and end processes.
+mod number {
+    pub(super) const GETPID: u64 = 39;
+    pub(super) const CLONE: u64 = 56;
+    pub(super) const WAIT4: u64 = 61;
+    pub(super) const EXIT_GROUP: u64 = 231;
+}
+
+/// CLONE_VFORK, with a copy of the address space, and SIGCHLD at the end: the parent neither reads nor writes until then.
+const CLONE_FLAGS: u64 = 0x4000 | 17;
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -113,34 +138,80 @@ impl Agent {
         let (Some(calls), Some(results)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Host("no pipes".into()));
         };
-        let maps = File::open(format!("/proc/{}/maps", child.id()))?;
-        Ok(Self { child, calls, results, maps })
+        let first = Member::of(child.id().into())?;
+        Ok(Self { child, calls, results, first, family: Vec::new() })
     }
 
     /// Makes a system call in the process. Returns what the kernel returned.
     pub(super) fn call(&mut self, number: u64, arguments: [u64; 6]) -> Result<i64, Failure> {
+        self.send(number, arguments)?;
+        self.result()
+    }
+
+    fn send(&mut self, number: u64, arguments: [u64; 6]) -> Result<(), Failure> {
         let mut message = [0; 56];
         let words = [number].into_iter().chain(arguments);
         for (place, word) in message.chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
-        self.calls.write_all(&message).map_err(|error| host("call", error))?;
+        self.calls.write_all(&message).map_err(|error| host("call", error))
+    }
+
+    fn result(&mut self) -> Result<i64, Failure> {
         let mut result = [0; 8];
         self.results.read_exact(&mut result).map_err(|error| host("result", error))?;
         Ok(i64::from_le_bytes(result))
     }
 
+    /// Returns how many generations there are below the first process.
+    pub(super) const fn nr_children(&self) -> usize {
+        self.family.len()
+    }
+
+    /// Makes a child, which makes the calls from now on. Returns what the kernel returned to it, or why there is none.
+    pub(super) fn fork(&mut self) -> Result<i64, Failure> {
+        let result = self.call(number::CLONE, [CLONE_FLAGS, 0, 0, 0, 0, 0])?;
+        if result == 0 {
+            let id = self.call(number::GETPID, [0; 6])?;
+            self.family.push(Member::of(id.cast_unsigned())?);
+        }
+        Ok(result)
+    }
+
+    /// Ends the child; its parent makes the calls from now on.
+    pub(super) fn exit(&mut self) -> Result<(), Failure> {
+        let Some(child) = self.family.pop() else { return Ok(()) };
+        self.send(number::EXIT_GROUP, [0; 6])?;
+        // What the parent's clone returns at last.
+        let id = self.result()?;
+        let waited = self.call(number::WAIT4, [child.id, 0, 0, 0, 0, 0])?;
+        if id.cast_unsigned() == child.id && waited == id {
+            return Ok(());
+        }
+        Err(Failure::Host(format!("child {} ended as {id}, wait4 returned {waited}", child.id)))
+    }
+
+    fn member(&mut self) -> &mut Member {
+        self.family.last_mut().unwrap_or(&mut self.first)
+    }
+
+    /// Returns the number of the process that makes the calls.
+    pub(super) fn id(&self) -> u64 {
+        self.family.last().unwrap_or(&self.first).id
+    }
+
     /// Returns /proc/PID/maps.
     pub(super) fn maps(&mut self) -> Result<String, Failure> {
         let mut text = String::new();
-        self.maps.seek(SeekFrom::Start(0))?;
-        self.maps.read_to_string(&mut text)?;
+        let maps = &mut self.member().maps;
+        maps.seek(SeekFrom::Start(0))?;
+        maps.read_to_string(&mut text)?;
         Ok(text)
     }
 
     /// Returns a file of /proc/PID.
     pub(super) fn proc_file(&self, name: &str) -> Result<String, Failure> {
-        Ok(std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))?)
+        Ok(std::fs::read_to_string(format!("/proc/{}/{name}", self.id()))?)
     }
 
     /// Opens a file that the process has open.

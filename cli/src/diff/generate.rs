@@ -7,8 +7,8 @@ use sim::Rng;
 
 use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
 
-/// Calls by how often they are made, of 105.
-const WEIGHTS: [(&str, u64); 16] = [
+/// Calls by how often they are made, of 111.
+const WEIGHTS: [(&str, u64); 18] = [
     ("mmap", 22),
     ("munmap", 11),
     ("mprotect", 14),
@@ -25,6 +25,8 @@ const WEIGHTS: [(&str, u64); 16] = [
     ("remap_file_pages", 4),
     ("write", 9),
     ("read", 5),
+    ("fork", 3),
+    ("exit", 3),
 ];
 
 /// Names of all calls.
@@ -79,8 +81,10 @@ impl Generator {
             // What is sealed stays until the process ends, so most processes seal nothing and the others little.
             "mseal" => Operation::Mseal { at, len: len.min(2 * PAGE_SIZE) },
             "remap_file_pages" => self.remap_file_pages(at, len),
-            "write" => Operation::Write { at: self.page(), byte: self.rng.below(255) as u8 + 1 },
-            "read" => Operation::Read { at: self.page() },
+            "write" => Operation::Write { at: self.byte(), byte: self.rng.below(255) as u8 + 1 },
+            "read" => Operation::Read { at: self.byte() },
+            "fork" => Operation::Fork,
+            "exit" => Operation::Exit,
             _ => self.mmap(),
         }
     }
@@ -90,6 +94,15 @@ impl Generator {
             Place::Slot(self.rng.index(SLOTS), self.rng.below(8) * PAGE_SIZE)
         } else {
             Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE)
+        }
+    }
+
+    fn byte(&mut self) -> Place {
+        let in_page = self.rng.below(PAGE_SIZE);
+        match self.page() {
+            Place::Slot(slot, offset) => Place::Slot(slot, offset + in_page),
+            Place::Arena(offset) => Place::Arena(offset + in_page),
+            Place::Exact(addr) => Place::Exact(addr + in_page),
         }
     }
 

@@ -1,13 +1,19 @@
 //! The host's side: operations as system calls of the agent.
 
 use std::collections::BTreeMap;
+use std::io::IoSliceMut;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use address_space::PAGE_SIZE;
+use address_space::{Limits, NO_LIMIT, PAGE_SIZE};
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use proc_files::parse::Status;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::agent::{Agent, name_address};
+use super::contents::{PageContents, hash};
 use super::maps::{self, MapLine, Smap};
-use super::operation::{FILE_PAGES, FILES, Operation, Slots};
+use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Slots};
 use crate::failure::Failure;
 
 /// Numbers of x86-64's system calls.
@@ -30,6 +36,7 @@ mod number {
     pub(super) const REMAP_FILE_PAGES: u64 = 216;
     pub(super) const MEMFD_CREATE: u64 = 319;
     pub(super) const MLOCK2: u64 = 325;
+    pub(super) const PRCTL: u64 = 157;
     pub(super) const MSEAL: u64 = 462;
 }
 
@@ -40,14 +47,46 @@ const FIRST_FD: u64 = 3;
 /// MLOCK_ONFAULT.
 const ONFAULT: u64 = 1;
 
+/// PR_SET_THP_DISABLE: whether a fault finds a huge page depends on the memory that is free.
+const NO_HUGE_PAGES: [u64; 6] = [41, 1, 0, 0, 0, 0];
+
 /// The agent with its files.
 pub(super) struct Host {
     agent: Agent,
     files: BTreeMap<u64, String>,
     /// File through which bytes are read and written.
     scratch: std::fs::File,
-    start_brk: u64,
-    start_stack: u64,
+    program: Program,
+}
+
+/// Where the agent's program lies.
+pub(super) struct Program {
+    /// Code.
+    pub(super) code: (u64, u64),
+    /// Data.
+    pub(super) data: (u64, u64),
+    /// Start of the heap.
+    pub(super) start_brk: u64,
+    /// Start of the stack.
+    pub(super) start_stack: u64,
+}
+
+impl Program {
+    /// Reads /proc/PID/stat.
+    fn of(stat: &str) -> Result<Self, Failure> {
+        let field = |index: usize| {
+            let fields = stat.rsplit(") ").next().unwrap_or_default();
+            let text = fields.split(' ').nth(index - 3);
+            text.and_then(|text| text.parse().ok())
+                .ok_or_else(|| Failure::Host(format!("/proc/PID/stat: expected a number in field {index}")))
+        };
+        Ok(Self {
+            code: (field(26)?, field(27)?),
+            data: (field(45)?, field(46)?),
+            start_brk: field(47)?,
+            start_stack: field(28)?,
+        })
+    }
 }
 
 /// Returns the lowest address that the host's kernel gives out: it lifts hints up to there, and says so nowhere else.
@@ -74,19 +113,13 @@ impl Host {
             }
         }
         let scratch = agent.open_fd(FIRST_FD + FILES)?;
-        let stat = agent.proc_file("stat")?;
-        let field = |index: usize| {
-            let fields = stat.rsplit(") ").next().unwrap_or_default();
-            let text = fields.split(' ').nth(index - 3);
-            text.and_then(|text| text.parse().ok())
-                .ok_or_else(|| Failure::Host(format!("/proc/PID/stat: expected a number in field {index}")))
-        };
-        let (start_stack, start_brk) = (field(28)?, field(47)?);
-        Ok(Self { agent, files, scratch, start_brk, start_stack })
+        agent.call(number::PRCTL, NO_HUGE_PAGES)?;
+        let program = Program::of(&agent.proc_file("stat")?)?;
+        Ok(Self { agent, files, scratch, program })
     }
 
-    /// Returns all areas as they are before the first operation.
-    pub(super) fn areas(&self) -> Result<Vec<Smap>, Failure> {
+    /// Returns what /proc/PID/smaps says.
+    pub(super) fn smaps(&self) -> Result<Vec<Smap>, Failure> {
         maps::parse_smaps(&self.agent.proc_file("smaps")?, &self.files)
     }
 
@@ -95,9 +128,50 @@ impl Host {
         self.agent.call(number::SETRESUID, [NOBODY, NOBODY, NOBODY, 0, 0, 0]).map(drop)
     }
 
-    /// Returns where the heap and the stack began.
-    pub(super) const fn program(&self) -> (u64, u64) {
-        (self.start_brk, self.start_stack)
+    /// Lowers limits of the process to those of `limits`.
+    pub(super) fn set_limits(&self, limits: &Limits) -> Result<(), Failure> {
+        let pid = i32::try_from(self.agent.id()).ok().and_then(Pid::from_raw);
+        let all = [
+            (Resource::As, limits.address_space),
+            (Resource::Data, limits.data),
+            (Resource::Stack, limits.stack),
+            (Resource::Memlock, limits.locked),
+        ];
+        for (resource, limit) in all {
+            let maximum = getrlimit(resource).maximum;
+            let current = Some(limit).filter(|&limit| limit != NO_LIMIT);
+            prlimit(pid, resource, Rlimit { current, maximum })
+                .map_err(|error| Failure::Host(format!("prlimit: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Returns where the program lies.
+    pub(super) const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Returns what /proc/PID/status says.
+    pub(super) fn status(&self) -> Result<Status, Failure> {
+        let text = self.agent.proc_file("status")?;
+        Status::parse(&text).map_err(|error| Failure::Host(format!("/proc/PID/status: {error}")))
+    }
+
+    /// Returns what the pages at `pages` hold, read as another process reads them: as if the process itself did.
+    pub(super) fn contents(&self, pages: &[u64]) -> Result<Vec<PageContents>, Failure> {
+        let pid = i32::try_from(self.agent.id()).map_err(|_| Failure::Host("a process number".into()))?;
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let mut bytes = [0; PAGE_SIZE as usize];
+        let mut one = |&page: &u64| {
+            let remote = [RemoteIoVec { base: page as usize, len: bytes.len() }];
+            let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &remote);
+            match read {
+                Ok(len) if len == bytes.len() => Ok(PageContents { page, hash: Some(hash(&bytes)) }),
+                Err(Errno::EFAULT) => Ok(PageContents { page, hash: None }),
+                other => Err(Failure::Host(format!("process_vm_readv of a page returned {other:?}"))),
+            }
+        };
+        pages.iter().map(&mut one).collect()
     }
 
     /// Returns /proc/PID/maps.
@@ -109,6 +183,13 @@ impl Host {
     pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Result<Option<i64>, Failure> {
         if let Operation::Write { byte, .. } = operation {
             self.scratch.write_all_at(&[*byte], 0)?;
+        }
+        match operation {
+            Operation::Fork if self.agent.nr_children() >= MOST_CHILDREN => return Ok(None),
+            Operation::Fork => return self.agent.fork().map(Some),
+            Operation::Exit if self.agent.nr_children() == 0 => return Ok(None),
+            Operation::Exit => return self.agent.exit().map(|()| Some(0)),
+            _ => {}
         }
         let Some((number, arguments)) = self.system_call(operation, slots) else { return Ok(None) };
         let result = self.agent.call(number, arguments)?;
@@ -147,7 +228,7 @@ impl Host {
             Operation::Munlock { at, len } => pad(number::MUNLOCK, [slots.resolve(at, len)?, len, 0]),
             Operation::Mlockall { flags } => pad(number::MLOCKALL, [flags.bits().into(), 0, 0]),
             Operation::Munlockall => pad(number::MUNLOCKALL, [0; 3]),
-            Operation::Brk { bytes } => pad(number::BRK, [self.start_brk + bytes, 0, 0]),
+            Operation::Brk { bytes } => pad(number::BRK, [self.program.start_brk + bytes, 0, 0]),
             Operation::Msync { at, len, flags } => {
                 pad(number::MSYNC, [slots.resolve(at, len)?, len, flags.bits().into()])
             }
@@ -158,6 +239,7 @@ impl Host {
             }
             Operation::Write { at, .. } => pad(number::PREAD64, [scratch, slots.resolve(at, 1)?, 1]),
             Operation::Read { at } => pad(number::PWRITE64, [scratch, slots.resolve(at, 1)?, 1]),
+            Operation::Fork | Operation::Exit => None,
         }
     }
 }

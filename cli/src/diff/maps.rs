@@ -62,8 +62,12 @@ pub(super) struct Smap {
     pub(super) line: MapLine,
     /// VmFlags, but for [`NOT_COMPARED`].
     pub(super) flags: VmFlags,
-    /// Anonymous pages are in it.
-    pub(super) has_anon: bool,
+    /// Size in kB.
+    pub(super) size: Option<u64>,
+    /// Resident pages in kB.
+    pub(super) resident: u64,
+    /// Anonymous pages in kB, those that are swapped out included.
+    pub(super) anonymous: u64,
 }
 
 /// Flags that no call here sets.
@@ -76,7 +80,9 @@ pub(super) fn parse_smaps(text: &str, files: &BTreeMap<u64, String>) -> Result<V
     let areas = areas.map(|found| Smap {
         line: MapLine::of(found.area, files),
         flags: found.flags.unwrap_or_default() - NOT_COMPARED,
-        has_anon: found.get("Anonymous").is_some_and(|kb| kb > 0),
+        size: found.get("Size"),
+        resident: found.get("Rss").unwrap_or(0),
+        anonymous: found.get("Anonymous").unwrap_or(0) + found.get("Swap").unwrap_or(0),
     });
     Ok(areas.collect())
 }

@@ -1,40 +1,46 @@
 //! `mmkit diff`: the same random memory calls on the host's kernel and on ours.
 //!
-//! After each call the result and /proc/PID/maps must be equal, and VmFlags of smaps at the end of a process. The host's side is a process that makes calls when it is told to (`agent`), ours an address
-//! space made like that process's. A difference is shrunk to few calls and printed.
+//! After each call the result and /proc/PID/maps must be equal, and after some calls what smaps and status tell and what pages hold (`state`). The host's
+//! side is a process that makes calls when it is told to (`agent`), ours a process made like that one, with page tables and files. Both fork. A difference
+//! is shrunk to few calls and printed.
 
 mod agent;
+mod contents;
 mod generate;
 mod host;
 mod maps;
 mod operation;
 mod ours;
+mod scarcity;
 mod shrink;
+mod state;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use address_space::{
-    AddressSpaces, CommitRules, HugePolicy, Limits, NO_LIMIT, Process, ProtectionKeys, Release, Rights, Settings,
-};
+use address_space::{CommitRules, HugePolicy, Limits, NO_LIMIT, Process, ProtectionKeys, Release, Rights, Settings};
 use clap::Args;
+use kernel_mm::MemoryManager;
 use page_allocator::Hooks;
 use rustix::process::{Resource, getrlimit};
 use sim::description::Machine;
-use sim::{SimMachine, SimOptions, SimPlatform};
+use sim::{Rng, SimMachine, SimOptions, SimPlatform};
 use sync::Cpu;
 use units::{CpuId, VirtAddr};
 
 use crate::failure::Failure;
 use generate::Generator;
 use host::Host;
-use maps::MapLine;
+use maps::{MapLine, Smap};
 use operation::{Operation, Slots};
 use ours::Ours;
+use scarcity::Scarcity;
 
 /// Calls that are made on one process before the next one starts.
 const RUN: u64 = 500;
+/// Calls between two comparisons of the whole state.
+const STATE_EVERY: usize = 25;
 
 /// Arguments of `mmkit diff`.
 #[derive(Args)]
@@ -62,10 +68,17 @@ struct Difference {
 }
 
 /// What all runs have in common.
-struct Session<'a, 'k, H: Hooks> {
-    spaces: &'a AddressSpaces<'k, SimPlatform, H>,
+struct Session<'a, 'k, H: Hooks + Sync> {
+    manager: &'a MemoryManager<'k, SimPlatform, H>,
     cpu: &'a Cpu,
     process: Process,
+}
+
+/// Calls that are made on one process.
+#[derive(Clone)]
+struct Trial {
+    scarcity: Scarcity,
+    operations: Vec<Operation>,
 }
 
 /// Runs `mmkit diff`.
@@ -84,14 +97,14 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode, Failure> {
     let objects = machine.kernel().objects();
     objects.start(&cpu).map_err(|error| Failure::Machine(error.to_string()))?;
     let commit = CommitRules::for_ram(1 << 32);
-    let spaces =
-        AddressSpaces::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))?;
-    let session =
-        Session { spaces: &spaces, cpu: &cpu, process: Process { rights: Rights::empty(), limits: limits() } };
+    let manager =
+        MemoryManager::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))?;
+    let process = Process { rights: Rights::empty(), limits: limits() };
+    let session = Session { manager: &manager, cpu: &cpu, process };
     compare(&session, arguments, settings.release)
 }
 
-fn compare<H: Hooks>(
+fn compare<H: Hooks + Sync>(
     session: &Session<'_, '_, H>,
     arguments: &DiffArguments,
     release: Release,
@@ -99,16 +112,13 @@ fn compare<H: Hooks>(
     let started = Instant::now();
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for part in 0..arguments.ops.div_ceil(RUN) {
-        let mut generator = Generator::new(arguments.seed, part, &arguments.only);
-        let length = RUN.min(arguments.ops - part * RUN);
-        let operations: Vec<Operation> = (0..length).map(|_| generator.next()).collect();
-        for operation in &operations {
+        let trial = Trial::choose(arguments, part);
+        for operation in &trial.operations {
             *counts.entry(operation.call()).or_default() += 1;
         }
-        if let Some(difference) = session.first_difference(&operations)? {
+        if let Some(difference) = session.first_difference(&trial)? {
             println!("seed {}, call {}:", arguments.seed, part * RUN + difference.at as u64);
-            let failing = operations.get(..difference.at).unwrap_or(&operations);
-            let (shortest, difference) = shrink::shrink(session, failing, difference)?;
+            let (shortest, difference) = shrink::shrink(session, &trial, difference)?;
             shrink::print(&shortest, &difference);
             return Ok(ExitCode::FAILURE);
         }
@@ -116,69 +126,125 @@ fn compare<H: Hooks>(
     let seconds = started.elapsed().as_secs_f64();
     let calls: Vec<_> = counts.iter().map(|(call, count)| format!("{call} {count}")).collect();
     println!(
-        "{} calls, seed {}, rules of {release:?}: 0 differences in results, errnos, bytes read, maps and VmFlags ({seconds:.1} s)",
+        "{} calls, seed {}, rules of {release:?}: 0 differences in results, errnos, bytes read, maps, and every {STATE_EVERY} calls in smaps, status and contents ({seconds:.1} s)",
         arguments.ops, arguments.seed
     );
     println!("{}", calls.join(", "));
     Ok(ExitCode::SUCCESS)
 }
 
-impl<H: Hooks> Session<'_, '_, H> {
-    /// Makes the calls on both sides in a new process.
-    fn first_difference(&self, operations: &[Operation]) -> Result<Option<Difference>, Failure> {
-        let mut host = Host::start()?;
-        let areas = host.areas()?;
-        host.drop_rights()?;
-        let mut ours = Ours::like(self.spaces, self.cpu, self.process, &areas, host.program())?;
-        let mut slots = Slots::default();
-        let mut result = compare_maps(&host.maps()?, &ours.maps()).map(|what| Difference { at: 0, what });
-        for (index, operation) in operations.iter().enumerate() {
-            if result.is_some() {
-                break;
-            }
-            let what = compare_call(&mut host, &mut ours, operation, &mut slots)?;
-            result = what.map(|what| Difference { at: index + 1, what });
-        }
-        if result.is_none() {
-            let what = compare_flags(&host.areas()?, &ours);
-            result = what.map(|what| Difference { at: operations.len(), what });
-        }
-        ours.end();
-        Ok(result)
+impl Trial {
+    /// Chooses limits and calls of a part of a seed.
+    fn choose(arguments: &DiffArguments, part: u64) -> Self {
+        let mut generator = Generator::new(arguments.seed, part, &arguments.only);
+        let length = RUN.min(arguments.ops - part * RUN);
+        // Apart from the calls' source, so that the calls are the same with and without limits.
+        let scarcity = Scarcity::choose(&mut Rng::for_part(!arguments.seed, part));
+        Self { scarcity, operations: (0..length).map(|_| generator.next()).collect() }
     }
 }
 
-fn compare_call<H: Hooks>(
-    host: &mut Host,
-    ours: &mut Ours<'_, '_, H>,
-    operation: &Operation,
-    slots: &mut Slots,
-) -> Result<Option<String>, Failure> {
-    let Some(theirs) = host.make(operation, slots)? else { return Ok(None) };
-    let Some(mine) = ours.make(operation, slots) else { return Ok(Some("only the host makes the call".into())) };
-    if theirs != mine {
-        let what = format!("{operation:x?}\n  host {}, ours {}", shown(theirs), shown(mine));
-        return Ok(Some(what));
+impl<H: Hooks + Sync> Session<'_, '_, H> {
+    /// Makes the calls on both sides in a new process.
+    fn first_difference(&self, trial: &Trial) -> Result<Option<Difference>, Failure> {
+        let mut host = Host::start()?;
+        let areas = host.smaps()?;
+        let size: u64 = areas.iter().map(|area| area.line.end - area.line.start).sum();
+        let limits = trial.scarcity.apply(self.process.limits, size);
+        host.set_limits(&limits)?;
+        host.drop_rights()?;
+        let mut ours = Ours::like(self.manager, self.cpu, self.process, &areas, host.program())?;
+        ours.set_limits(limits);
+        let found = Pair {
+            host,
+            ours: &mut ours,
+            first: &areas,
+            before: Vec::new(),
+            slots: Slots::default(),
+            has_moved: false,
+        }
+        .first_difference(&trial.operations);
+        ours.end()?;
+        found
     }
-    if theirs >= 0 {
+}
+
+/// Both sides of one process.
+struct Pair<'a, 'b, 'k, H: Hooks + Sync> {
+    host: Host,
+    ours: &'a mut Ours<'b, 'k, H>,
+    /// Areas that were there before the first call.
+    first: &'a [Smap],
+    /// Slots of the parents that wait.
+    before: Vec<Slots>,
+    slots: Slots,
+    /// An mremap succeeded.
+    has_moved: bool,
+}
+
+impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
+    fn first_difference(&mut self, operations: &[Operation]) -> Result<Option<Difference>, Failure> {
+        if let Some(what) = self.compare_state()? {
+            return Ok(Some(Difference { at: 0, what }));
+        }
+        for (at, operation) in (1..).zip(operations) {
+            let mut what = self.make(operation)?;
+            let is_due = at % STATE_EVERY == 0 || at == operations.len() || *operation == Operation::Exit;
+            if what.is_none() && is_due {
+                what = self.compare_state()?;
+            }
+            if let Some(what) = what {
+                return Ok(Some(Difference { at, what }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a call on both sides, and says what differs.
+    fn make(&mut self, operation: &Operation) -> Result<Option<String>, Failure> {
+        let theirs = self.host.make(operation, &self.slots)?;
+        let mine = self.ours.make(operation, &self.slots);
+        let (Some(theirs), Some(mine)) = (theirs, mine) else {
+            let is_one = theirs.is_some() != mine.is_some();
+            return Ok(is_one.then(|| format!("{operation:x?}: only one side makes the call")));
+        };
+        if theirs != mine {
+            let what = format!("{operation:x?}\n  host {}, ours {}", shown(theirs), shown(mine));
+            return Ok(Some(what));
+        }
+        if theirs >= 0 {
+            self.note(operation, theirs.cast_unsigned());
+        }
+        let what = compare_maps(&self.host.maps()?, &self.ours.maps()?);
+        Ok(what.map(|what| format!("{operation:x?} = {}\n{what}", shown(theirs))))
+    }
+
+    /// Keeps what a call returned; a child goes on with its parent's slots, and leaves them as they were.
+    fn note(&mut self, operation: &Operation, result: u64) {
+        self.has_moved |= matches!(operation, Operation::Mremap { .. });
         match *operation {
             Operation::Mmap { len, slot, .. } | Operation::Mremap { new_len: len, slot, .. } => {
-                slots.keep(slot, theirs as u64, len);
+                self.slots.keep(slot, result, len);
             }
+            Operation::Fork => self.before.push(self.slots),
+            Operation::Exit => self.slots = self.before.pop().unwrap_or_default(),
             _ => {}
         }
     }
-    let what = compare_maps(&host.maps()?, &ours.maps());
-    Ok(what.map(|what| format!("{operation:x?} = {}\n{what}", shown(theirs))))
-}
 
-/// Returns the areas whose VmFlags of smaps differ.
-fn compare_flags<H: Hooks>(theirs: &[maps::Smap], ours: &Ours<'_, '_, H>) -> Option<String> {
-    let pairs = theirs.iter().zip(ours.flags()).filter(|(theirs, ours)| theirs.flags != *ours);
-    let lines: String = pairs
-        .map(|(theirs, ours)| format!("  {}\n  host {:?}\n  ours {ours:?}\n", theirs.line, theirs.flags))
-        .collect();
-    (!lines.is_empty()).then_some(lines)
+    /// Says what differs in the whole state.
+    fn compare_state(&mut self) -> Result<Option<String>, Failure> {
+        let fields =
+            if self.before.is_empty() && !self.has_moved { &state::FIELDS[..] } else { &state::FIELDS_BUT_TABLES };
+        let (theirs, ours) = (self.host.smaps()?, self.ours.smaps()?);
+        let differs = state::compare_areas(&theirs, &ours, self.first)
+            + &state::compare_status(fields, &self.host.status()?, &self.ours.status()?, &ours);
+        if !differs.is_empty() {
+            return Ok(Some(differs));
+        }
+        let pages = state::readable_pages(&theirs);
+        Ok(contents::compare(&self.host.contents(&pages)?, &self.ours.contents(&pages)))
+    }
 }
 
 fn shown(result: i64) -> String {

@@ -15,6 +15,9 @@ pub(super) const FILES: u64 = 2;
 /// Pages of each file.
 pub(super) const FILE_PAGES: u64 = 16;
 
+/// Generations below the first process.
+pub(super) const MOST_CHILDREN: usize = 2;
+
 /// An address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
@@ -82,10 +85,14 @@ pub(super) enum Operation {
     Mseal { at: Place, len: u64 },
     /// remap_file_pages.
     RemapFilePages { at: Place, len: u64, prot: Prot, pgoff: u64, flags: MapFlags },
-    /// A byte is written by the kernel, at the start of a page.
+    /// A byte is written by the kernel.
     Write { at: Place, byte: u8 },
-    /// A byte is read by the kernel, from the start of a page.
+    /// A byte is read by the kernel.
     Read { at: Place },
+    /// A child is made, which makes the calls that follow; its parent waits.
+    Fork,
+    /// The child ends; its parent goes on.
+    Exit,
 }
 
 impl Operation {
@@ -108,6 +115,8 @@ impl Operation {
             Self::RemapFilePages { .. } => "remap_file_pages",
             Self::Write { .. } => "write",
             Self::Read { .. } => "read",
+            Self::Fork => "fork",
+            Self::Exit => "exit",
         }
     }
 }

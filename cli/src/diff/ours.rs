@@ -1,111 +1,199 @@
-//! Our side: operations as calls on an address space of a simulated machine.
+//! Our side: operations as calls on a process of a simulated machine, with page tables, faults and files in memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use address_space::{
-    Access, AddressSpaces, AnonVma, AnonVmaId, Call, Direction, FileId, LockWhen, MapRequest, MmError, MmRef,
-    MmapLayout, PAGE_SHIFT, Process, ProgramRanges, RemapRequest, Vma,
+    AnonVma, AnonVmaId, AreaName, Direction, FileId, Limits, LockWhen, MapRequest, MmError, MmRef, MmapLayout,
+    PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, RemapRequest, Vma,
 };
+use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
 use page_allocator::Hooks;
+use page_cache::Seals;
+use proc_files::parse::Status;
+use proc_files::status::{Task, TaskState};
+use proc_files::{Config, Profile, Release};
 use sim::SimPlatform;
 use sync::Cpu;
-use units::{VirtAddr, VirtRange, VmFlags};
+use units::{VirtAddr, VirtRange};
 
-use super::maps::{MapLine, Smap};
-use super::operation::{FILE_PAGES, FILES, Operation, Slots};
-use crate::backing::Backing;
+use super::contents::{PageContents, hash};
+use super::host::Program;
+use super::maps::{self, MapLine, Smap};
+use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Slots};
 use crate::failure::Failure;
 
-/// An address space with what is below it.
-pub(super) struct Ours<'a, 'k, H: Hooks> {
-    spaces: &'a AddressSpaces<'k, SimPlatform, H>,
+/// Who /proc/PID/status is of; only its memory is compared.
+const TASK: Task<'static> = Task {
+    name: "ours",
+    umask: 0,
+    state: TaskState::Sleeping,
+    tgid: 1,
+    pid: 1,
+    ppid: 0,
+    tracer_pid: 0,
+    pgid: 1,
+    sid: 1,
+    uids: [0; 4],
+    gids: [0; 4],
+    fd_size: 0,
+    groups: &[],
+    threads: 1,
+};
+
+/// A process with those that it was forked from, and files.
+pub(super) struct Ours<'a, 'k, H: Hooks + Sync> {
+    manager: &'a MemoryManager<'k, SimPlatform, H>,
     cpu: &'a Cpu,
     process: Process,
-    mm: MmRef<'k>,
-    backing: Backing,
-    /// Names of areas that were there from the start and are no files that calls map.
-    names: BTreeMap<u64, String>,
+    first: MmRef<'k>,
+    /// Its child, and that one's: the last one makes the calls.
+    family: Vec<MmRef<'k>>,
+    /// Those that calls map, and behind them those that were mapped from the start.
     files: Vec<FileId>,
+    /// What files are called in the comparison, by number.
+    labels: BTreeMap<u64, String>,
+    special: Special,
+    /// Pages that a process touches by running.
+    touched: Vec<VirtAddr>,
 }
 
-impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
-    /// Makes an address space like that of the process: `areas` as smaps tells of them, `program` where heap and stack began.
+/// Names of areas that were there from the start and have no file, by start.
+#[derive(Default)]
+struct Special(BTreeMap<u64, String>);
+
+impl AreaNames for Special {
+    fn with_file(&self, _: FileId, _: &mut dyn FnMut(&FileLabel<'_>) -> fmt::Result) -> Option<fmt::Result> {
+        None
+    }
+
+    fn special(&self, vma: &Vma) -> Option<&str> {
+        self.0.get(&vma.start().raw()).map(String::as_str)
+    }
+
+    fn with_anon_name(&self, _: AreaName, _: &mut dyn FnMut(&str) -> fmt::Result) -> Option<fmt::Result> {
+        None
+    }
+}
+
+fn failed(error: impl fmt::Display) -> Failure {
+    Failure::Machine(error.to_string())
+}
+
+impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
+    /// Makes a process like the host's: `areas` as smaps tells of them.
     pub(super) fn like(
-        spaces: &'a AddressSpaces<'k, SimPlatform, H>,
+        manager: &'a MemoryManager<'k, SimPlatform, H>,
         cpu: &'a Cpu,
         process: Process,
         areas: &[Smap],
-        program: (u64, u64),
+        program: &Program,
     ) -> Result<Self, Failure> {
-        let layout = MmapLayout::new(spaces.settings(), Direction::TopDown, process.limits.stack);
-        let start_brk = VirtAddr::new(program.0);
-        let start_stack = VirtAddr::new(program.1);
-        let program = ProgramRanges { start_brk, brk: start_brk, start_stack, ..ProgramRanges::default() };
-        let mut backing = Backing::default();
-        let files = (0..FILES)
-            .filter_map(|file| backing.add_file(&format!("file {file}"), FILE_PAGES, Backing::MEMORY_FILE))
-            .collect();
-        let mm = spaces.mm_alloc(cpu, layout, program).map_err(|error| Failure::Machine(error.to_string()))?;
-        let mut ours = Self { spaces, cpu, process, mm, backing, names: BTreeMap::new(), files };
+        let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, process.limits.stack);
+        let range = |(start, end)| VirtRange::new(VirtAddr::new(start), VirtAddr::new(end));
+        let start_brk = VirtAddr::new(program.start_brk);
+        let ranges = ProgramRanges {
+            code: range(program.code),
+            data: range(program.data),
+            start_brk,
+            brk: start_brk,
+            start_stack: VirtAddr::new(program.start_stack),
+            ..ProgramRanges::default()
+        };
+        let mm = manager.mm_alloc(cpu, layout, ranges).map_err(failed)?;
+        let mut ours = Self {
+            manager,
+            cpu,
+            process,
+            first: mm,
+            family: Vec::new(),
+            files: Vec::new(),
+            labels: BTreeMap::new(),
+            special: Special::default(),
+            touched: Vec::new(),
+        };
+        for file in 0..FILES {
+            ours.add_file(&format!("file {file}"), FILE_PAGES * PAGE_SIZE)?;
+        }
         for (number, area) in areas.iter().enumerate() {
             ours.import(area, number as u64)?;
         }
+        ours.touched.push(VirtAddr::new(program.start_stack));
+        ours.run();
         Ok(ours)
+    }
+
+    fn add_file(&mut self, label: &str, bytes: u64) -> Result<FileId, Failure> {
+        let files = self.manager.files(self.cpu, &self.process);
+        let file = files.create_memfd(b"mmkit", Seals::SEAL).map_err(failed)?;
+        files.set_size(file, bytes).map_err(failed)?;
+        self.labels.insert(file.raw(), label.to_owned());
+        self.files.push(file);
+        Ok(file)
     }
 
     fn import(&mut self, area: &Smap, number: u64) -> Result<(), Failure> {
         let line = &area.line;
         let range = VirtRange::new(VirtAddr::new(line.start), VirtAddr::new(line.end));
         let is_special = line.what.starts_with('[');
-        let file = if is_special {
-            None
-        } else {
-            self.backing.add_file(&line.what, u64::MAX >> PAGE_SHIFT, Backing::MEMORY_FILE)
-        };
+        let file =
+            if is_special { None } else { Some(self.add_file(&line.what, line.offset + line.end - line.start)?) };
         let links = 1;
         // Identities of the process's own areas are far from those that are given out.
-        let anon =
-            AnonVmaId::new(u64::MAX - number).filter(|_| area.has_anon).map(|id| AnonVma { id, root: id, links });
+        let id = AnonVmaId::new(u64::MAX - number).filter(|_| area.anonymous > 0);
+        let anon = id.map(|id| AnonVma { id, root: id, links });
         let pgoff = if is_special { line.start } else { line.offset } >> PAGE_SHIFT;
         let vma = Vma { range, flags: area.flags, pgoff, file, anon, uffd: 0, name: None };
-        if is_special {
-            self.names.insert(line.start, line.what.clone());
+        if is_special && line.what != "[stack]" {
+            self.special.0.insert(line.start, line.what.clone());
         }
-        self.call().insert_area(&vma).map_err(|error| Failure::Machine(format!("the area {line}: {error}")))
+        if !is_special && area.resident > 0 {
+            self.touched.push(range.start);
+        }
+        let inserted = self.manager.call(self.cpu, self.mm(), &self.process).insert_area(&vma);
+        inserted.map_err(|error| Failure::Machine(format!("the area {line}: {error}")))
     }
 
-    fn call(&mut self) -> Call<'_, 'k, SimPlatform, H, &mut Backing> {
-        Call {
-            mm: self.mm.write(self.cpu),
-            spaces: self.spaces,
-            cpu: self.cpu,
-            process: &self.process,
-            backing: &mut self.backing,
+    /// Returns the address space of the process that makes the calls.
+    fn mm(&self) -> &MmRef<'k> {
+        self.family.last().unwrap_or(&self.first)
+    }
+
+    /// Has from now on other limits.
+    pub(super) const fn set_limits(&mut self, limits: Limits) {
+        self.process.limits = limits;
+    }
+
+    /// Touches what a process of the host touches by running: its code and its stack.
+    fn run(&self) {
+        for &addr in &self.touched {
+            // Which is there, or the next comparison of page tables fails.
+            let _ = self.read(addr);
         }
     }
 
-    /// Makes the call; `None` if it is on a slot that holds nothing.
+    /// Makes the call; `None` if it is on a slot that holds nothing, or there is no process for it.
     pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Option<i64> {
-        Some(match self.result(operation, slots)? {
+        let result = match *operation {
+            Operation::Fork => self.fork()?,
+            Operation::Exit => self.exit()?,
+            Operation::Write { at, byte } => {
+                let addr = VirtAddr::new(slots.resolve(at, 1)?);
+                let written = self.manager.write_user(self.cpu, self.mm(), &self.process, addr, &[byte]);
+                written.map(|()| 1).map_err(|_| MmError::BadAddress)
+            }
+            Operation::Read { at } => self.read(VirtAddr::new(slots.resolve(at, 1)?)).map(u64::from),
+            _ => self.call(operation, slots)?,
+        };
+        Some(match result {
             Ok(value) => value as i64,
             Err(error) => -i64::from(kernel_mm::errno(error)),
         })
     }
 
-    fn result(&mut self, operation: &Operation, slots: &Slots) -> Option<Result<u64, MmError>> {
+    fn call(&self, operation: &Operation, slots: &Slots) -> Option<Result<u64, MmError>> {
         let at = |place, len| slots.resolve(place, len).map(VirtAddr::new);
-        match *operation {
-            Operation::Write { at: place, byte } => return Some(self.write(at(place, 1)?, byte).map(|()| 1)),
-            Operation::Read { at: place } => return Some(self.read(at(place, 1)?).map(u64::from)),
-            _ => {}
-        }
-        let mut call = Call {
-            mm: self.mm.write(self.cpu),
-            spaces: self.spaces,
-            cpu: self.cpu,
-            process: &self.process,
-            backing: &mut self.backing,
-        };
+        let mut call = self.manager.call(self.cpu, self.mm(), &self.process);
         let unit = |result: Result<(), MmError>| result.map(|()| 0);
         Some(match *operation {
             Operation::Mmap { at: place, len, prot, flags, file, offset, .. } => {
@@ -137,50 +225,78 @@ impl<'a, 'k, H: Hooks> Ours<'a, 'k, H> {
             Operation::RemapFilePages { at: place, len, prot, pgoff, flags } => {
                 unit(call.remap_file_pages(at(place, len)?, len, prot, pgoff, flags))
             }
-            Operation::Write { .. } | Operation::Read { .. } => return None,
+            Operation::Write { .. } | Operation::Read { .. } | Operation::Fork | Operation::Exit => return None,
         })
     }
 
-    /// Writes as the kernel does for a process: any failure is a bad address.
-    fn write(&mut self, addr: VirtAddr, byte: u8) -> Result<(), MmError> {
-        let vma = self.call().area_for_access(addr, Access::Write).map_err(|_| MmError::BadAddress)?;
-        self.backing.write(&vma, addr, byte)
+    fn fork(&mut self) -> Option<Result<u64, MmError>> {
+        if self.family.len() >= MOST_CHILDREN {
+            return None;
+        }
+        let child = match self.manager.dup_mm(self.cpu, self.mm(), &self.process) {
+            Ok(child) => child,
+            Err(error) => return Some(Err(error)),
+        };
+        self.family.push(child);
+        self.run();
+        Some(Ok(0))
     }
 
-    fn read(&mut self, addr: VirtAddr) -> Result<u8, MmError> {
-        let vma = self.call().area_for_access(addr, Access::Read).map_err(|_| MmError::BadAddress)?;
-        self.backing.read(&vma, addr)
+    fn exit(&mut self) -> Option<Result<u64, MmError>> {
+        let child = self.family.pop()?;
+        self.manager.mmput(self.cpu, child);
+        Some(Ok(0))
+    }
+
+    fn read(&self, addr: VirtAddr) -> Result<u8, MmError> {
+        let mut byte = [0];
+        let read = self.manager.read_user(self.cpu, self.mm(), &self.process, addr, &mut byte);
+        read.map(|()| byte[0]).map_err(|_| MmError::BadAddress)
+    }
+
+    /// Returns what the pages at `pages` hold.
+    pub(super) fn contents(&self, pages: &[u64]) -> Vec<PageContents> {
+        let mut bytes = [0; PAGE_SIZE as usize];
+        let mut one = |&page: &u64| {
+            let read = self.manager.read_user(self.cpu, self.mm(), &self.process, VirtAddr::new(page), &mut bytes);
+            PageContents { page, hash: read.ok().map(|()| hash(&bytes)) }
+        };
+        pages.iter().map(&mut one).collect()
+    }
+
+    fn proc(&self) -> ProcMm<'_, 'k, SimPlatform, H> {
+        let profile = Profile::new(Release::V6_12, Config::X86_64);
+        ProcMm { manager: self.manager, cpu: self.cpu, mm: self.mm(), names: &self.special, profile }
     }
 
     /// Returns what /proc/PID/maps says.
-    pub(super) fn maps(&self) -> Vec<MapLine> {
-        let mm = self.mm.read(self.cpu);
-        mm.areas().map(|vma| self.line(mm.program(), &vma)).collect()
+    pub(super) fn maps(&self) -> Result<Vec<MapLine>, Failure> {
+        let mut text = String::new();
+        self.proc().write_maps(&mut text).map_err(failed)?;
+        maps::parse(&text, &self.labels)
     }
 
-    /// Returns the flags of all areas that smaps shows, lowest first.
-    pub(super) fn flags(&self) -> Vec<VmFlags> {
-        self.mm.read(self.cpu).areas().map(|vma| vma.flags - VmFlags::PKEY_BIT0).collect()
+    /// Returns what /proc/PID/smaps says.
+    pub(super) fn smaps(&self) -> Result<Vec<Smap>, Failure> {
+        let mut text = String::new();
+        self.proc().write_smaps(&mut text).map_err(failed)?;
+        maps::parse_smaps(&text, &self.labels)
     }
 
-    fn line(&self, program: &ProgramRanges, vma: &Vma) -> MapLine {
-        let letter = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
-        let sharing = if vma.flags.contains(VmFlags::MAYSHARE) { 's' } else { 'p' };
-        let perms = [letter(VmFlags::READ, 'r'), letter(VmFlags::WRITE, 'w'), letter(VmFlags::EXEC, 'x'), sharing];
-
-        let what = match vma.file {
-            Some(file) => self.backing.name(file).to_owned(),
-            None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]".to_owned(),
-            None if vma.start() <= program.start_stack && vma.end() >= program.start_stack => "[stack]".to_owned(),
-            None => self.names.get(&vma.start().raw()).cloned().unwrap_or_default(),
-        };
-        let offset = if vma.file.is_some() { vma.pgoff << PAGE_SHIFT } else { 0 };
-        MapLine { start: vma.start().raw(), end: vma.end().raw(), perms: perms.iter().collect(), offset, what }
+    /// Returns what /proc/PID/status says.
+    pub(super) fn status(&self) -> Result<Status, Failure> {
+        let mut text = String::new();
+        self.proc().write_status(&mut text, &TASK).map_err(failed)?;
+        Status::parse(&text).map_err(failed)
     }
 
-    /// Empties the address space.
-    pub(super) fn end(mut self) {
-        let backing = &mut self.backing;
-        self.spaces.mmput(self.cpu, self.mm, |_| backing, |_| ());
+    /// Ends the processes and their files.
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        while let Some(mm) = self.family.pop() {
+            self.manager.mmput(self.cpu, mm);
+        }
+        self.manager.mmput(self.cpu, self.first);
+        let files = self.manager.files(self.cpu, &self.process);
+        self.files.iter().try_for_each(|&file| files.put(file)).map_err(failed)
     }
 }

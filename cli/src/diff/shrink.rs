@@ -2,20 +2,20 @@
 
 use page_allocator::Hooks;
 
-use super::operation::Operation;
-use super::{Difference, Session};
+use super::{Difference, Session, Trial};
 use crate::failure::Failure;
 
 /// Runs that shrinking may take.
 const RUNS: usize = 400;
 
 /// Leaves calls out, many at first, as long as a difference stays.
-pub(super) fn shrink<H: Hooks>(
+pub(super) fn shrink<H: Hooks + Sync>(
     session: &Session<'_, '_, H>,
-    failing: &[Operation],
+    failing: &Trial,
     difference: Difference,
-) -> Result<(Vec<Operation>, Difference), Failure> {
-    let mut best = failing.to_vec();
+) -> Result<(Trial, Difference), Failure> {
+    let scarcity = failing.scarcity;
+    let mut best: Vec<_> = failing.operations.iter().take(difference.at).copied().collect();
     let mut found = difference;
     let mut runs = 0;
     let mut chunk = best.len().div_ceil(2);
@@ -26,9 +26,10 @@ pub(super) fn shrink<H: Hooks>(
             let end = (start + chunk).min(best.len());
             let candidate: Vec<_> = best.iter().take(start).chain(best.iter().skip(end)).copied().collect();
             runs += 1;
+            let candidate = Trial { scarcity, operations: candidate };
             match session.first_difference(&candidate)? {
                 Some(difference) => {
-                    best = candidate.into_iter().take(difference.at).collect();
+                    best = candidate.operations.into_iter().take(difference.at).collect();
                     found = difference;
                     shorter = true;
                 }
@@ -39,14 +40,14 @@ pub(super) fn shrink<H: Hooks>(
             chunk /= 2;
         }
     }
-    Ok((best, found))
+    Ok((Trial { scarcity, operations: best }, found))
 }
 
 /// Prints the calls as a test, and what differs behind the last.
-pub(super) fn print(operations: &[Operation], difference: &Difference) {
-    println!("{}", difference.what);
+pub(super) fn print(trial: &Trial, difference: &Difference) {
+    println!("{}\n{}", difference.what, trial.scarcity);
     println!("#[test]\nfn agrees_with_linux() {{\n    assert_same(&[");
-    for operation in operations {
+    for operation in &trial.operations {
         println!("        Operation::{operation:?},");
     }
     println!("    ]);\n}}");

@@ -297,6 +297,10 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let nr_pages = request.new_len >> PAGE_SHIFT;
         self.mm.counters.add(vma.flags, nr_pages);
         if keeps {
+            // Since 6.16 the new place counts as locked, while what the old one no longer is goes on counting.
+            if vma.flags.contains(VmFlags::LOCKED) && self.release() >= Release::V6_18 {
+                self.mm.counters.locked += nr_pages;
+            }
             self.leave_empty(old);
             return Ok(request.new_addr);
         }

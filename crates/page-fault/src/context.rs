@@ -10,7 +10,7 @@ use page_tables::Tables;
 use platform::{Level, Platform};
 use units::{VirtAddr, VirtRange};
 
-use crate::decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide};
+use crate::decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide, is_permitted};
 use crate::file_pages::FilePages;
 
 /// Where a fault is handled: an address space's tables, and the files behind its areas.
@@ -107,6 +107,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         let fault = Fault { vma, page, access };
         loop {
             let Some(seen) = self.look(&fault) else {
+                self.check_before_table(&fault)?;
                 if self.map_huge(&fault)? == Attempt::Done {
                     return Ok(Faulted { action: FaultAction::MapFresh });
                 }
@@ -119,6 +120,20 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
                 return Ok(Faulted { action });
             }
         }
+    }
+
+    /// Refuses, before a table is made for it, an access that no table would help: forbidden by the area, or behind the end of its file.
+    fn check_before_table(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
+        if !is_permitted(fault.access, fault.vma.flags) {
+            return Err(FaultError::Forbidden);
+        }
+        if !fault.vma.is_anonymous() {
+            // Linux has the tables above already when it asks the file.
+            self.make_tables(fault, Level::PMD)?;
+            let (file, index) = Self::file_page(fault)?;
+            self.pages.mmu.put(self.files.page(file, index, address_space::Access::Read)?);
+        }
+        Ok(())
     }
 
     /// Reads the entry; `None` if there is no table for it.

@@ -99,7 +99,7 @@ pub enum FaultAction {
 /// Says what a fault has to do.
 #[inline]
 pub fn decide(situation: &Situation) -> FaultAction {
-    if !is_permitted(situation) {
+    if !is_permitted(situation.access, situation.area) {
         return FaultAction::Refuse;
     }
     let is_write = situation.access == AccessKind::Write;
@@ -121,12 +121,13 @@ pub fn decide(situation: &Situation) -> FaultAction {
 
 /// Returns true if the area allows the access.
 #[inline]
-fn is_permitted(situation: &Situation) -> bool {
-    match situation.access {
-        AccessKind::Write => situation.area.contains(VmFlags::WRITE),
+pub(crate) fn is_permitted(access: AccessKind, area: VmFlags) -> bool {
+    match access {
+        AccessKind::Write => area.contains(VmFlags::WRITE),
         // x86 can forbid writing and executing only, so any right is a right to read.
-        AccessKind::Read => situation.area.intersects(VmFlags::ACCESS),
-        AccessKind::Fetch => situation.area.contains(VmFlags::EXEC),
+        // The key of what may be executed only forbids that as well.
+        AccessKind::Read => area.intersects(VmFlags::ACCESS) && !area.contains(VmFlags::PKEY_BIT0),
+        AccessKind::Fetch => area.contains(VmFlags::EXEC),
     }
 }
 
@@ -176,6 +177,8 @@ mod tests {
             assert_eq!(action(AccessKind::Write, READ, Behind::Anonymous, entry), FaultAction::Refuse);
             assert_eq!(action(AccessKind::Fetch, WRITE, Behind::Anonymous, entry), FaultAction::Refuse);
             assert_eq!(action(AccessKind::Read, VmFlags::SHARED, Behind::File, entry), FaultAction::Refuse);
+            let keyed = VmFlags::EXEC | VmFlags::PKEY_BIT0;
+            assert_eq!(action(AccessKind::Read, keyed, Behind::Anonymous, entry), FaultAction::Refuse);
         }
         assert_eq!(action(AccessKind::Read, VmFlags::WRITE, Behind::File, EntryState::Empty), FaultAction::MapFile);
     }

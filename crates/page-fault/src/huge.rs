@@ -59,7 +59,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         Ok(Attempt::Again)
     }
 
-    fn make_tables(&self, fault: &Fault<'_>, level: Level) -> Result<(), FaultError> {
+    pub(crate) fn make_tables(&self, fault: &Fault<'_>, level: Level) -> Result<(), FaultError> {
         match self.pages.mmu.make_tables(self.pages.tables, fault.page, level, Gfp::KERNEL) {
             // Somebody else mapped a large page meanwhile, which will be found.
             Ok(()) | Err(MakeError::LargePage) => Ok(()),

@@ -8,8 +8,8 @@ use proc_files::parse::{Maps, Smaps};
 use recordings::processes::Counts;
 use units::VmFlags;
 
+use super::opened::SHARED_ANONYMOUS;
 use super::smaps::Area;
-use crate::backing::SHARED_ANONYMOUS;
 
 /// Ending of the path of a file that was removed.
 const DELETED: &str = " (deleted)";

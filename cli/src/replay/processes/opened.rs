@@ -11,8 +11,9 @@ use sim::SimPlatform;
 
 use super::catalogue::Catalogue;
 use super::space::Host;
-use crate::backing::SHARED_ANONYMOUS;
 
+/// Name of the file behind shared anonymous memory.
+pub(super) const SHARED_ANONYMOUS: &str = "/dev/zero (deleted)";
 /// Bytes of a file whose size is not recorded: more than any area reaches.
 const UNKNOWN_SIZE: u64 = 1 << (40 + PAGE_SHIFT);
 /// Beginnings of the paths of files that live in memory only.

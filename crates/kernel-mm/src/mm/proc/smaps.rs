@@ -4,7 +4,7 @@
 
 use core::fmt::{self, Write};
 
-use address_space::{HugePolicy, PAGE_SIZE, Settings, Vma};
+use address_space::{HugePolicy, PAGE_SIZE, ProtectionKeys, Settings, Vma};
 use page_allocator::Hooks;
 use platform::Platform;
 use proc_files::smaps::{SmapsArea, SmapsRollup};
@@ -31,8 +31,10 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
                 _ => usage.kb(name),
             };
             let (profile, flags) = (self.profile, vma.flags);
+            let protection_key =
+                (settings.keys == ProtectionKeys::Present).then(|| u8::from(vma.flags.contains(VmFlags::PKEY_BIT0)));
             self.with_line(locked.program(), &vma, &mut |area| {
-                write!(out, "{}", SmapsArea { profile, area, values: &values, protection_key: None, flags })
+                write!(out, "{}", SmapsArea { profile, area, values: &values, protection_key, flags })
             })?;
         }
         Ok(())

@@ -1,0 +1,46 @@
+//! What smaps and status of both sides tell, compared by what is the same in every run of a kernel.
+//!
+//! Left out: what depends on the neighbours that a read fault maps (Rss, Pss, clean and dirty pages of files), on reclaim (Referenced, LazyFree), and what a
+//! process does by running to the areas that it had from the start.
+
+use proc_files::parse::Status;
+
+use super::maps::Smap;
+use super::operation::{ARENA, ARENA_PAGES};
+use address_space::PAGE_SIZE;
+
+/// Fields of status that both sides must agree on.
+pub(super) const FIELDS: [&str; 7] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe", "VmPTE"];
+/// Those of a child, and of a process that moved an area: Linux's fork makes tables for the kernel's own pages of time (`[vvar]`), which this machine does
+/// not have, and its mremap makes upper tables for pages that are not there to be moved.
+pub(super) const FIELDS_BUT_TABLES: [&str; 6] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe"];
+
+/// Returns the areas whose flags, sizes or anonymous pages differ; `first` are those that were there from the start.
+pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> String {
+    let differing = theirs.iter().zip(ours).filter(|(theirs, ours)| {
+        let is_own = first.iter().any(|area| area.line.start < theirs.line.end && theirs.line.start < area.line.end);
+        theirs.flags != ours.flags || theirs.size != ours.size || (theirs.anonymous != ours.anonymous && !is_own)
+    });
+    let side = |area: &Smap| format!("{:?}, {:?} kB, {} kB anonymous", area.flags, area.size, area.anonymous);
+    differing.map(|(t, o)| format!("  {}\n  host {}\n  ours {}\n", t.line, side(t), side(o))).collect()
+}
+
+/// Returns the fields of status that differ. Of resident pages ours must be the sum of `smaps`; the host's own are not all comparable.
+pub(super) fn compare_status(fields: &[&str], theirs: &Status, ours: &Status, smaps: &[Smap]) -> String {
+    let shown = |name: &str, theirs: Option<u64>, ours: Option<u64>| {
+        if theirs == ours { String::new() } else { format!("  {name}: host {theirs:?}, ours {ours:?}\n") }
+    };
+    let mut differs: String = fields.iter().map(|name| shown(name, theirs.number(name), ours.number(name))).collect();
+    let anonymous = smaps.iter().map(|area| area.anonymous).sum();
+    if ours.number("RssAnon") != Some(anonymous) {
+        differs += &format!("  ours: RssAnon {:?}, sum of Anonymous {anonymous}\n", ours.number("RssAnon"));
+    }
+    differs
+}
+
+/// Returns the pages of the arena that may be read.
+pub(super) fn readable_pages(areas: &[Smap]) -> Vec<u64> {
+    let readable = areas.iter().filter(|area| area.line.perms.starts_with('r'));
+    let end = ARENA + ARENA_PAGES * PAGE_SIZE;
+    readable.flat_map(|area| (area.line.start.max(ARENA)..area.line.end.min(end)).step_by(PAGE_SIZE as usize)).collect()
+}
