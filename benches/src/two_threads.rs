@@ -1,7 +1,14 @@
-//! Two threads at once, timed by the wall.
+//! Two threads at once, and one beside them, timed by the wall.
 
 use std::sync::Barrier;
 use std::time::Instant;
+
+/// Runs `work` on this thread; returns the wall nanoseconds per pair.
+pub(crate) fn alone(pairs: u64, work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_nanos() as f64 / pairs as f64
+}
 
 /// Runs `work` on two threads that start together; returns the wall nanoseconds per pair of one thread.
 pub(crate) fn run(pairs: u64, work: impl Fn(usize) + Sync) -> f64 {
