@@ -82,7 +82,8 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         if parent.anon.is_none() {
             return Ok(());
         }
-        let Some(source) = self.parent else { return Ok(()) };
+        debug_assert!(self.parent.is_some(), "fork says whose tables are copied");
+        let source = self.parent.ok_or(MmError::Invalid)?;
         let mut gather = source.mmu.gather(source.tables);
         source.copy_to(&self.pages, &mut gather, child.range, parent.flags).map_err(|_| MmError::NoMemory)
     }

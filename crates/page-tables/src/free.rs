@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/memory.c (`free_pgtables`, `free_pgd_range`).
 
-use object_allocator::mmu::{Found, Gather};
+use object_allocator::mmu::{Found, Gather, Walk};
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
@@ -28,39 +28,29 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ///
     /// The caller holds the address space's lock for writing, and no area within `bounds` can be looked up.
     pub fn free_tables(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, bounds: Bounds) {
-        let mut level = Level::PTE;
-        while let Some(above) = up(level).filter(|&above| above <= self.mmu.format().root_level()) {
-            self.free_level(gather, range, bounds, above);
-            level = above;
-        }
-    }
-
-    /// Takes out what entries of `level` point to.
-    fn free_level(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, bounds: Bounds, level: Level) {
-        let Some(walk) = self.mmu.walk(self.tables) else { return };
-        let format = walk.format();
-        let bytes = format.leaf_bytes(level);
-        let mut at = range.start.align_down(bytes);
-        while at < range.end {
-            let behind = at.checked_add(bytes).unwrap_or(VirtAddr::new(u64::MAX));
-            match walk.find(at, level) {
-                None => return,
-                Some(Found::Entry(entry)) => {
-                    if at >= bounds.floor && behind <= bounds.ceiling {
-                        gather.take_table(&entry);
-                    }
-                    at = behind;
-                }
-                Some(Found::Above(entry, _)) => {
-                    let skipped = format.leaf_bytes(entry.level());
-                    let Some(behind) = at.align_down(skipped).checked_add(skipped) else { return };
-                    at = behind;
-                }
-            }
-        }
+        let Some(walk) = self.walk() else { return };
+        free_below(&walk, gather, range, bounds, walk.format().root_level());
     }
 }
 
-fn up(level: Level) -> Option<Level> {
-    [Level::PMD, Level::PUD, Level::P4D, Level::PGD].into_iter().find(|above| above.down() == Some(level))
+/// Takes out what the entries of `level` for `range`, which one table of that level translates, point to, from the lowest level up.
+fn free_below<P: Platform, H: Hooks>(
+    walk: &Walk<'_, P::Format>,
+    gather: &mut Gather<'_, P, H>,
+    range: VirtRange,
+    bounds: Bounds,
+    level: Level,
+) {
+    let (format, Some(below)) = (walk.format(), level.down()) else { return };
+    let Some(Found::Entry(first)) = walk.find(range.start.align_down(format.leaf_bytes(level)), level) else { return };
+    let mut entry = Some(first);
+    while let Some(here) = entry.filter(|here| here.virt() < range.end) {
+        if !here.load().is_none() {
+            free_below(walk, gather, range.intersection(here.range()), bounds, below);
+            if here.virt() >= bounds.floor && here.range().end <= bounds.ceiling {
+                gather.take_table(&here);
+            }
+        }
+        entry = here.next();
+    }
 }

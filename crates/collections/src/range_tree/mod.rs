@@ -141,7 +141,8 @@ pub struct RangeTree<V> {
     /// End of the last range; 0 if there is none.
     top: AtomicU64,
     len: AtomicUsize,
-    values: PhantomData<V>,
+    /// Invariant in `V`: values go in and come out through `&self`.
+    values: PhantomData<fn(V) -> V>,
 }
 
 impl<V: Word> RangeTree<V> {
