@@ -3,7 +3,7 @@
 //! Pages are found in the page tables and held while their bytes move; what is missing is faulted in, as if the process had touched it.
 //! Linux 6.12: `copy_from_user`, `copy_to_user`, mm/memory.c (`access_process_vm`), mm/gup.c.
 
-use address_space::{Mm, Process};
+use address_space::{Mm, Process, ProtectionKeys};
 use frame_table::{PageBytes, PageRef};
 use object_allocator::mmu::Found;
 use page_allocator::Hooks;
@@ -129,6 +129,10 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
 
     /// Takes hold of the page at `addr`, faulting it in if need be; `None` if the process may not reach it.
     fn hold_user_page(&self, range: UserRange<'_, 'k>, addr: VirtAddr, access: AccessKind) -> Option<UserPage> {
+        if self.spaces.settings().keys == ProtectionKeys::Present && access == AccessKind::Read {
+            // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
+            self.fault(range.cpu, range.mm, range.process, addr, access).ok()?;
+        }
         loop {
             if let Some(page) = self.find_user_page(range, addr, access) {
                 return Some(page);
