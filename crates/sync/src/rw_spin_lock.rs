@@ -17,7 +17,7 @@ const WAITING: u32 = 1 << 30;
 /// Many readers or one writer.
 ///
 /// # Invariants
-/// `state` is [`WRITER`], or the number of [`RwReadGuard`]s, each with or without [`WAITING`]. A reference to the value that can write exists only
+/// `state` is `WRITER`, or the number of [`RwReadGuard`]s, each with or without `WAITING`. A reference to the value that can write exists only
 /// in the [`RwWriteGuard`] of whoever set `WRITER` on a state without holders.
 pub struct RwSpinLock<const RANK: u8, T> {
     state: AtomicU32,

@@ -1,4 +1,5 @@
 //! Small machines with one address space, and tests of the calls on it.
+#![cfg(not(loom))]
 
 mod calls;
 mod failures;
