@@ -95,7 +95,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         };
         match refused {
             None => {
-                self.pages.tables.add_rss(kind, 1);
+                self.pages.tables.add_rss(self.pages.mmu.cpu(), kind, 1);
                 Attempt::Done
             }
             Some(page) => {
@@ -191,7 +191,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let taken = entry.and_then(|entry| gather.take(&entry));
         drop(walk);
         if let Some(kind) = taken.and_then(|taken| taken.kind) {
-            self.pages.tables.add_rss(kind, -1);
+            self.pages.tables.add_rss(self.pages.mmu.cpu(), kind, -1);
         }
     }
 

@@ -137,7 +137,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         drop(walk);
         debug_assert!(refused.is_none(), "nobody fills an area that is locked for writing");
         match refused {
-            None => self.pages.tables.add_rss(PageKind::Anon, nr_pages.cast_signed()),
+            None => self.pages.tables.add_rss(self.pages.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed()),
             Some(page) => self.pages.mmu.put(page),
         }
         Ok(())

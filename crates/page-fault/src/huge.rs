@@ -82,7 +82,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         drop(walk);
         match refused {
             None => {
-                self.pages.tables.add_rss(PageKind::Anon, nr_pages.cast_signed());
+                self.pages.tables.add_rss(self.pages.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed());
                 Attempt::Done
             }
             Some(page) => {

@@ -121,8 +121,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     fn count_exchange(&self, taken: Option<Taken>) {
         let before = taken.and_then(|taken| taken.kind);
         if before != Some(PageKind::Anon) {
-            before.into_iter().for_each(|kind| self.pages.tables.add_rss(kind, -1));
-            self.pages.tables.add_rss(PageKind::Anon, 1);
+            before.into_iter().for_each(|kind| self.pages.tables.add_rss(self.pages.mmu.cpu(), kind, -1));
+            self.pages.tables.add_rss(self.pages.mmu.cpu(), PageKind::Anon, 1);
         }
     }
 }

@@ -61,7 +61,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             Seen::Done
         });
         drop((walk, to));
-        delta.apply(child.tables);
+        delta.apply(self.mmu.cpu(), child.tables);
     }
 }
 

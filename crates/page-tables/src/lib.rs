@@ -19,6 +19,7 @@ mod zap;
 use object_allocator::mmu::{Mmu, PageKind, Taken, UserTables};
 use page_allocator::Hooks;
 use platform::Platform;
+use sync::Cpu;
 
 pub use free::Bounds;
 pub use protection::{WriteTracking, attributes_of};
@@ -78,12 +79,12 @@ impl RssDelta {
         }
     }
 
-    fn apply(self, tables: &UserTables) {
+    fn apply(self, cpu: &Cpu, tables: &UserTables) {
         for (kind, nr_pages) in
             [(PageKind::File, self.file), (PageKind::Anon, self.anon), (PageKind::Shmem, self.shmem)]
         {
             if nr_pages != 0 {
-                tables.add_rss(kind, nr_pages);
+                tables.add_rss(cpu, kind, nr_pages);
             }
         }
     }

@@ -41,6 +41,6 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             Seen::Done
         });
         drop(walk);
-        delta.apply(self.tables);
+        delta.apply(self.mmu.cpu(), self.tables);
     }
 }

@@ -9,6 +9,7 @@
 mod entry;
 mod gather;
 mod readers;
+mod rss;
 mod split;
 mod table;
 mod user_tables;
@@ -29,8 +30,9 @@ use readers::Readers;
 
 pub use entry::{EntryRef, Exclusive, PageFacts, PageKind, Pte, Taken};
 pub use gather::Gather;
+pub use rss::Rss;
 pub use table::FreshTable;
-pub use user_tables::{Rss, UserTables};
+pub use user_tables::UserTables;
 pub use walk::{Found, MakeError, Walk};
 
 /// No frame: the page of zeros is not there yet.

@@ -1,15 +1,17 @@
 //! The page tables of one address space: where they begin, and what is counted of them.
 //!
 //! Type-stable, so that it can be part of an object that lookups without locks may still read. Linux 6.12: `mm_struct` (pgd, rss_stat, pgtables_bytes),
-//! kernel/fork.c (`mm_alloc_pgd`), mm/memory.c (`add_mm_rss_vec`).
+//! kernel/fork.c (`mm_alloc_pgd`).
 
 use core::sync::atomic::AtomicI64;
 
 use page_allocator::Hooks;
 use platform::{Platform, TableFormat};
+use sync::Cpu;
 use units::{Gfp, PhysAddr};
 
 use super::entry::PageKind;
+use super::rss::{Rss, RssCounters};
 use super::table::FreshTable;
 use super::{Gather, Mmu};
 use crate::atomic::{AtomicU64, Ordering};
@@ -27,8 +29,8 @@ const NONE: u64 = u64::MAX;
 pub struct UserTables {
     root: AtomicU64,
     machine: AtomicU64,
-    /// Resident pages by kind: file, anonymous, swapped, shared memory.
-    rss: [AtomicI64; 4],
+    /// In lines of their own: every walk reads what is above.
+    rss: RssCounters,
     /// Most resident pages before there were fewer (hiwater_rss).
     hiwater_rss: AtomicI64,
     /// Tables below the root.
@@ -38,26 +40,6 @@ pub struct UserTables {
 impl Default for UserTables {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Resident pages of an address space by kind (Linux: MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Rss {
-    /// Pages of files (RssFile).
-    pub file: u64,
-    /// Anonymous pages (RssAnon).
-    pub anon: u64,
-    /// Pages that are swapped out (VmSwap).
-    pub swap: u64,
-    /// Pages of shared memory (RssShmem).
-    pub shmem: u64,
-}
-
-impl Rss {
-    /// Returns the pages in memory (Linux: `get_mm_rss`).
-    pub const fn resident(&self) -> u64 {
-        self.file + self.anon + self.shmem
     }
 }
 
@@ -75,8 +57,8 @@ impl UserTables {
     }
 
     const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
-        let counters = [const { AtomicI64::new(0) }; 4];
-        Self { root, machine, rss: counters, hiwater_rss: AtomicI64::new(0), nr_tables: AtomicI64::new(0) }
+        let (hiwater_rss, nr_tables) = (AtomicI64::new(0), AtomicI64::new(0));
+        Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables }
     }
 
     /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.
@@ -111,23 +93,13 @@ impl UserTables {
 
     /// Returns the resident pages by kind.
     pub fn rss(&self) -> Rss {
-        // Relaxed: statistics. Two counts of one change may be seen apart, so one may look negative.
-        let read = |at: &AtomicI64| u64::try_from(at.load(Ordering::Relaxed)).unwrap_or(0);
-        let [file, anon, swap, shmem] = &self.rss;
-        Rss { file: read(file), anon: read(anon), swap: read(swap), shmem: read(shmem) }
+        self.rss.read()
     }
 
     /// Counts `nr_pages` more resident pages of a kind, or fewer.
     #[inline]
-    pub fn add_rss(&self, kind: PageKind, nr_pages: i64) {
-        let [file, anon, _, shmem] = &self.rss;
-        let counter = match kind {
-            PageKind::File => file,
-            PageKind::Anon => anon,
-            PageKind::Shmem => shmem,
-        };
-        // Relaxed: a statistic.
-        counter.fetch_add(nr_pages, Ordering::Relaxed);
+    pub fn add_rss(&self, cpu: &Cpu, kind: PageKind, nr_pages: i64) {
+        self.rss.add(cpu, kind, nr_pages);
     }
 
     /// Notes how many pages are resident, before some go (Linux: `update_hiwater_rss`).

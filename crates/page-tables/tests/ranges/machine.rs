@@ -80,7 +80,7 @@ pub(crate) fn map_at<F: PageTableFormat>(view: &View<'_, F>, virt: VirtAddr, lev
     let nr_pages = entry.order().nr_pages();
     drop(walk);
     match installed {
-        Ok(()) => view.tables.add_rss(PageKind::Anon, nr_pages.cast_signed()),
+        Ok(()) => view.tables.add_rss(view.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed()),
         Err(fresh) => {
             view.mmu.put(fresh);
             return None;
