@@ -20,7 +20,7 @@ use units::VirtRange;
 
 use crate::mm::Mm;
 use crate::spaces::AddressSpaces;
-use crate::vma::{AnonVmaId, FileId, PAGE_SHIFT, Slot, Vma};
+use crate::vma::{FileId, PAGE_SHIFT, Slot, Vma};
 
 /// Trees with locks of their own, for files as for families. Linux has one a file and one an anon_vma.
 const BUCKETS: usize = 64;
@@ -87,7 +87,7 @@ impl<'k> Held<'_, 'k> {
             files.insert(slot, file.raw(), pages(vma));
         }
         if let (Some(families), Some(anon)) = (&mut self.families, vma.anon) {
-            families.insert(slot, anon.root.raw(), pages(vma));
+            families.insert(slot, anon.root.family().into(), pages(vma));
         }
     }
 
@@ -117,7 +117,7 @@ impl<'k> ReverseMap<'k> {
     /// Keeps walks out of the trees that an area like `vma` is in.
     pub(crate) fn hold<'a>(&'a self, cpu: &'a Cpu, vma: &Vma) -> Held<'a, 'k> {
         let files = vma.file.map(|file| self.files.bucket(file.raw()).write(cpu));
-        let families = vma.anon.map(|anon| self.families.bucket(anon.root.raw()).write(cpu));
+        let families = vma.anon.map(|anon| self.families.bucket(anon.root.family().into()).write(cpu));
         Held { files, families }
     }
 
@@ -210,15 +210,17 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         walk(&self.rmap.files.bucket(file.raw()).read(cpu), file.raw(), numbers, &mut visit);
     }
 
-    /// As [`for_each_file_area`](Self::for_each_file_area), of the anonymous pages of a family, under `rank::ANON_AREAS` (Linux: `rmap_walk_anon`).
+    /// As [`for_each_file_area`](Self::for_each_file_area), of the anonymous pages of a family ([`AnonVmaId::family`] of its root), under `rank::ANON_AREAS`
+    /// (Linux: `rmap_walk_anon`).
     pub fn for_each_anon_area(
         &self,
         cpu: &Cpu,
-        root: AnonVmaId,
+        family: u32,
         numbers: RangeInclusive<u64>,
         mut visit: impl FnMut(Mapped<'_, 'k>),
     ) {
-        walk(&self.rmap.families.bucket(root.raw()).read(cpu), root.raw(), numbers, &mut visit);
+        let family = family.into();
+        walk(&self.rmap.families.bucket(family).read(cpu), family, numbers, &mut visit);
     }
 
     /// Checks the laws of the reverse map's trees; returns how many areas are in those of files and those of families.

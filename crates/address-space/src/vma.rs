@@ -59,6 +59,11 @@ impl AnonVmaId {
     pub const fn raw(self) -> u64 {
         self.0.get()
     }
+
+    /// Returns what page descriptors keep of it: the lower 31 bits. Families whose numbers are alike there are told apart by what their areas map.
+    pub const fn family(self) -> u32 {
+        (self.raw() & 0x7fff_ffff) as u32
+    }
 }
 
 /// The anonymous pages of an area: its anon_vma and how many it is linked to.

@@ -29,5 +29,6 @@ pub use error::BootError;
 pub use kernel::Kernel;
 pub use mm::{
     AreaNames, BadUserAddress, CacheNames, FileLabel, FrameNumbers, MappedFiles, MemoryManager, MmCall, ProcMm,
+    References, UnmapError,
 };
 pub use proc_view::ProcView;

@@ -60,7 +60,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         block: frame_table::OwnedBlock,
     ) -> Result<PageRef, frame_table::OwnedBlock> {
         let Some(anon) = fault.vma.anon else { return Err(block) };
-        let mapping = PageKind::ANON_MAPPING | (anon.root.raw() as u32 & !PageKind::ANON_MAPPING);
+        let mapping = PageKind::ANON_MAPPING | anon.root.family();
         let frames = &self.pages.mmu.objects().pages().map().frames;
         Ok(block.into_anon(frames, mapping, fault.vma.pgoff_at(fault.page)))
     }

@@ -9,6 +9,7 @@
 mod copy;
 mod each;
 mod free;
+mod page;
 mod protect;
 mod protection;
 mod relocate;

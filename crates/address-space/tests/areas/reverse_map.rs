@@ -92,7 +92,7 @@ fn compare(spaces: &Spaces<'_>, cpu: &sync::Cpu, processes: &[Option<Space<'_, '
     for (root, page) in pages {
         let root = AnonVmaId::new(root).unwrap();
         let mut shown = Shown::new();
-        spaces.for_each_anon_area(cpu, root, page..=page, |mapped| note(&mut shown, mapped));
+        spaces.for_each_anon_area(cpu, root.family(), page..=page, |mapped| note(&mut shown, mapped));
         let is_of = |vma: &Vma, page| vma.anon.is_some_and(|anon| anon.root == root) && has_page(vma, page);
         prop_assert_eq!(shown, look(processes, is_of, page), "page {} of {:?}", page, root);
     }

@@ -8,6 +8,7 @@ mod fault;
 mod files;
 mod lifetime;
 mod proc;
+mod reverse;
 mod user_access;
 
 use address_space::{AddressSpaces, Call, CommitRules, Mm, MmError, MmRef, Process, Settings};
@@ -23,6 +24,7 @@ use units::PhysAddr;
 
 pub use files::MappedFiles;
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
+pub use reverse::{References, UnmapError};
 pub use user_access::BadUserAddress;
 
 /// All address spaces and files in memory of a machine.

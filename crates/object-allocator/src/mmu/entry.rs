@@ -383,6 +383,13 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         taken.then(|| at.pfn_down(self.view.format.page_shift()))
     }
 
+    /// Empties an entry that maps memory, if it still holds `expected`. What it held is then the caller's.
+    pub(super) fn clear_if(&self, expected: Pte) -> bool {
+        // AcqRel: as in `clear`.
+        self.leaf(expected).is_some()
+            && self.slot.compare_exchange(expected.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Empties an entry that maps memory. What it held is the caller's.
     #[inline]
     pub(super) fn clear(&self) -> Option<Pte> {

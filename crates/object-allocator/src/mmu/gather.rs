@@ -142,6 +142,15 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         self.release(entry, pte)
     }
 
+    /// As [`Gather::take`], if the entry still holds `expected`; `None` also if it does not.
+    pub fn take_if(&mut self, entry: &EntryRef<'_, P::Format>, expected: Pte) -> Option<Taken> {
+        if !self.is_of(entry) || !entry.clear_if(expected) {
+            return None;
+        }
+        self.note(entry.range());
+        self.release(entry, expected)
+    }
+
     /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; no processor uses what it mapped once `page` is there. Returns what that was.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
 mod proc;
+mod reverse;
 
 use address_space::{
     CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Reserve,
