@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum};
 pub(crate) use build::clippy;
 pub(crate) use costs::run as run_costs;
 pub(crate) use matrix::test;
+pub(crate) use programs::Length;
 pub(crate) use run::is_installed;
 
 use build::Profile;
@@ -89,7 +90,7 @@ enum MachineType {
 /// The image could not be built, failed its check, or QEMU could not be started.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.test {
-        return Ok(if test()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if test(Length::Short)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let profile = if options.release || options.icount { Profile::Release } else { Profile::Dev };
     let initrd = match options.program.split_first() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::build::{self, Profile};
-use super::programs;
+use super::programs::{self, Length};
 use super::run::{self, Ending, Instructions, Machine, Output};
 use super::{CPU_MODEL, MachineType};
 
@@ -93,7 +93,7 @@ impl Entry {
 ///
 /// # Errors
 /// The image could not be built, or QEMU is missing in CI.
-pub(crate) fn test() -> Result<bool> {
+pub(crate) fn test(length: Length) -> Result<bool> {
     if !run::is_installed() {
         if run::in_ci() {
             bail!("qemu-system-x86_64 is not installed, so the bare-metal machine cannot be tested");
@@ -112,7 +112,7 @@ pub(crate) fn test() -> Result<bool> {
             println!("{log}");
         }
     }
-    Ok(all_passed & programs::test(&image)?)
+    Ok(all_passed & programs::test(&image, length)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Programs that every change is run against on the bare machine: a shell script in busybox, and checks written in C.
+//! Programs that every change is run against on the bare machine: a shell script in busybox, checks written in C, and a hostile program.
 //!
-//! Each runs on one CPU and on two. What the host lacks, a static busybox or a C compiler with a static library, is skipped
+//! Each runs on one CPU and on two, the hostile one on two. What the host lacks, a static busybox or a C compiler with a static library, is skipped
 //! loudly, and fails in CI.
 
 use std::path::Path;
@@ -25,6 +25,10 @@ exit 7
 "#;
 /// What the script writes, line by line.
 const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// What the hostile program draws its numbers from; two CPUs make each run another all the same.
+const FUZZ_SEED: &str = "6";
+
 /// A program with what it has to write and how it has to end.
 struct Check {
     name: &'static str,
@@ -32,20 +36,45 @@ struct Check {
     arguments: Vec<String>,
     output: Vec<&'static str>,
     ending: Ending,
+    /// Numbers of CPUs to run it on, one after the other.
+    cpus: &'static [u32],
+    timeout: Duration,
+    /// What a line begins with that is shown of a run that passed.
+    figures: &'static str,
 }
 
-/// Runs every program on one CPU and on two; true if all ended as they should.
+/// How long the hostile program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Length {
+    /// Seconds, for every change.
+    Short,
+    /// Minutes.
+    Long,
+}
+
+impl Length {
+    const fn seconds(self) -> u64 {
+        match self {
+            Self::Short => 15,
+            Self::Long => 300,
+        }
+    }
+}
+
+/// Runs every program; true if all ended as they should.
 ///
 /// # Errors
 /// Something is missing in CI, or QEMU could not be started.
-pub(super) fn test(image: &Path) -> Result<bool> {
+pub(super) fn test(image: &Path, length: Length) -> Result<bool> {
     let mut all_passed = true;
-    for check in checks()? {
+    for check in checks(length)? {
         let initrd = Initrd::pack(&check.program, &check.arguments, &[])?;
-        for cpus in [1, 2] {
-            let (ending, log) = run::boot(&machine(&initrd, cpus), image, Output::Kept)?;
+        for &cpus in check.cpus {
+            let (ending, log) = run::boot(&machine(&initrd, cpus, check.timeout), image, Output::Kept)?;
             let met = ending == check.ending && writes(&log, &check.output);
             println!("qemu {}, {cpus} CPU(s): {ending}{}", check.name, if met { ", as it should" } else { ": WRONG" });
+            let is_figure = |line: &&str| !check.figures.is_empty() && line.starts_with(check.figures);
+            log.lines().filter(is_figure).for_each(|line| println!("  {}", line.trim_end()));
             if !met {
                 all_passed = false;
                 println!("{log}");
@@ -56,7 +85,7 @@ pub(super) fn test(image: &Path) -> Result<bool> {
 }
 
 /// Collects what this host has the means for.
-fn checks() -> Result<Vec<Check>> {
+fn checks(length: Length) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     match find_busybox() {
         Ok(_) => checks.push(Check {
@@ -65,6 +94,9 @@ fn checks() -> Result<Vec<Check>> {
             arguments: ["sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
             output: SCRIPT_OUTPUT.to_vec(),
             ending: Ending::Program(7),
+            cpus: &[1, 2],
+            timeout: TIMEOUT,
+            figures: "",
         }),
         Err(error) => skip("busybox script", &error)?,
     }
@@ -75,8 +107,24 @@ fn checks() -> Result<Vec<Check>> {
             arguments: Vec::new(),
             output: vec!["all checks passed"],
             ending: Ending::Passed,
+            cpus: &[1, 2],
+            timeout: TIMEOUT,
+            figures: "",
         }),
         Err(error) => skip("checks in C", &error)?,
+    }
+    match compile("tests/programs/fuzz.c", "fuzz", &["-O1", "-pthread"]) {
+        Ok(program) => checks.push(Check {
+            name: "hostile program in C",
+            program: program.to_string_lossy().into_owned(),
+            arguments: vec![length.seconds().to_string(), FUZZ_SEED.to_owned()],
+            output: vec!["fuzz: the guard's memory held"],
+            ending: Ending::Passed,
+            cpus: &[2],
+            timeout: TIMEOUT + Duration::from_secs(length.seconds()),
+            figures: "fuzz: ",
+        }),
+        Err(error) => skip("hostile program in C", &error)?,
     }
     Ok(checks)
 }
@@ -94,7 +142,7 @@ fn writes(log: &str, lines: &[&str]) -> bool {
     lines.iter().all(|line| written.any(|found| found == *line))
 }
 
-fn machine(initrd: &Initrd, cpus: u32) -> Machine {
+fn machine(initrd: &Initrd, cpus: u32, timeout: Duration) -> Machine {
     Machine {
         kind: MachineType::Microvm,
         cpus,
@@ -104,7 +152,7 @@ fn machine(initrd: &Initrd, cpus: u32) -> Machine {
         append: initrd.append.clone(),
         initrd: Some(initrd.path.clone()),
         instructions: Instructions::Free,
-        timeout: Duration::from_secs(180),
+        timeout,
     }
 }
 

@@ -67,11 +67,12 @@ fn fuzz_targets(options: &Options) -> Result<Outcome> {
     shell::succeeds(&mut shell::cargo(&run)).map(Outcome::from)
 }
 
-fn bare_metal(_: &Options) -> Result<Outcome> {
+fn bare_metal(options: &Options) -> Result<Outcome> {
     if !qemu::is_installed() {
         return Ok(Outcome::Skipped("qemu-system-x86_64 is not installed".into()));
     }
-    qemu::test().map(Outcome::from)
+    let length = if options.long { qemu::Length::Long } else { qemu::Length::Short };
+    qemu::test(length).map(Outcome::from)
 }
 
 fn packages_with_loom() -> Result<Vec<String>> {

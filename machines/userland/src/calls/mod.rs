@@ -119,7 +119,8 @@ const fn add<M: Memory, D: Machine, const N: usize>(table: Table<M, D>, calls: [
 
 /// Makes the call that a thread's registers ask for.
 pub(crate) fn dispatch<M: Memory, D: Machine>(userland: &Userland<M, D>, cpu: &Cpu, thread: &mut Thread<M>) -> Outcome {
-    let number = usize::try_from(thread.registers.rax).unwrap_or(usize::MAX);
+    // The lower half is the number.
+    let number = thread.registers.rax as u32 as usize;
     let arguments = thread.registers.arguments();
     let call = Context::<M, D>::TABLE.get(number).copied().flatten();
     let mut context = Context { userland, cpu, thread };

@@ -5,7 +5,7 @@
 use sync::Cpu;
 
 use super::frame::{AltStack, Frame, SS_AUTODISARM};
-use super::{Action, ActionFlags, DEFAULT, IGNORE, SIGSEGV, SignalInfo, SignalSet};
+use super::{Action, ActionFlags, DEFAULT, Details, IGNORE, SIGSEGV, SignalInfo, SignalSet};
 use crate::calls::restarts;
 use crate::errno::Errno;
 use crate::machine::Machine;
@@ -54,8 +54,9 @@ impl<M: Memory> World<M> {
                 continue;
             }
             if action.handler == DEFAULT {
-                if is_job_control(info.signal) {
-                    // No terminal stops anything here; a stop that comes anyway is not obeyed.
+                // No terminal stops anything here; a stop that comes anyway is not obeyed. Nor is what somebody sends to init.
+                let is_sent = matches!(info.details, Details::Sender(_));
+                if is_job_control(info.signal) || process.pid == 1 && is_sent {
                     continue;
                 }
                 self.end_process(thread.process, Exit::Signal(info.signal));

@@ -4,7 +4,7 @@
 
 use super::{DEFAULT, Details, SI_KERNEL, SIGKILL, SignalInfo};
 use crate::memory::Memory;
-use crate::process::{Exit, Life, ProcessKey};
+use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::thread::{ThreadEntry, ThreadKey};
 use crate::world::World;
 
@@ -12,15 +12,19 @@ impl<M: Memory> World<M> {
     /// Sends a signal to a process: any of its threads that does not block it takes it.
     pub(crate) fn send_to_process(&mut self, to: ProcessKey, info: SignalInfo) {
         let Some(process) = self.processes.get_mut(to) else { return };
-        if process.life != Life::Runs || process.actions.ignores(info.signal) {
+        let is_open = |thread: &ThreadEntry<M>| thread.process == to && !thread.blocked.contains(info.signal);
+        let is_blocked = !self.threads.iter().any(|(_, thread)| is_open(thread));
+        if process.life != Life::Runs
+            || process.actions.ignores(info.signal)
+            || process.is_spared(info.signal, is_blocked)
+        {
             return;
         }
         if info.signal == SIGKILL {
             return self.end_process(to, Exit::Signal(SIGKILL));
         }
         process.pending.add(info);
-        let takes = |thread: &ThreadEntry<M>| thread.process == to && !thread.blocked.contains(info.signal);
-        let taker = self.threads.iter().find(|(_, thread)| takes(thread)).map(|(key, _)| key);
+        let taker = self.threads.iter().find(|(_, thread)| is_open(thread)).map(|(key, _)| key);
         if let Some(taker) = taker {
             self.interrupt(taker);
         }
@@ -31,6 +35,9 @@ impl<M: Memory> World<M> {
         let Some(thread) = self.threads.get_mut(to) else { return };
         let process = thread.process;
         let Some(owner) = self.processes.get(process) else { return };
+        if owner.is_spared(info.signal, thread.blocked.contains(info.signal)) {
+            return;
+        }
         if info.signal == SIGKILL {
             return self.end_process(process, Exit::Signal(SIGKILL));
         }
@@ -67,6 +74,13 @@ impl<M: Memory> World<M> {
         for (_, thread) in self.threads.iter_mut().filter(|(_, thread)| thread.process == process) {
             thread.pending.forget(signal);
         }
+    }
+}
+
+impl Process {
+    /// Returns true if nobody may end the process by this signal: init gets only what it handles or blocks (Linux: SIGNAL_UNKILLABLE).
+    fn is_spared(&self, signal: u8, is_blocked: bool) -> bool {
+        self.pid == 1 && !is_blocked && self.actions.get(signal).handler == DEFAULT
     }
 }
 

@@ -57,6 +57,14 @@ fn init_finds_its_arguments_on_the_stack() {
 }
 
 #[test]
+fn the_lower_half_of_the_register_is_the_number_of_the_call() {
+    let (host, mut task) = Host::boot();
+    assert_eq!(host.call(&mut task, 0x7_0000_0000 | GETPID, &[]), 1);
+    assert_eq!(host.call(&mut task, 0x4000_0000 | GETPID, &[]), -38);
+    assert_eq!(host.call(&mut task, u64::MAX, &[]), -38);
+}
+
+#[test]
 fn a_file_is_made_written_found_and_removed() {
     let (host, mut task) = Host::boot();
     let path = host.text(&task, DATA, "/tmp/new");

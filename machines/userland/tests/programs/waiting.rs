@@ -184,6 +184,18 @@ fn signals_go_to_processes_groups_and_threads() {
 }
 
 #[test]
+fn nobody_ends_init_by_a_signal_that_it_does_not_handle() {
+    let (host, mut task) = Host::boot();
+    for signal in [SIGUSR1, 9, 15] {
+        assert_eq!(host.call(&mut task, KILL, &[1, signal]), 0);
+        assert_eq!(host.call(&mut task, TGKILL, &[1, 1, signal]), 0);
+    }
+    handle(&host, &mut task, SIGUSR1, HANDLER, 0);
+    assert_eq!(host.call(&mut task, KILL, &[1, SIGUSR1]), 0);
+    assert_eq!(task.registers.rip, HANDLER);
+}
+
+#[test]
 fn children_that_nobody_wants_to_hear_of_vanish() {
     let (host, mut task) = Host::boot();
     handle(&host, &mut task, SIGCHLD, 1, 0);
