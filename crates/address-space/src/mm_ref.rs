@@ -14,10 +14,7 @@ use platform::Platform;
 use sync::Cpu;
 use units::Gfp;
 
-use crate::backing::{PageTables, Pager};
-use crate::call::Call;
 use crate::error::MmError;
-use crate::limits::Process;
 use crate::mm::{Mm, MmState};
 use crate::program::{MmapLayout, ProgramRanges};
 use crate::spaces::AddressSpaces;
@@ -125,24 +122,6 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         mm.begin(cpu, mm, self.another_mm(), MmState::new(layout, program));
         mm.uses.begin(1);
         Ok(MmRef { mm })
-    }
-
-    /// Gives a user back. The last one's end takes all areas out through what `backing` returns, and gives the users' reference back
-    /// (Linux: `mmput`, `exit_mmap`). `release` is that of [`mmdrop`](Self::mmdrop).
-    pub fn mmput<B: PageTables + Pager>(
-        &self,
-        cpu: &Cpu,
-        mm: MmRef<'k>,
-        backing: impl FnOnce(&Mm<'k>) -> B,
-        release: impl FnOnce(&Mm<'k>),
-    ) {
-        let MmRef { mm } = mm;
-        if !mm.uses.put() {
-            return;
-        }
-        let (process, backing) = (Process::default(), backing(&mm));
-        Call { mm: mm.get().write(cpu), spaces: self, cpu, process: &process, backing }.exit();
-        self.mmdrop(cpu, MmGrab { mm }, release);
     }
 
     /// Gives a reference back. With the last one the object goes, after `release` took back what else belongs to it: its root table

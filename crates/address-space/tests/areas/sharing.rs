@@ -32,6 +32,13 @@ fn lock(space: &Space<'_, '_>, cpu: &Cpu, page: u64) -> Option<VirtRange> {
     space.mm.lock_area(cpu, at(page)).map(|area| area.vma().range)
 }
 
+/// Empties an address space that has no other user, and returns the users' reference.
+fn exit<'k, B: PageTables + Pager>(spaces: &Spaces<'k>, cpu: &Cpu, mm: MmRef<'k>, backing: B) -> MmGrab<'k> {
+    let (last, process) = (mm.put().expect("the last user"), Process::default());
+    Call { mm: last.write(cpu), spaces, cpu, process: &process, backing }.exit();
+    last
+}
+
 #[test]
 fn an_area_is_locked_by_any_address_in_it_and_by_no_other() {
     with_two_cpus(|space, cpu| {
@@ -44,7 +51,7 @@ fn an_area_is_locked_by_any_address_in_it_and_by_no_other() {
 #[test]
 fn a_call_keeps_faults_from_what_it_changes_until_it_ends() {
     with_two_cpus(|space, cpu| {
-        let (mm, spaces) = (space.mm.get(), space.spaces);
+        let mm = space.mm.get();
         let lock = |page| mm.lock_area(cpu, at(page)).map(|area| area.vma().range);
         let mut call = space.call();
         assert!(lock(0).is_some(), "nothing is changed yet");
@@ -55,7 +62,7 @@ fn a_call_keeps_faults_from_what_it_changes_until_it_ends() {
         let read = written.downgrade();
         assert_eq!([0, 2, 4].map(&lock), [(0, 2), (2, 4), (4, 8)].map(|(a, b)| Some(VirtRange::new(at(a), at(b)))));
         drop(read);
-        spaces.mmput(cpu, mm, |_| -> &mut Files { unreachable!() }, |_| unreachable!());
+        assert!(mm.put().is_none(), "the address space has another user");
     });
 }
 
@@ -108,8 +115,8 @@ fn the_last_user_empties_an_address_space_and_the_last_reference_frees_it() {
     let reference = mm.grab();
     let user = reference.get_not_zero().unwrap();
     assert_eq!((user.users(), user.is(&mm)), (2, true));
-    spaces.mmput(&cpu, user, |_| -> &mut Files { unreachable!("one user is left") }, |_| unreachable!());
-    spaces.mmput(&cpu, mm, |_| &mut files, |_| unreachable!("a reference is left"));
+    assert!(user.put().is_none(), "one user is left");
+    spaces.mmdrop(&cpu, exit(&spaces, &cpu, mm, &mut files), |_| unreachable!("a reference is left"));
     assert_eq!(files.gathers.len(), 1);
     assert_eq!(spaces.overcommit().committed(), 0);
     assert!(reference.get_not_zero().is_none());
@@ -224,6 +231,6 @@ fn faults_and_calls_on_two_cpus_leave_no_page_behind() {
         faults.join().unwrap()
     });
     assert!(locked > 100, "faults found areas");
-    spaces.mmput(&zero, mm, |_| &mut backing, |_| ());
+    spaces.mmdrop(&zero, exit(&spaces, &zero, mm, &mut backing), |_| ());
     assert_eq!(marks.load(Ordering::Relaxed), 0);
 }

@@ -13,6 +13,15 @@ use units::VirtAddr;
 
 use super::MemoryManager;
 
+/// An address of a process, and the CPU on which somebody needs it.
+#[derive(Clone, Copy)]
+pub(super) struct UserPlace<'a, 'k> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) mm: &'a Mm<'k>,
+    pub(super) process: &'a Process,
+    pub(super) addr: VirtAddr,
+}
+
 impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// Makes an access of a process to `addr` possible, and counts the fault.
     ///
@@ -28,74 +37,52 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         addr: VirtAddr,
         access: AccessKind,
     ) -> Result<Faulted, FaultError> {
+        let place = UserPlace { cpu, mm, process, addr };
         self.objects.vmstat().count_events(cpu, VmEvent::Pgfault, 1);
-        match self.fault_area(cpu, mm, process, addr, access) {
-            Some(outcome) => outcome,
-            None => self.fault_locked(cpu, mm, process, addr, access),
-        }
+        self.fault_area(place, access).unwrap_or_else(|| self.fault_locked(place, access))
     }
 
     /// Handles a fault with the lock of its area only; `None` if that does not suffice.
     #[inline]
-    fn fault_area(
-        &self,
-        cpu: &Cpu,
-        mm: &Mm<'k>,
-        process: &Process,
-        addr: VirtAddr,
-        access: AccessKind,
-    ) -> Option<Result<Faulted, FaultError>> {
-        let mut area = mm.lock_area(cpu, addr)?;
-        let backing = self.backing(cpu, mm, process, 0);
+    fn fault_area(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<Result<Faulted, FaultError>> {
+        let mut area = place.mm.lock_area(place.cpu, place.addr)?;
+        let backing = self.backing(place.cpu, place.mm, place.process, 0);
         let faults = backing.faults();
-        match faults.make_possible(area.vma(), addr, access) {
+        match faults.make_possible(area.vma(), place.addr, access) {
             Err(FaultError::NeedsAnonVma) => {
-                let vma = area.prepare_anon(&self.spaces, cpu).ok()?;
-                Some(faults.make_possible(&vma, addr, access))
+                let vma = area.prepare_anon(&self.spaces, place.cpu).ok()?;
+                Some(faults.make_possible(&vma, place.addr, access))
             }
             outcome => Some(outcome),
         }
     }
 
-    fn fault_locked(
-        &self,
-        cpu: &Cpu,
-        mm: &Mm<'k>,
-        process: &Process,
-        addr: VirtAddr,
-        access: AccessKind,
-    ) -> Result<Faulted, FaultError> {
+    fn fault_locked(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<Faulted, FaultError> {
+        let UserPlace { cpu, mm, process, addr } = place;
         let locked = mm.read(cpu);
-        if let Some(vma) = locked.lookup(addr) {
-            let backing = self.backing(cpu, mm, process, locked.counters().total);
-            return match backing.faults().make_possible(&vma, addr, access) {
-                Err(FaultError::NeedsAnonVma) => {
-                    let vma = locked.prepare_anon(&self.spaces, cpu, &vma).map_err(|_| FaultError::NoMemory)?;
-                    backing.faults().make_possible(&vma, addr, access)
-                }
-                outcome => outcome,
-            };
+        let Some(vma) = locked.lookup(addr) else {
+            drop(locked);
+            return self.fault_below_stack(place, access);
+        };
+        let backing = self.backing(cpu, mm, process, locked.counters().total);
+        match backing.faults().make_possible(&vma, addr, access) {
+            Err(FaultError::NeedsAnonVma) => {
+                let vma = locked.prepare_anon(&self.spaces, cpu, &vma).map_err(|_| FaultError::NoMemory)?;
+                backing.faults().make_possible(&vma, addr, access)
+            }
+            outcome => outcome,
         }
-        drop(locked);
-        self.fault_below_stack(cpu, mm, process, addr, access)
     }
 
     /// Handles a fault where no area lies: a stack above may grow.
-    fn fault_below_stack(
-        &self,
-        cpu: &Cpu,
-        mm: &Mm<'k>,
-        process: &Process,
-        addr: VirtAddr,
-        access: AccessKind,
-    ) -> Result<Faulted, FaultError> {
-        let mut call = self.call(cpu, mm, process);
+    fn fault_below_stack(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<Faulted, FaultError> {
+        let mut call = self.call(place.cpu, place.mm, place.process);
         let kind = if access == AccessKind::Write { Access::Write } else { Access::Read };
-        let vma = call.area_for_access(addr, kind).map_err(|error| match error {
+        let vma = call.area_for_access(place.addr, kind).map_err(|error| match error {
             MmError::AccessDenied => FaultError::Forbidden,
             MmError::NoMemory => FaultError::NoMemory,
             _ => FaultError::NotMapped,
         })?;
-        call.backing.faults().make_possible(&vma, addr, access)
+        call.backing.faults().make_possible(&vma, place.addr, access)
     }
 }

@@ -13,6 +13,7 @@ use sync::Cpu;
 use units::{Pfn, VirtAddr};
 
 use super::MemoryManager;
+use super::fault::UserPlace;
 
 /// Part of a range of a process's memory cannot be reached (EFAULT).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,15 +38,6 @@ enum UserPage {
     Held(PageRef, usize),
 }
 
-/// A range of a process's memory.
-#[derive(Clone, Copy)]
-struct UserRange<'a, 'k> {
-    cpu: &'a Cpu,
-    mm: &'a Mm<'k>,
-    process: &'a Process,
-    addr: VirtAddr,
-}
-
 impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// Copies bytes of a process from `addr` on into `to`.
     ///
@@ -59,8 +51,8 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         addr: VirtAddr,
         to: &mut [u8],
     ) -> Result<(), BadUserAddress> {
-        let range = UserRange { cpu, mm, process, addr };
-        self.each_user_page(range, to.len(), AccessKind::Read, |bytes, offset, at, len| {
+        let start = UserPlace { cpu, mm, process, addr };
+        self.each_user_page(start, to.len(), AccessKind::Read, |bytes, offset, at, len| {
             let Some(part) = to.get_mut(at..at + len) else { return };
             match bytes {
                 Some(bytes) => {
@@ -83,18 +75,18 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         addr: VirtAddr,
         from: &[u8],
     ) -> Result<(), BadUserAddress> {
-        let range = UserRange { cpu, mm, process, addr };
-        self.each_user_page(range, from.len(), AccessKind::Write, |bytes, offset, at, len| {
+        let start = UserPlace { cpu, mm, process, addr };
+        self.each_user_page(start, from.len(), AccessKind::Write, |bytes, offset, at, len| {
             if let (Some(bytes), Some(part)) = (bytes, from.get(at..at + len)) {
                 bytes.write(offset, part);
             }
         })
     }
 
-    /// Calls `visit` for each part of `len` bytes that lies in one page: the page's bytes, `None` for zeros, the offset there, the offset in the range, the length.
+    /// Calls `visit` for each part of the `len` bytes from `start` on that lies in one page: the page's bytes, `None` for zeros, the offset there, the offset in the range, the length.
     fn each_user_page(
         &self,
-        range: UserRange<'_, 'k>,
+        start: UserPlace<'_, 'k>,
         len: usize,
         access: AccessKind,
         mut visit: impl FnMut(Option<PageBytes<'_>>, usize, usize, usize),
@@ -104,19 +96,20 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let mut at = 0;
         while at < len {
             let bad = BadUserAddress { done: at };
-            let addr = range.addr.checked_add(at as u64).ok_or(bad)?;
+            let addr = start.addr.checked_add(at as u64).ok_or(bad)?;
+            let place = UserPlace { addr, ..start };
             let part = (len - at).min(page_size - (addr.raw() as usize & (page_size - 1)));
-            match self.hold_user_page(range, addr, access).ok_or(bad)? {
+            match self.hold_user_page(place, access).ok_or(bad)? {
                 UserPage::Zeros => visit(None, 0, at, part),
                 UserPage::Held(page, offset) => {
                     let shown = PageBytes::new(self.objects.pages().platform(), &page, shift);
                     let is_shown = shown.map(|bytes| visit(Some(bytes), offset, at, part)).is_ok();
                     let frame = page.pfn().add((offset >> shift) as u64);
-                    self.objects.pages().put(range.cpu, page);
+                    self.objects.pages().put(place.cpu, page);
                     if !is_shown {
                         return Err(bad);
                     }
-                    if access == AccessKind::Write && !self.is_writable_at(range, addr, frame) {
+                    if access == AccessKind::Write && !self.is_writable_at(place, frame) {
                         // Meanwhile a fork shared the page, and another thread may have a copy of it without what was written.
                         continue;
                     }
@@ -127,38 +120,38 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         Ok(())
     }
 
-    /// Takes hold of the page at `addr`, faulting it in if need be; `None` if the process may not reach it.
-    fn hold_user_page(&self, range: UserRange<'_, 'k>, addr: VirtAddr, access: AccessKind) -> Option<UserPage> {
+    /// Takes hold of the page at `place`, faulting it in if need be; `None` if the process may not reach it.
+    fn hold_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
         if self.spaces.settings().keys == ProtectionKeys::Present && access == AccessKind::Read {
             // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
-            self.fault(range.cpu, range.mm, range.process, addr, access).ok()?;
+            self.fault(place.cpu, place.mm, place.process, place.addr, access).ok()?;
         }
         loop {
-            if let Some(page) = self.find_user_page(range, addr, access) {
+            if let Some(page) = self.find_user_page(place, access) {
                 return Some(page);
             }
-            self.fault(range.cpu, range.mm, range.process, addr, access).ok()?;
+            self.fault(place.cpu, place.mm, place.process, place.addr, access).ok()?;
         }
     }
 
-    /// Returns true if frame `frame` is mapped at `addr` and may be written there.
-    fn is_writable_at(&self, range: UserRange<'_, 'k>, addr: VirtAddr, frame: Pfn) -> bool {
-        let tables = self.tables(range.cpu, range.mm);
+    /// Returns true if frame `frame` is mapped at `place` and may be written there.
+    fn is_writable_at(&self, place: UserPlace<'_, 'k>, frame: Pfn) -> bool {
+        let tables = self.tables(place.cpu, place.mm);
         let walk = tables.mmu.walk(tables.tables);
-        let found = walk.as_ref().and_then(|walk| walk.find(addr, Level::PTE));
+        let found = walk.as_ref().and_then(|walk| walk.find(place.addr, Level::PTE));
         let Some(Found::Entry(entry) | Found::Above(entry, _)) = found else { return false };
         entry.leaf(entry.load()).is_some_and(|(pfn, attributes)| {
-            let in_leaf = addr.raw() & (tables.mmu.format().leaf_bytes(entry.level()) - 1);
+            let in_leaf = place.addr.raw() & (tables.mmu.format().leaf_bytes(entry.level()) - 1);
             let shift = self.objects.pages().map().geometry.page_shift;
             pfn.add(in_leaf >> shift) == frame && attributes.prot.contains(Prot::USER | Prot::WRITE)
         })
     }
 
-    /// Takes hold of the page at `addr` if an entry allows the access, and marks the entry as used.
-    fn find_user_page(&self, range: UserRange<'_, 'k>, addr: VirtAddr, access: AccessKind) -> Option<UserPage> {
-        let tables = self.tables(range.cpu, range.mm);
+    /// Takes hold of the page at `place` if an entry allows the access, and marks the entry as used.
+    fn find_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
+        let tables = self.tables(place.cpu, place.mm);
         let walk = tables.mmu.walk(tables.tables)?;
-        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(addr, Level::PTE)?;
+        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(place.addr, Level::PTE)?;
         let pte = entry.load();
         let (pfn, mut attributes) = entry.leaf(pte)?;
         let (needed, marks) = match access {
@@ -176,10 +169,10 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         // Marked before the bytes move; if the entry changed meanwhile, it is looked at again.
         if now != pte || (entry.leaf(pte)?.1 != attributes && !entry.set_attributes(pte, attributes)) {
             drop(walk);
-            self.objects.pages().put(range.cpu, page);
+            self.objects.pages().put(place.cpu, page);
             return None;
         }
-        let in_leaf = addr.raw() & (walk.format().leaf_bytes(entry.level()) - 1);
+        let in_leaf = place.addr.raw() & (walk.format().leaf_bytes(entry.level()) - 1);
         let shift = self.objects.pages().map().geometry.page_shift;
         let offset = (pfn.since(page.pfn()) << shift).saturating_add(in_leaf);
         Some(UserPage::Held(page, offset as usize))
