@@ -7,13 +7,14 @@ use sim::Rng;
 
 use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
 
-/// Calls by how often they are made, of 111.
-const WEIGHTS: [(&str, u64); 18] = [
+/// Calls by how often they are made, of 125.
+const WEIGHTS: [(&str, u64); 24] = [
     ("mmap", 22),
     ("munmap", 11),
     ("mprotect", 14),
     ("mremap", 11),
     ("madvise", 12),
+    ("process_madvise", 2),
     ("mlock", 3),
     ("mlock2", 2),
     ("munlock", 3),
@@ -22,9 +23,14 @@ const WEIGHTS: [(&str, u64); 18] = [
     ("brk", 4),
     ("msync", 2),
     ("mseal", 1),
+    ("mincore", 2),
     ("remap_file_pages", 4),
-    ("write", 9),
-    ("read", 5),
+    ("ftruncate", 1),
+    ("write", 5),
+    ("read", 3),
+    ("store", 9),
+    ("load", 5),
+    ("fetch", 1),
     ("fork", 3),
     ("exit", 3),
 ];
@@ -38,18 +44,23 @@ pub(super) fn calls() -> impl Iterator<Item = &'static str> {
 pub(super) struct Generator {
     rng: Rng,
     only: Vec<String>,
+    /// Whether pages are paged out.
+    pages_out: bool,
 }
 
 impl Generator {
     /// Starts the calls of a seed; `only` restricts them, unless it is empty.
     pub(super) fn new(seed: u64, part: u64, only: &[String]) -> Self {
-        Self { rng: Rng::for_part(seed, part), only: only.to_vec() }
+        // Paging out is reclaim: it takes at once what may be freed and what of a file was only read. So no process sees what became of those.
+        let pages_out = part.is_multiple_of(4);
+        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), pages_out }
     }
 
     /// Returns the next call.
     pub(super) fn next(&mut self) -> Operation {
         let allowed: Vec<_> = WEIGHTS
             .iter()
+            .filter(|(call, _)| !(self.pages_out && *call == "mincore"))
             .filter(|(call, _)| self.only.is_empty() || self.only.iter().any(|one| one == call))
             .collect();
         let mut left = self.rng.below(allowed.iter().map(|(_, weight)| weight).sum());
@@ -83,6 +94,12 @@ impl Generator {
             "remap_file_pages" => self.remap_file_pages(at, len),
             "write" => Operation::Write { at: self.byte(), byte: self.rng.below(255) as u8 + 1 },
             "read" => Operation::Read { at: self.byte() },
+            "store" => Operation::Store { at: self.wild_byte(), byte: self.rng.below(255) as u8 + 1 },
+            "load" => Operation::Load { at: self.wild_byte() },
+            "fetch" => Operation::Fetch { at: self.wild_byte() },
+            "mincore" => Operation::Mincore { at, len },
+            "process_madvise" => self.process_madvise(),
+            "ftruncate" => self.truncate(),
             "fork" => Operation::Fork,
             "exit" => Operation::Exit,
             _ => self.mmap(),
@@ -104,6 +121,27 @@ impl Generator {
             Place::Arena(offset) => Place::Arena(offset + in_page),
             Place::Exact(addr) => Place::Exact(addr + in_page),
         }
+    }
+
+    /// An address for the process's own accesses, now and then where nothing can be.
+    fn wild_byte(&mut self) -> Place {
+        if !self.rng.one_in(40) {
+            return self.byte();
+        }
+        let edges = [0, 4095, 65535, (1 << 47) - 4096, (1 << 47) - 1, 0xffff_8000_0000_1000, u64::MAX - 4095];
+        Place::Exact(edges[self.rng.index(edges.len())])
+    }
+
+    fn process_madvise(&mut self) -> Operation {
+        let (first, second) = (self.page(), self.page());
+        let ranges = [(first, self.len(8)), (second, self.len(8))];
+        Operation::ProcessMadvise { ranges, advice: self.advice() }
+    }
+
+    fn truncate(&mut self) -> Operation {
+        let pages = self.rng.below(FILE_PAGES + 1) * PAGE_SIZE;
+        let bytes = if self.rng.one_in(2) { pages } else { pages + self.rng.below(PAGE_SIZE) };
+        Operation::Truncate { file: self.rng.below(FILES), bytes }
     }
 
     fn range(&mut self) -> (Place, u64) {
@@ -238,8 +276,9 @@ impl Generator {
     }
 
     fn advice(&mut self) -> Advice {
-        // Whether huge pages can be made depends on memory that is free; poison is for root.
-        let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| *one != Advice::Collapse).collect();
+        // Whether huge pages can be made depends on memory that is free.
+        let other = if self.pages_out { Advice::Free } else { Advice::PageOut };
+        let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| ![Advice::Collapse, other].contains(one)).collect();
         fit[self.rng.index(fit.len())]
     }
 }

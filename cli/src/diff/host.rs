@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::io::IoSliceMut;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use address_space::{Limits, NO_LIMIT, PAGE_SIZE};
+use address_space::{Advice, Limits, NO_LIMIT, PAGE_SIZE};
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use proc_files::parse::Status;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::agent::{Agent, name_address};
+use super::agent::{Agent, access};
 use super::contents::{PageContents, hash};
 use super::maps::{self, MapLine, Smap};
-use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Slots};
+use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Place, Slots};
+use super::outcome::Outcome;
 use crate::failure::Failure;
 
 /// Numbers of x86-64's system calls.
@@ -26,6 +27,7 @@ mod number {
     pub(super) const PWRITE64: u64 = 18;
     pub(super) const MREMAP: u64 = 25;
     pub(super) const MSYNC: u64 = 26;
+    pub(super) const MINCORE: u64 = 27;
     pub(super) const MADVISE: u64 = 28;
     pub(super) const FTRUNCATE: u64 = 77;
     pub(super) const SETRESUID: u64 = 117;
@@ -37,6 +39,7 @@ mod number {
     pub(super) const MEMFD_CREATE: u64 = 319;
     pub(super) const MLOCK2: u64 = 325;
     pub(super) const PRCTL: u64 = 157;
+    pub(super) const PROCESS_MADVISE: u64 = 440;
     pub(super) const MSEAL: u64 = 462;
 }
 
@@ -102,7 +105,8 @@ impl Host {
         let mut agent = Agent::start()?;
         let mut files = BTreeMap::new();
         for file in 0..=FILES {
-            let fd = agent.call(number::MEMFD_CREATE, [name_address(), 0, 0, 0, 0, 0])?;
+            // Without a name: the words behind the arguments are zeros.
+            let fd = agent.call(number::MEMFD_CREATE, [agent.payload(), 0, 0, 0, 0, 0])?;
             if fd != (FIRST_FD + file) as i64 {
                 return Err(Failure::Host(format!("memfd_create returned {fd}, expected {}", FIRST_FD + file)));
             }
@@ -180,27 +184,49 @@ impl Host {
     }
 
     /// Makes the call; `None` if it is on a slot that holds nothing.
-    pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Result<Option<i64>, Failure> {
-        if let Operation::Write { byte, .. } = operation {
-            self.scratch.write_all_at(&[*byte], 0)?;
-        }
-        match operation {
+    pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Result<Option<Outcome>, Failure> {
+        match *operation {
             Operation::Fork if self.agent.nr_children() >= MOST_CHILDREN => return Ok(None),
-            Operation::Fork => return self.agent.fork().map(Some),
+            Operation::Fork => return self.agent.fork().map(|result| Some(Outcome::Returned(result))),
             Operation::Exit if self.agent.nr_children() == 0 => return Ok(None),
-            Operation::Exit => return self.agent.exit().map(|()| Some(0)),
+            Operation::Exit => return self.agent.exit().map(|()| Some(Outcome::Returned(0))),
+            Operation::Mincore { at, len } => return self.mincore(at, len, slots),
+            Operation::ProcessMadvise { ranges, advice } => return self.process_madvise(ranges, advice, slots),
+            Operation::Write { byte, .. } => self.scratch.write_all_at(&[byte], 0)?,
             _ => {}
         }
         let Some((number, arguments)) = self.system_call(operation, slots) else { return Ok(None) };
-        let result = self.agent.call(number, arguments)?;
+        let outcome = self.agent.call_with(number, arguments, &[])?;
         if let Operation::Read { .. } = operation
-            && result == 1
+            && outcome == Outcome::Returned(1)
         {
             let mut byte = [0];
             self.scratch.read_exact_at(&mut byte, 0)?;
-            return Ok(Some(i64::from(byte[0])));
+            return Ok(Some(Outcome::Returned(i64::from(byte[0]))));
         }
-        Ok(Some(result))
+        Ok(Some(outcome))
+    }
+
+    fn mincore(&mut self, at: Place, len: u64, slots: &Slots) -> Result<Option<Outcome>, Failure> {
+        let Some(addr) = slots.resolve(at, len) else { return Ok(None) };
+        let bytes = self.agent.payload();
+        let (result, bytes) = self.agent.call_for_bytes(number::MINCORE, [addr, len, bytes, 0, 0, 0])?;
+        Ok(Some(Outcome::Wrote(result, bytes.to_vec())))
+    }
+
+    fn process_madvise(
+        &mut self,
+        ranges: [(Place, u64); 2],
+        advice: Advice,
+        slots: &Slots,
+    ) -> Result<Option<Outcome>, Failure> {
+        let mut words = Vec::with_capacity(2 * ranges.len());
+        for (at, len) in ranges {
+            let Some(addr) = slots.resolve(at, len) else { return Ok(None) };
+            words.extend([addr, len]);
+        }
+        let arguments = [self.agent.pidfd()?, self.agent.payload(), ranges.len() as u64, advice as u64, 0, 0];
+        self.agent.call_with(number::PROCESS_MADVISE, arguments, &words).map(Some)
     }
 
     fn system_call(&self, operation: &Operation, slots: &Slots) -> Option<(u64, [u64; 6])> {
@@ -239,7 +265,11 @@ impl Host {
             }
             Operation::Write { at, .. } => pad(number::PREAD64, [scratch, slots.resolve(at, 1)?, 1]),
             Operation::Read { at } => pad(number::PWRITE64, [scratch, slots.resolve(at, 1)?, 1]),
-            Operation::Fork | Operation::Exit => None,
+            Operation::Load { at } => pad(access::LOAD, [slots.resolve(at, 1)?, 0, 0]),
+            Operation::Store { at, byte } => pad(access::STORE, [slots.resolve(at, 1)?, byte.into(), 0]),
+            Operation::Fetch { at } => pad(access::FETCH, [slots.resolve(at, 1)?, 0, 0]),
+            Operation::Truncate { file, bytes } => pad(number::FTRUNCATE, [FIRST_FD + file, bytes, 0]),
+            Operation::Mincore { .. } | Operation::ProcessMadvise { .. } | Operation::Fork | Operation::Exit => None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod host;
 mod maps;
 mod operation;
 mod ours;
+mod outcome;
 mod scarcity;
 mod shrink;
 mod state;
@@ -155,15 +156,8 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
         host.drop_rights()?;
         let mut ours = Ours::like(self.manager, self.cpu, self.process, &areas, host.program())?;
         ours.set_limits(limits);
-        let found = Pair {
-            host,
-            ours: &mut ours,
-            first: &areas,
-            before: Vec::new(),
-            slots: Slots::default(),
-            has_moved: false,
-        }
-        .first_difference(&trial.operations);
+        let found = Pair { host, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
+            .first_difference(&trial.operations);
         ours.end()?;
         found
     }
@@ -178,8 +172,6 @@ struct Pair<'a, 'b, 'k, H: Hooks + Sync> {
     /// Slots of the parents that wait.
     before: Vec<Slots>,
     slots: Slots,
-    /// An mremap succeeded.
-    has_moved: bool,
 }
 
 impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
@@ -202,26 +194,28 @@ impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
 
     /// Makes a call on both sides, and says what differs.
     fn make(&mut self, operation: &Operation) -> Result<Option<String>, Failure> {
+        if self.ours.may_execute(operation, &self.slots) {
+            // What the processor would do there nobody knows.
+            return Ok(None);
+        }
         let theirs = self.host.make(operation, &self.slots)?;
         let mine = self.ours.make(operation, &self.slots);
-        let (Some(theirs), Some(mine)) = (theirs, mine) else {
+        let (Some(theirs), Some(mine)) = (&theirs, &mine) else {
             let is_one = theirs.is_some() != mine.is_some();
             return Ok(is_one.then(|| format!("{operation:x?}: only one side makes the call")));
         };
         if theirs != mine {
-            let what = format!("{operation:x?}\n  host {}, ours {}", shown(theirs), shown(mine));
-            return Ok(Some(what));
+            return Ok(Some(format!("{operation:x?}\n  host {theirs}, ours {mine}")));
         }
-        if theirs >= 0 {
-            self.note(operation, theirs.cast_unsigned());
+        if let Some(result) = theirs.success() {
+            self.note(operation, result);
         }
         let what = compare_maps(&self.host.maps()?, &self.ours.maps()?);
-        Ok(what.map(|what| format!("{operation:x?} = {}\n{what}", shown(theirs))))
+        Ok(what.map(|what| format!("{operation:x?} = {theirs}\n{what}")))
     }
 
     /// Keeps what a call returned; a child goes on with its parent's slots, and leaves them as they were.
     fn note(&mut self, operation: &Operation, result: u64) {
-        self.has_moved |= matches!(operation, Operation::Mremap { .. });
         match *operation {
             Operation::Mmap { len, slot, .. } | Operation::Mremap { new_len: len, slot, .. } => {
                 self.slots.keep(slot, result, len);
@@ -234,21 +228,15 @@ impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
 
     /// Says what differs in the whole state.
     fn compare_state(&mut self) -> Result<Option<String>, Failure> {
-        let fields =
-            if self.before.is_empty() && !self.has_moved { &state::FIELDS[..] } else { &state::FIELDS_BUT_TABLES };
         let (theirs, ours) = (self.host.smaps()?, self.ours.smaps()?);
         let differs = state::compare_areas(&theirs, &ours, self.first)
-            + &state::compare_status(fields, &self.host.status()?, &self.ours.status()?, &ours);
+            + &state::compare_status(&state::FIELDS, &self.host.status()?, &self.ours.status()?, &ours);
         if !differs.is_empty() {
             return Ok(Some(differs));
         }
         let pages = state::readable_pages(&theirs);
         Ok(contents::compare(&self.host.contents(&pages)?, &self.ours.contents(&pages)))
     }
-}
-
-fn shown(result: i64) -> String {
-    if result < 0 { format!("errno {}", -result) } else { format!("{result:#x}") }
 }
 
 /// Returns the lines that only one side has.

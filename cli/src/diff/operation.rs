@@ -89,6 +89,18 @@ pub(super) enum Operation {
     Write { at: Place, byte: u8 },
     /// A byte is read by the kernel.
     Read { at: Place },
+    /// The process reads a byte.
+    Load { at: Place },
+    /// The process writes a byte.
+    Store { at: Place, byte: u8 },
+    /// The process goes there, if nothing can be executed there.
+    Fetch { at: Place },
+    /// mincore.
+    Mincore { at: Place, len: u64 },
+    /// process_madvise of a process on itself.
+    ProcessMadvise { ranges: [(Place, u64); 2], advice: Advice },
+    /// ftruncate.
+    Truncate { file: u64, bytes: u64 },
     /// A child is made, which makes the calls that follow; its parent waits.
     Fork,
     /// The child ends; its parent goes on.
@@ -115,6 +127,12 @@ impl Operation {
             Self::RemapFilePages { .. } => "remap_file_pages",
             Self::Write { .. } => "write",
             Self::Read { .. } => "read",
+            Self::Load { .. } => "load",
+            Self::Store { .. } => "store",
+            Self::Fetch { .. } => "fetch",
+            Self::Mincore { .. } => "mincore",
+            Self::ProcessMadvise { .. } => "process_madvise",
+            Self::Truncate { .. } => "ftruncate",
             Self::Fork => "fork",
             Self::Exit => "exit",
         }

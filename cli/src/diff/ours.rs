@@ -5,23 +5,29 @@ use std::fmt;
 
 use address_space::{
     AnonVma, AnonVmaId, AreaName, Direction, FileId, Limits, LockWhen, MapRequest, MmError, MmRef, MmapLayout,
-    PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, RemapRequest, Vma,
+    PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, RemapRequest, Vma, Whose,
 };
 use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
 use page_allocator::Hooks;
 use page_cache::Seals;
+use page_fault::{AccessKind, FaultError, Signal, SignalCode};
 use proc_files::parse::Status;
 use proc_files::status::{Task, TaskState};
 use proc_files::{Config, Profile, Release};
 use sim::SimPlatform;
 use sync::Cpu;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
+use super::agent::PAYLOAD;
 use super::contents::{PageContents, hash};
 use super::host::Program;
 use super::maps::{self, MapLine, Smap};
 use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Slots};
+use super::outcome::Outcome;
 use crate::failure::Failure;
+
+const SIGBUS: u32 = 7;
+const SIGSEGV: u32 = 11;
 
 /// Who /proc/PID/status is of; only its memory is compared.
 const TASK: Task<'static> = Task {
@@ -74,6 +80,13 @@ impl AreaNames for Special {
     fn with_anon_name(&self, _: AreaName, _: &mut dyn FnMut(&str) -> fmt::Result) -> Option<fmt::Result> {
         None
     }
+}
+
+fn returned(result: Result<u64, MmError>) -> Outcome {
+    Outcome::Returned(match result {
+        Ok(value) => value as i64,
+        Err(error) => -i64::from(kernel_mm::errno(error)),
+    })
 }
 
 fn failed(error: impl fmt::Display) -> Failure {
@@ -173,22 +186,71 @@ impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
     }
 
     /// Makes the call; `None` if it is on a slot that holds nothing, or there is no process for it.
-    pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Option<i64> {
+    pub(super) fn make(&mut self, operation: &Operation, slots: &Slots) -> Option<Outcome> {
+        let addr = |at| slots.resolve(at, 1).map(VirtAddr::new);
         let result = match *operation {
             Operation::Fork => self.fork()?,
             Operation::Exit => self.exit()?,
             Operation::Write { at, byte } => {
-                let addr = VirtAddr::new(slots.resolve(at, 1)?);
-                let written = self.manager.write_user(self.cpu, self.mm(), &self.process, addr, &[byte]);
+                let written = self.manager.write_user(self.cpu, self.mm(), &self.process, addr(at)?, &[byte]);
                 written.map(|()| 1).map_err(|_| MmError::BadAddress)
             }
-            Operation::Read { at } => self.read(VirtAddr::new(slots.resolve(at, 1)?)).map(u64::from),
+            Operation::Read { at } => self.read(addr(at)?).map(u64::from),
+            Operation::Load { at } => return Some(self.access(addr(at)?, AccessKind::Read, 0)),
+            Operation::Store { at, byte } => return Some(self.access(addr(at)?, AccessKind::Write, byte)),
+            Operation::Fetch { at } => return Some(self.access(addr(at)?, AccessKind::Fetch, 0)),
+            Operation::Mincore { at, len } => return self.mincore(slots.resolve(at, len)?, len),
+            Operation::Truncate { file, bytes } => self.truncate(file, bytes)?,
             _ => self.call(operation, slots)?,
         };
-        Some(match result {
-            Ok(value) => value as i64,
-            Err(error) => -i64::from(kernel_mm::errno(error)),
-        })
+        Some(returned(result))
+    }
+
+    /// Accesses memory as the process itself does.
+    fn access(&self, addr: VirtAddr, kind: AccessKind, byte: u8) -> Outcome {
+        let done = match kind {
+            AccessKind::Read => self.read(addr).ok().map(i64::from),
+            AccessKind::Write => {
+                self.manager.write_user(self.cpu, self.mm(), &self.process, addr, &[byte]).ok().map(|()| 0)
+            }
+            AccessKind::Fetch => None,
+        };
+        if let Some(value) = done {
+            return Outcome::Returned(value);
+        }
+        let fault = || self.manager.fault(self.cpu, self.mm(), &self.process, addr, kind);
+        // Where a page had to be brought in, the processor tries again.
+        let refused = fault().and_then(|_| fault()).err();
+        match refused.and_then(FaultError::signal) {
+            Some(SignalCode { signal, code }) => {
+                let signal = if signal == Signal::Bus { SIGBUS } else { SIGSEGV };
+                Outcome::Signal { signal, code, addr: addr.raw() }
+            }
+            None => returned(Err(MmError::BadAddress)),
+        }
+    }
+
+    /// Returns true if what lies at `addr`, or grows down to it, can be executed.
+    pub(super) fn may_execute(&self, operation: &Operation, slots: &Slots) -> bool {
+        let Operation::Fetch { at } = *operation else { return false };
+        let addr = slots.resolve(at, 1).map(VirtAddr::new);
+        let area = addr.and_then(|addr| self.mm().read(self.cpu).find(addr));
+        area.is_some_and(|vma| vma.flags.contains(VmFlags::EXEC))
+    }
+
+    fn mincore(&self, addr: u64, len: u64) -> Option<Outcome> {
+        let mut resident = vec![0; PAYLOAD];
+        let mut call = self.manager.call(self.cpu, self.mm(), &self.process);
+        let result = call.mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0);
+        match returned(result) {
+            Outcome::Returned(value) => Some(Outcome::Wrote(value, resident)),
+            other => Some(other),
+        }
+    }
+
+    fn truncate(&self, file: u64, bytes: u64) -> Option<Result<u64, MmError>> {
+        let file = *self.files.get(file as usize)?;
+        Some(self.manager.mapped_files(self.cpu, &self.process).set_size(file, bytes).map(|()| 0))
     }
 
     fn call(&self, operation: &Operation, slots: &Slots) -> Option<Result<u64, MmError>> {
@@ -225,7 +287,20 @@ impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
             Operation::RemapFilePages { at: place, len, prot, pgoff, flags } => {
                 unit(call.remap_file_pages(at(place, len)?, len, prot, pgoff, flags))
             }
-            Operation::Write { .. } | Operation::Read { .. } | Operation::Fork | Operation::Exit => return None,
+            Operation::ProcessMadvise { ranges, advice } => {
+                let [(first, len), (second, more)] = ranges;
+                let ranges = [(at(first, len)?, len), (at(second, more)?, more)];
+                call.process_madvise(ranges, advice, Whose::Own)
+            }
+            Operation::Write { .. }
+            | Operation::Read { .. }
+            | Operation::Load { .. }
+            | Operation::Store { .. }
+            | Operation::Fetch { .. }
+            | Operation::Mincore { .. }
+            | Operation::Truncate { .. }
+            | Operation::Fork
+            | Operation::Exit => return None,
         })
     }
 

@@ -11,9 +11,6 @@ use address_space::PAGE_SIZE;
 
 /// Fields of status that both sides must agree on.
 pub(super) const FIELDS: [&str; 7] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe", "VmPTE"];
-/// Those of a child, and of a process that moved an area: Linux's fork makes tables for the kernel's own pages of time (`[vvar]`), which this machine does
-/// not have, and its mremap makes upper tables for pages that are not there to be moved.
-pub(super) const FIELDS_BUT_TABLES: [&str; 6] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe"];
 
 /// Returns the areas whose flags, sizes or anonymous pages differ; `first` are those that were there from the start.
 pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> String {

@@ -19,7 +19,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     #[inline]
     pub(crate) fn act(&self, fault: &Fault<'_>, action: FaultAction, pte: Pte) -> Result<Attempt, FaultError> {
         match action {
-            FaultAction::Refuse => Err(FaultError::Forbidden),
+            FaultAction::Refuse => Err(FaultError::refusal(fault.vma.flags, fault.access)),
             FaultAction::Touch => Ok(self.touch(fault, pte)),
             FaultAction::MapZeros => Ok(self.map_zeros(fault)),
             FaultAction::MapFresh => self.map_fresh(fault, pte),

@@ -38,15 +38,33 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         Ok(self.install_file(fault, index, page, attributes))
     }
 
-    /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
-    fn map_around(&self, fault: &Fault<'_>) -> bool {
-        let Some(file) = fault.vma.file else { return false };
-        let window = window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD));
+    /// Returns true if some page around the fault is in memory.
+    pub(crate) fn has_neighbours(&self, fault: &Fault<'_>) -> bool {
         let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
+        self.find_around(fault, &mut found);
+        let mut pages = found.into_iter().flatten().peekable();
+        let has_some = pages.peek().is_some();
+        pages.for_each(|page| self.pages.mmu.put(page));
+        has_some
+    }
+
+    /// Finds the pages around the fault that are in memory; returns the addresses of all of them, empty if there is no other than the fault's.
+    fn find_around(&self, fault: &Fault<'_>, found: &mut [Option<PageRef>; AROUND as usize]) -> VirtRange {
+        let window = window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD));
         let wanted = (window.len() >> PAGE_SHIFT) as usize;
         // One page is found by the way that makes it if need be.
-        let Some(wanted) = found.get_mut(..wanted).filter(|wanted| wanted.len() > 1) else { return false };
+        let (Some(file), Some(wanted)) = (fault.vma.file, found.get_mut(..wanted).filter(|wanted| wanted.len() > 1))
+        else {
+            return VirtRange::default();
+        };
         self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
+        window
+    }
+
+    /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
+    fn map_around(&self, fault: &Fault<'_>) -> bool {
+        let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
+        let window = self.find_around(fault, &mut found);
         let mut is_mapped = false;
         for (slot, number) in found.iter_mut().zip(0..) {
             let Some(page) = slot.take() else { continue };

@@ -9,7 +9,7 @@ use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
 use page_tables::{Bounds, Tables, ZapWhat};
 use platform::Platform;
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::context::{FaultContext, FaultError};
 use crate::decide::AccessKind;
@@ -78,8 +78,8 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
     }
 
     fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError> {
-        // Pages of files come back by faults; only what an area made for itself has to be copied.
-        if parent.anon.is_none() {
+        // Pages of files come back by faults; only what an area made for itself has to be copied, and frames that a driver mapped (Linux: `vma_needs_copy`).
+        if parent.anon.is_none() && !parent.flags.intersects(VmFlags::PFNMAP | VmFlags::MIXEDMAP) {
             return Ok(());
         }
         debug_assert!(self.parent.is_some(), "fork says whose tables are copied");

@@ -8,7 +8,7 @@ use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use page_tables::Tables;
 use platform::{Level, Platform};
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide, is_permitted};
 use crate::file_pages::FilePages;
@@ -38,6 +38,8 @@ pub enum FaultError {
     NotMapped,
     /// The area forbids it (SIGSEGV, SEGV_ACCERR).
     Forbidden,
+    /// The area's protection key forbids it (SIGSEGV, SEGV_PKUERR).
+    ForbiddenByKey,
     /// Behind the end of the file, or no memory may be promised for it (SIGBUS, BUS_ADRERR).
     NoPage,
     /// No memory (the OOM killer's case).
@@ -51,6 +53,7 @@ impl core::fmt::Display for FaultError {
         f.write_str(match self {
             Self::NotMapped => "no area lies there",
             Self::Forbidden => "the area forbids the access",
+            Self::ForbiddenByKey => "the key of the area forbids the access",
             Self::NoPage => "the file has no page there",
             Self::NoMemory => "no memory",
             Self::NeedsAnonVma => "the area has no anon_vma yet",
@@ -124,13 +127,22 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
 
     /// Refuses, before a table is made for it, an access that no table would help: forbidden by the area, or behind the end of its file.
     fn check_before_table(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
-        if !is_permitted(fault.access, fault.vma.flags) {
-            return Err(FaultError::Forbidden);
+        if !is_permitted(fault.access, fault.vma.flags, EntryState::Empty) {
+            return Err(FaultError::refusal(fault.vma.flags, fault.access));
         }
         if !fault.vma.is_anonymous() {
             // Linux has the tables above already when it asks the file.
             self.make_tables(fault, Level::PMD)?;
+            let copies = fault.access == AccessKind::Write && !fault.vma.flags.contains(VmFlags::SHARED);
+            if copies && fault.vma.anon.is_none() {
+                // And the area has got its anon_vma.
+                return Err(FaultError::NeedsAnonVma);
+            }
             let (file, index) = Self::file_page(fault)?;
+            if fault.access != AccessKind::Write && self.has_neighbours(fault) {
+                // They are mapped first, and get their table, though the page itself may not be had.
+                return Ok(());
+            }
             self.pages.mmu.put(self.files.page(file, index, address_space::Access::Read)?);
         }
         Ok(())

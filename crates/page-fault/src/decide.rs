@@ -99,7 +99,7 @@ pub enum FaultAction {
 /// Says what a fault has to do.
 #[inline]
 pub fn decide(situation: &Situation) -> FaultAction {
-    if !is_permitted(situation.access, situation.area) {
+    if !is_permitted(situation.access, situation.area, situation.entry) {
         return FaultAction::Refuse;
     }
     let is_write = situation.access == AccessKind::Write;
@@ -121,12 +121,14 @@ pub fn decide(situation: &Situation) -> FaultAction {
 
 /// Returns true if the area allows the access.
 #[inline]
-pub(crate) fn is_permitted(access: AccessKind, area: VmFlags) -> bool {
+pub(crate) fn is_permitted(access: AccessKind, area: VmFlags, entry: EntryState) -> bool {
     match access {
         AccessKind::Write => area.contains(VmFlags::WRITE),
         // x86 can forbid writing and executing only, so any right is a right to read.
         // The key of what may be executed only forbids that as well.
         AccessKind::Read => area.intersects(VmFlags::ACCESS) && !area.contains(VmFlags::PKEY_BIT0),
+        // x86 asks for the right to execute only once a page is there: the first fault brings it in as for reading, the second is refused.
+        AccessKind::Fetch if entry == EntryState::Empty => area.intersects(VmFlags::ACCESS),
         AccessKind::Fetch => area.contains(VmFlags::EXEC),
     }
 }
@@ -175,11 +177,20 @@ mod tests {
         let writable = EntryState::Mapped(MappedWhat::Own, USED | Prot::WRITE);
         for entry in [EntryState::Empty, writable] {
             assert_eq!(action(AccessKind::Write, READ, Behind::Anonymous, entry), FaultAction::Refuse);
-            assert_eq!(action(AccessKind::Fetch, WRITE, Behind::Anonymous, entry), FaultAction::Refuse);
             assert_eq!(action(AccessKind::Read, VmFlags::SHARED, Behind::File, entry), FaultAction::Refuse);
             let keyed = VmFlags::EXEC | VmFlags::PKEY_BIT0;
             assert_eq!(action(AccessKind::Read, keyed, Behind::Anonymous, entry), FaultAction::Refuse);
         }
         assert_eq!(action(AccessKind::Read, VmFlags::WRITE, Behind::File, EntryState::Empty), FaultAction::MapFile);
+    }
+
+    #[test]
+    fn a_fetch_of_data_is_refused_once_the_page_is_there() {
+        let fetch = |area, entry| action(AccessKind::Fetch, area, Behind::File, entry);
+        assert_eq!(fetch(READ, EntryState::Empty), FaultAction::MapFile);
+        assert_eq!(fetch(READ, EntryState::Mapped(MappedWhat::FilePage, USED)), FaultAction::Refuse);
+        assert_eq!(fetch(VmFlags::empty(), EntryState::Empty), FaultAction::Refuse);
+        let keyed = VmFlags::EXEC | VmFlags::PKEY_BIT0;
+        assert_eq!(fetch(keyed, EntryState::Mapped(MappedWhat::FilePage, USED)), FaultAction::Touch);
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::context::FaultError;
 use crate::decide::AccessKind;
+use units::VmFlags;
 
 /// The error code of an x86 page fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,16 +80,24 @@ pub enum Signal {
 pub struct SignalCode {
     /// The signal.
     pub signal: Signal,
-    /// si_code: SEGV_MAPERR 1, SEGV_ACCERR 2, BUS_ADRERR 2.
+    /// si_code: SEGV_MAPERR 1, SEGV_ACCERR 2, SEGV_PKUERR 4, BUS_ADRERR 2.
     pub code: i32,
 }
 
 impl FaultError {
+    /// Says why an area with `area` refuses an access that it does not allow. The key is told first, whatever else forbids it (Linux:
+    /// `bad_area_access_error`).
+    pub fn refusal(area: VmFlags, access: AccessKind) -> Self {
+        let has_key = area.contains(VmFlags::PKEY_BIT0) && access != AccessKind::Fetch;
+        if has_key { Self::ForbiddenByKey } else { Self::Forbidden }
+    }
+
     /// Returns what the process is told; `None` if it is not its fault.
     pub const fn signal(self) -> Option<SignalCode> {
         match self {
             Self::NotMapped => Some(SignalCode { signal: Signal::Segv, code: 1 }),
             Self::Forbidden => Some(SignalCode { signal: Signal::Segv, code: 2 }),
+            Self::ForbiddenByKey => Some(SignalCode { signal: Signal::Segv, code: 4 }),
             Self::NoPage => Some(SignalCode { signal: Signal::Bus, code: 2 }),
             Self::NoMemory | Self::NeedsAnonVma => None,
         }
@@ -98,6 +107,16 @@ impl FaultError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_an_area_is_told_first_and_does_not_keep_from_executing() {
+        let keyed = VmFlags::EXEC | VmFlags::PKEY_BIT0;
+        let code = |area, access| FaultError::refusal(area, access).signal().map(|told| told.code);
+        assert_eq!(code(keyed, AccessKind::Write), Some(4));
+        assert_eq!(code(keyed, AccessKind::Read), Some(4));
+        assert_eq!(code(VmFlags::PKEY_BIT0, AccessKind::Fetch), Some(2));
+        assert_eq!(code(VmFlags::READ, AccessKind::Write), Some(2));
+    }
 
     #[test]
     fn x86_codes_are_read_as_the_manual_says() {

@@ -33,11 +33,15 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             if self.is_large(at) && !(self.is_one_large(part) && child.takes_large(at)?) {
                 self.split_large(gather, at)?;
             }
-            if self.is_large(at) {
-                self.copy_level(child, gather, part, flags, Level::PMD);
-            } else if self.maps_any(part) {
-                child.make_tables(at, Level::PTE)?;
-                self.copy_level(child, gather, part, flags, Level::PTE);
+            match self.lowest_entry(at) {
+                Some((Level::PTE, _)) => {
+                    child.make_tables(at, Level::PTE)?;
+                    self.copy_level(child, gather, part, flags, Level::PTE);
+                }
+                Some((level, false)) => self.copy_level(child, gather, part, flags, level),
+                // The tables that are here are there too, though they hold nothing.
+                Some((level, true)) => child.make_tables(at, level)?,
+                None => {}
             }
             at = end;
         }

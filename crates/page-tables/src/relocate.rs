@@ -45,8 +45,11 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             if self.is_large(at) && !(self.is_one_large(part) && self.takes_large(here)?) {
                 self.split_large(gather, at)?;
             }
-            if !self.is_large(at) && self.maps_any(part) {
-                self.make_tables(here, Level::PTE)?;
+            match self.lowest_entry(at) {
+                Some((Level::PTE, _)) => self.make_tables(here, Level::PTE)?,
+                // Linux makes the table above before it sees that there is nothing below.
+                Some((Level::PMD, true)) => self.make_tables(here, Level::PUD)?,
+                _ => {}
             }
             at = part.end;
         }
@@ -63,6 +66,14 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Makes the tables down to `level`.
     pub(crate) fn make_tables(&self, virt: VirtAddr, level: Level) -> Result<(), NoMemory> {
         self.mmu.make_tables(self.tables, virt, level, Gfp::KERNEL).map_err(|_| NoMemory)
+    }
+
+    /// Returns the level of the lowest entry that there is for `virt`, and whether it is empty.
+    pub(crate) fn lowest_entry(&self, virt: VirtAddr) -> Option<(Level, bool)> {
+        match self.walk()?.find(virt, Level::PTE)? {
+            Found::Entry(entry) => Some((Level::PTE, entry.load().is_none())),
+            Found::Above(entry, pte) => Some((entry.level(), pte.is_none())),
+        }
     }
 
     /// Returns true if something is mapped at `virt`.

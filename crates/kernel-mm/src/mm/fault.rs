@@ -78,8 +78,12 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     fn fault_below_stack(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<Faulted, FaultError> {
         let mut call = self.call(place.cpu, place.mm, place.process);
         let kind = if access == AccessKind::Write { Access::Write } else { Access::Read };
-        let vma = call.area_for_access(place.addr, kind).map_err(|error| match error {
-            MmError::AccessDenied => FaultError::Forbidden,
+        let found = call.area_for_access(place.addr, kind);
+        let vma = found.map_err(|error| match error {
+            MmError::AccessDenied => {
+                let area = call.mm.find(place.addr).map(|vma| vma.flags).unwrap_or_default();
+                FaultError::refusal(area, access)
+            }
             MmError::NoMemory => FaultError::NoMemory,
             _ => FaultError::NotMapped,
         })?;

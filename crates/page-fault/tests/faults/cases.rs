@@ -117,6 +117,48 @@ fn behind_the_end_of_a_file_there_is_no_page() {
 }
 
 #[test]
+fn neighbours_are_mapped_though_the_page_itself_is_behind_the_end() {
+    let (objects, cpu) = machine(256);
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 2));
+    let space = Space::new(&objects, &cpu, &tables, &files);
+    let vma = area(WRITE, 4, Some(file()));
+    assert_eq!(space.access(&vma, 2, None), Err(FaultError::NoPage));
+    assert_eq!(tables.nr_tables(), 2, "the lowest is made for a page only");
+    files.load(1).unwrap();
+    assert_eq!(space.access(&vma, 2, None), Err(FaultError::NoPage));
+    assert_eq!((tables.nr_tables(), space.rss().file), (3, 1));
+    space.end();
+    files.end();
+}
+
+#[test]
+fn a_private_write_behind_the_end_asks_for_the_anon_vma_first() {
+    let (objects, cpu) = machine(256);
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 2));
+    let space = Space::new(&objects, &cpu, &tables, &files);
+    let vma = Vma { anon: None, ..area(WRITE, 4, Some(file())) };
+    assert_eq!(space.access(&vma, 3, Some(1)), Err(FaultError::NeedsAnonVma));
+    assert_eq!(space.access(&area(SHARED, 4, Some(file())), 3, Some(1)), Err(FaultError::NoPage));
+    space.end();
+    files.end();
+}
+
+#[test]
+fn a_fetch_of_data_brings_the_page_in_before_it_is_refused() {
+    let (objects, cpu) = machine(256);
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 2));
+    let space = Space::new(&objects, &cpu, &tables, &files);
+    let vma = area(WRITE, 4, Some(file()));
+    assert_eq!(space.fault(&vma, 0, AccessKind::Fetch), Ok(Did::MapFile));
+    assert_eq!(space.fault(&vma, 0, AccessKind::Fetch), Err(FaultError::Forbidden));
+    assert_eq!(space.fault(&vma, 2, AccessKind::Fetch), Err(FaultError::NoPage));
+    let keyed = area(VmFlags::EXEC | VmFlags::PKEY_BIT0, 4, None);
+    assert_eq!(space.fault(&keyed, 3, AccessKind::Read), Err(FaultError::ForbiddenByKey));
+    space.end();
+    files.end();
+}
+
+#[test]
 fn an_area_without_an_anon_vma_is_sent_back_for_one() {
     let (objects, cpu) = machine(256);
     let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 4));

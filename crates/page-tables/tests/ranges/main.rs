@@ -1,5 +1,6 @@
 //! Page tables on a small machine: what is mapped is held, what is taken out is freed, and counts follow.
 
+mod empty;
 mod large;
 mod machine;
 
