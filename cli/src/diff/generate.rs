@@ -5,7 +5,11 @@
 use address_space::{Advice, LockAllFlags, MapFlags, PAGE_SIZE, Prot, RemapFlags, SyncFlags};
 use sim::Rng;
 
-use super::operation::{ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
+use super::operation::{ARENA, ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
+use super::theme::Theme;
+
+/// Pages that a table of the lowest level maps.
+const TABLE_PAGES: u64 = 512;
 
 /// Calls by how often they are made, of 125.
 const WEIGHTS: [(&str, u64); 24] = [
@@ -44,23 +48,20 @@ pub(super) fn calls() -> impl Iterator<Item = &'static str> {
 pub(super) struct Generator {
     rng: Rng,
     only: Vec<String>,
-    /// Whether pages are paged out.
-    pages_out: bool,
+    theme: Theme,
 }
 
 impl Generator {
     /// Starts the calls of a seed; `only` restricts them, unless it is empty.
     pub(super) fn new(seed: u64, part: u64, only: &[String]) -> Self {
-        // Paging out is reclaim: it takes at once what may be freed and what of a file was only read. So no process sees what became of those.
-        let pages_out = part.is_multiple_of(4);
-        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), pages_out }
+        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), theme: Theme::of(part) }
     }
 
     /// Returns the next call.
     pub(super) fn next(&mut self) -> Operation {
         let allowed: Vec<_> = WEIGHTS
             .iter()
-            .filter(|(call, _)| !(self.pages_out && *call == "mincore"))
+            .filter(|(call, _)| self.theme.makes(call))
             .filter(|(call, _)| self.only.is_empty() || self.only.iter().any(|one| one == call))
             .collect();
         let mut left = self.rng.below(allowed.iter().map(|(_, weight)| weight).sum());
@@ -97,7 +98,8 @@ impl Generator {
             "store" => Operation::Store { at: self.wild_byte(), byte: self.rng.below(255) as u8 + 1 },
             "load" => Operation::Load { at: self.wild_byte() },
             "fetch" => Operation::Fetch { at: self.wild_byte() },
-            "mincore" => Operation::Mincore { at, len },
+            // No more than the host's side has room for, unless it is refused.
+            "mincore" => Operation::Mincore { at, len: if len >> 32 == 0 { len.min(64 * PAGE_SIZE) } else { len } },
             "process_madvise" => self.process_madvise(),
             "ftruncate" => self.truncate(),
             "fork" => Operation::Fork,
@@ -107,8 +109,10 @@ impl Generator {
     }
 
     fn page(&mut self) -> Place {
-        if self.rng.one_in(4) {
-            Place::Slot(self.rng.index(SLOTS), self.rng.below(8) * PAGE_SIZE)
+        let is_large = self.theme.is_large();
+        if self.rng.one_in(if is_large { 2 } else { 4 }) {
+            let pages = if is_large && self.rng.one_in(2) { 3 * TABLE_PAGES } else { 8 };
+            Place::Slot(self.rng.index(SLOTS), self.rng.below(pages) * PAGE_SIZE)
         } else {
             Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE)
         }
@@ -145,6 +149,9 @@ impl Generator {
     }
 
     fn range(&mut self) -> (Place, u64) {
+        if self.theme.is_large() && self.rng.one_in(4) {
+            return self.large_range();
+        }
         let mut at = self.page();
         let mut len = self.len(match at {
             Place::Slot(..) => 8,
@@ -164,11 +171,22 @@ impl Generator {
         (at, len)
     }
 
+    /// A range that begins with a slot, or near its begin, and holds whole tables.
+    fn large_range(&mut self) -> (Place, u64) {
+        let into = if self.rng.one_in(2) { 0 } else { self.rng.below(8) * PAGE_SIZE };
+        let len = ((1 + self.rng.below(2)) * TABLE_PAGES + self.rng.below(3) * 4) * PAGE_SIZE - into;
+        (Place::Slot(self.rng.index(SLOTS), into), len)
+    }
+
     fn len(&mut self, most: u64) -> u64 {
         (1 + self.rng.below(most)) * PAGE_SIZE
     }
 
     fn prot(&mut self) -> Prot {
+        if self.theme == Theme::Huge {
+            let kinds = [Prot::READ | Prot::WRITE, Prot::empty(), Prot::READ | Prot::WRITE | Prot::EXEC];
+            return kinds[self.rng.index(8).saturating_sub(5)];
+        }
         let mut prot = Prot::from_bits_retain(match self.rng.below(8) {
             0 => 0,
             1..3 => 1,
@@ -186,13 +204,26 @@ impl Generator {
         prot
     }
 
+    fn mmap_large(&mut self) -> Operation {
+        let pages = (1 + self.rng.below(3)) * TABLE_PAGES + self.rng.below(3) * 4;
+        let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+        let (len, prot, slot) = (pages * PAGE_SIZE, Prot::READ | Prot::WRITE, self.rng.index(SLOTS));
+        Operation::Mmap { at: Place::Exact(0), len, prot, flags, file: None, offset: 0, slot }
+    }
+
     fn mmap(&mut self) -> Operation {
+        if self.theme.is_large() && self.rng.one_in(2) {
+            return self.mmap_large();
+        }
         let kind = match self.rng.below(20) {
             0 => self.rng.below(16) as u32,
             1..5 => 1,
             _ => 2,
         };
         let mut flags = MapFlags::from_bits_retain(kind);
+        if self.theme == Theme::PagesOut && kind == MapFlags::DROPPABLE.bits() {
+            flags = MapFlags::PRIVATE;
+        }
         let file = self.rng.one_in(4).then(|| self.rng.below(FILES));
         flags.set(MapFlags::ANONYMOUS, file.is_none());
         let rare = [
@@ -239,7 +270,23 @@ impl Generator {
         edges[self.rng.index(edges.len())]
     }
 
+    /// Moves what fills tables, aligned like them or not.
+    fn mremap_large(&mut self) -> Operation {
+        let into = if self.rng.one_in(2) { 0 } else { self.rng.below(8) * PAGE_SIZE };
+        let other = self.rng.below(8) * PAGE_SIZE;
+        let old_len = ((1 + self.rng.below(3)) << 21) - into;
+        let new_len = if self.rng.one_in(4) { (1 + self.rng.below(3)) << 21 } else { old_len };
+        let flags = RemapFlags::from_bits_retain([1, 3, 3, 5, 7][self.rng.index(5)]);
+        let beyond = ARENA + (1 << 30) + (self.rng.below(4) << 21);
+        let to = Place::Exact(beyond + if self.rng.one_in(2) { into } else { other });
+        let slot = self.rng.index(SLOTS);
+        Operation::Mremap { at: Place::Slot(slot, into), old_len, new_len, flags, to, slot: self.rng.index(SLOTS) }
+    }
+
     fn mremap(&mut self) -> Operation {
+        if self.theme.is_large() && self.rng.one_in(2) {
+            return self.mremap_large();
+        }
         let (at, old_len) = self.range();
         let new_len = match self.rng.below(12) {
             0 => 0,
@@ -276,9 +323,10 @@ impl Generator {
     }
 
     fn advice(&mut self) -> Advice {
-        // Whether huge pages can be made depends on memory that is free.
-        let other = if self.pages_out { Advice::Free } else { Advice::PageOut };
-        let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| ![Advice::Collapse, other].contains(one)).collect();
+        if self.theme == Theme::Huge && self.rng.one_in(3) {
+            return Advice::HugePage;
+        }
+        let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| self.theme.advises(*one)).collect();
         fit[self.rng.index(fit.len())]
     }
 }

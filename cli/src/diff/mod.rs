@@ -15,6 +15,7 @@ mod outcome;
 mod scarcity;
 mod shrink;
 mod state;
+mod theme;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -41,11 +41,11 @@ pub trait PageTables {
     /// Gives the pages of `range` the permissions of `vma`, which are in force from now on (Linux: `change_protection`).
     fn protect(&mut self, vma: &Vma, range: VirtRange);
 
-    /// Moves the pages of `old` to `to` in `target` (Linux: `move_page_tables`).
+    /// Moves the pages of `old` to `to` in `target` (Linux: `move_page_tables`). No area lies in the `room` bytes below either place.
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; then all pages are where they were.
-    fn relocate(&mut self, source: &Vma, old: VirtRange, target: &Vma, to: VirtAddr) -> Result<(), MmError>;
+    fn relocate(&mut self, source: &Vma, old: VirtRange, target: &Vma, to: VirtAddr, room: u64) -> Result<(), MmError>;
 
     /// Does to the pages of `range` what advice says that does not change the area.
     ///

@@ -286,9 +286,10 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         self.charge(charged)?;
         self.write_lock(vma.start());
         let copied = self.copy_area(vma, request).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
+        let room = self.room_below(vma, old.start, &copied, request.new_addr);
         // A walk of the reverse map would otherwise look at the new place before the pages are there, and at the old one after.
         let held = self.spaces.rmap.hold(self.cpu, vma);
-        let relocated = self.backing.relocate(vma, old, &copied, request.new_addr);
+        let relocated = self.backing.relocate(vma, old, &copied, request.new_addr, room);
         drop(held);
         if let Err(error) = relocated {
             self.abandon_copy(request, charged);
@@ -315,6 +316,15 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             }
         }
         Ok(request.new_addr)
+    }
+
+    /// Returns how many bytes below both places of a move hold no area; none if a part of one of the areas lies there.
+    fn room_below(&self, vma: &Vma, from: VirtAddr, copied: &Vma, to: VirtAddr) -> u64 {
+        let room = |area: &Vma, at: VirtAddr| {
+            let before = self.mm.find_before(at).map_or(VirtAddr::ZERO, |before| before.end());
+            if area.start() == at { at.since(before) } else { 0 }
+        };
+        room(vma, from).min(room(copied, to))
     }
 
     /// Makes the area at the new place, or lets a neighbour reach over it (Linux: `copy_vma`).

@@ -103,9 +103,9 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         self.pages.split_large(&mut gather, at).map_err(|_| MmError::NoMemory)
     }
 
-    fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr) -> Result<(), MmError> {
+    fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr, room: u64) -> Result<(), MmError> {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
-        self.pages.relocate(&mut gather, old, to).map_err(|_| MmError::NoMemory)
+        self.pages.relocate(&mut gather, old, to, room).map_err(|_| MmError::NoMemory)
     }
 
     fn advise(&mut self, vma: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {

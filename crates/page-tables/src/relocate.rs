@@ -14,12 +14,21 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Moves the pages of `old` to the addresses from `to` up, where nothing is mapped. The old addresses are noted in `gather`, which the caller finishes before
     /// the new area can be used.
     ///
-    /// The caller holds both areas locked for writing. Large pages move whole if they lie alike on both sides, and are split if not.
+    /// The caller holds both areas locked for writing. Large pages move whole if they lie alike on both sides, and are split if not; so do tables, with what they
+    /// map. `room` bytes below both places belong to no area: a table that reaches down there moves whole too.
     ///
     /// # Errors
     /// [`NoMemory`]; then nothing was moved. Tables that were made stay, and pages that were split.
-    pub fn relocate(&self, gather: &mut Gather<'a, P, H>, old: VirtRange, to: VirtAddr) -> Result<(), NoMemory> {
+    pub fn relocate(
+        &self,
+        gather: &mut Gather<'a, P, H>,
+        old: VirtRange,
+        to: VirtAddr,
+        room: u64,
+    ) -> Result<(), NoMemory> {
+        let (old, to) = self.with_room(old, to, room);
         self.prepare(gather, old, to)?;
+        self.move_tables(gather, old, to);
         let Some(walk) = self.walk() else { return Ok(()) };
         let mut beside = Beside::new(&walk);
         each_leaf(&walk, old, |virt, entry, _| {
@@ -30,6 +39,30 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             Seen::Done
         });
         Ok(())
+    }
+
+    /// Begins at the table's start on both sides, if nothing but `old` lies in the table (Linux: `try_realign_addr`).
+    fn with_room(&self, old: VirtRange, to: VirtAddr, room: u64) -> (VirtRange, VirtAddr) {
+        let block = self.mmu.format().leaf_bytes(Level::PMD);
+        let into = old.start.raw() % block;
+        let is_alike = into == to.raw() % block && into != 0;
+        if !is_alike || room < into || old.len() < block - into {
+            return (old, to);
+        }
+        (VirtRange::new(old.start.align_down(block), old.end), to.align_down(block))
+    }
+
+    /// Moves the tables that `old` fills to where nothing is.
+    fn move_tables(&self, gather: &mut Gather<'a, P, H>, old: VirtRange, to: VirtAddr) {
+        let block = self.mmu.format().leaf_bytes(Level::PMD);
+        if old.len() < block || !(to.raw() ^ old.start.raw()).is_multiple_of(block) {
+            return;
+        }
+        let mut at = old.start.align_up(block);
+        while at < old.end && old.end.since(at) >= block {
+            gather.relocate_table(at, to.saturating_add(at.since(old.start)), Level::PMD);
+            at = at.saturating_add(block);
+        }
     }
 
     /// Makes the tables that the pages of `old` need at their new addresses, and splits what cannot move whole.
@@ -46,6 +79,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
                 self.split_large(gather, at)?;
             }
             match self.lowest_entry(at) {
+                // The table itself moves.
+                Some((Level::PTE, _)) if part.len() == block && self.takes_large(here)? => {}
                 Some((Level::PTE, _)) => self.make_tables(here, Level::PTE)?,
                 // Linux makes the table above before it sees that there is nothing below.
                 Some((Level::PMD, true)) => self.make_tables(here, Level::PUD)?,

@@ -80,7 +80,7 @@ impl PageTables for &mut Files {
         Ok(())
     }
     fn protect(&mut self, _: &Vma, _: VirtRange) {}
-    fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr) -> Result<(), MmError> {
+    fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr, _: u64) -> Result<(), MmError> {
         Ok(())
     }
     fn advise(&mut self, _: &Vma, _: VirtRange, _: PageAdvice) -> Result<(), MmError> {

@@ -266,7 +266,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         if dead == END {
             return;
         }
-        if !self.mmu.objects.wait_for_walks(self.mmu.cpu) {
+        if !self.await_walks() {
             debug_assert!(false, "tables are not freed during a walk of the same CPU");
             return;
         }
@@ -276,6 +276,16 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             // SAFETY: no entry points to it, TLBs were flushed since, and the walks that may have seen it have ended.
             unsafe { self.mmu.free_unreachable(table) };
         }
+    }
+
+    fn await_walks(&self) -> bool {
+        self.mmu.objects.wait_for_walks(self.mmu.cpu)
+    }
+
+    /// Flushes what was noted, and waits for the walks that may have seen what was taken out. Returns false during a walk of the same CPU.
+    pub(super) fn settle(&mut self) -> bool {
+        self.flush_pages();
+        self.await_walks()
     }
 
     fn flush_pages(&mut self) {

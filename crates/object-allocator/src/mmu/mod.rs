@@ -8,6 +8,7 @@
 
 mod entry;
 mod gather;
+mod move_table;
 mod readers;
 mod rss;
 mod split;

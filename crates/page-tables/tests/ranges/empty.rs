@@ -30,7 +30,7 @@ fn a_move_makes_as_many_tables_as_the_old_place_has() {
     let (objects, cpu) = machine(256);
     let tables = UserTables::new();
     let view = emptied(&objects, &cpu, &tables);
-    view.relocate(&mut view.mmu.gather(&tables), range(0..4), FAR).unwrap();
+    view.relocate(&mut view.mmu.gather(&tables), range(0..4), FAR, 0).unwrap();
     assert_eq!(tables.nr_tables(), 6);
     end(&view);
 }
@@ -40,10 +40,10 @@ fn a_move_of_what_has_no_table_makes_only_the_uppermost_one() {
     let (objects, cpu) = machine(256);
     let tables = UserTables::new();
     let view = emptied(&objects, &cpu, &tables);
-    view.relocate(&mut view.mmu.gather(&tables), beside(), FAR).unwrap();
+    view.relocate(&mut view.mmu.gather(&tables), beside(), FAR, 0).unwrap();
     assert_eq!(tables.nr_tables(), 4);
     let nowhere = VirtRange::with_len(VirtAddr::new(0x2000_0000_0000), 4 << 12);
-    view.relocate(&mut view.mmu.gather(&tables), nowhere, VirtAddr::new(0x3000_0000_0000)).unwrap();
+    view.relocate(&mut view.mmu.gather(&tables), nowhere, VirtAddr::new(0x3000_0000_0000), 0).unwrap();
     assert_eq!(tables.nr_tables(), 4);
     end(&view);
 }

@@ -138,7 +138,7 @@ fn without_memory_for_the_table_a_large_page_stays() {
         let mut gather = view.mmu.gather(view.tables);
         assert_eq!(view.split_large(&mut gather, page::<X86_64<4>>(3)), Err(NoMemory));
         assert_eq!(view.split_ends(&mut gather, pages::<X86_64<4>>(0, 3)), Err(NoMemory));
-        assert_eq!(view.relocate(&mut gather, pages::<X86_64<4>>(0, 3), page::<X86_64<4>>(1 << 20)), Err(NoMemory));
+        assert_eq!(view.relocate(&mut gather, pages::<X86_64<4>>(0, 3), page::<X86_64<4>>(1 << 20), 0), Err(NoMemory));
         assert_eq!((found(view), large_entries(view)), (before, 1));
         hoard.into_iter().for_each(|block| view.mmu.objects().pages().free(view.mmu.cpu(), block));
         view.split_large(&mut gather, page::<X86_64<4>>(3)).unwrap();
@@ -149,7 +149,7 @@ fn without_memory_for_the_table_a_large_page_stays() {
 fn a_large_page_moves_and_forks_whole_if_it_lies_alike() {
     with_tables(X86_64::<4>, |objects, view| {
         map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
-        view.relocate(&mut view.mmu.gather(view.tables), pages::<X86_64<4>>(0, 600), page::<X86_64<4>>(512 * 4))
+        view.relocate(&mut view.mmu.gather(view.tables), pages::<X86_64<4>>(0, 600), page::<X86_64<4>>(512 * 4), 0)
             .unwrap();
         assert_eq!((large_entries(view), found(view).into_keys().next()), (1, Some(2048)));
         let child = UserTables::new();
@@ -160,7 +160,8 @@ fn a_large_page_moves_and_forks_whole_if_it_lies_alike() {
         assert!(found(view).values().all(|page| !page.writable && !page.exclusive));
         check_counts(objects, &[*view, of_child]);
         end(&of_child);
-        view.relocate(&mut view.mmu.gather(view.tables), pages::<X86_64<4>>(2048, 512), page::<X86_64<4>>(1)).unwrap();
+        view.relocate(&mut view.mmu.gather(view.tables), pages::<X86_64<4>>(2048, 512), page::<X86_64<4>>(1), 0)
+            .unwrap();
         assert_eq!((large_entries(view), found(view).into_keys().next()), (0, Some(1)));
     });
 }
@@ -216,7 +217,7 @@ impl<F: PageTableFormat> Run<'_, F> {
 
     fn relocate(&mut self, at: u64, len: u64, to: u64) {
         self.zap(to, len);
-        self.view.relocate(&mut self.view.mmu.gather(self.view.tables), pages::<F>(at, len), page::<F>(to)).unwrap();
+        self.view.relocate(&mut self.view.mmu.gather(self.view.tables), pages::<F>(at, len), page::<F>(to), 0).unwrap();
         let moved = |index: u64| if (at..at + len).contains(&index) { index - at + to } else { index };
         self.model = std::mem::take(&mut self.model).into_iter().map(|(index, page)| (moved(index), page)).collect();
     }

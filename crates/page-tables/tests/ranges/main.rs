@@ -3,6 +3,7 @@
 mod empty;
 mod large;
 mod machine;
+mod whole_tables;
 
 use std::collections::BTreeMap;
 
@@ -87,7 +88,7 @@ fn pages_keep_their_marks_when_they_move() {
     let view = View { mmu: objects.start_mmu(&cpu).unwrap().on(&cpu), tables: &tables };
     view.mmu.make_root(&tables).unwrap();
     let pfn = map(&view, 3);
-    view.relocate(&mut view.mmu.gather(&tables), range(0..8), at(1000)).unwrap();
+    view.relocate(&mut view.mmu.gather(&tables), range(0..8), at(1000), 0).unwrap();
     let found = mapped(&view);
     assert_eq!(found.len(), 1);
     assert_eq!(found[&1003].0, pfn);
@@ -170,7 +171,7 @@ proptest! {
                     let to = 600 + 64 * to;
                     view.zap(&mut view.mmu.gather(&tables), range(to..to + len), ZapWhat::All);
                     model.retain(|at, _| !(to..to + len).contains(at));
-                    view.relocate(&mut view.mmu.gather(&tables), range(page..page + len), at(to)).unwrap();
+                    view.relocate(&mut view.mmu.gather(&tables), range(page..page + len), at(to), 0).unwrap();
                     model = model.into_iter().map(|(at, pfn)| {
                         (if (page..page + len).contains(&at) { at - page + to } else { at }, pfn)
                     }).collect();
