@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -381,13 +382,218 @@ static void execute(void)
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 9);
 }
 
+static char *map_file(int fd, size_t pages, int prot, int flags)
+{
+	char *start = mmap(NULL, pages * PAGE, prot, flags, fd, 0);
+	CHECK(start != MAP_FAILED);
+	return start;
+}
+
+/* Runs a check in a child; true if it returned true there. */
+static int in_child(int (*check)(void *), void *argument)
+{
+	int status;
+	pid_t child = fork();
+	if (child == 0)
+		_exit(check(argument) ? 0 : 1);
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+	return WEXITSTATUS(status) == 0;
+}
+
+static int reads_zero(void *page)
+{
+	return *(volatile char *)page == 0;
+}
+
+static int is_not_mapped(void *page)
+{
+	unsigned char resident;
+	return mincore(page, PAGE, &resident) == -1 && errno == ENOMEM;
+}
+
+static void advice(void)
+{
+	char *area = map(16 * PAGE);
+	unsigned char resident[16];
+	CHECK(madvise(area, 4 * PAGE, 23) == 0 && mincore(area, 16 * PAGE, resident) == 0);
+	CHECK((resident[3] & 1) && !(resident[4] & 1));
+	memset(area, 7, 4 * PAGE);
+	CHECK(madvise(area, PAGE, MADV_COLD) == 0 && madvise(area, PAGE, MADV_PAGEOUT) == 0 && area[5] == 7);
+	CHECK(madvise(area, PAGE, MADV_FREE) == 0 && (area[0] == 7 || area[0] == 0));
+	CHECK(madvise(area + PAGE, PAGE, MADV_WIPEONFORK) == 0 && madvise(area + 2 * PAGE, PAGE, MADV_DONTFORK) == 0);
+	CHECK(in_child(reads_zero, area + PAGE) && in_child(is_not_mapped, area + 2 * PAGE) && area[2 * PAGE] == 7);
+	CHECK(madvise(area + PAGE, PAGE, MADV_KEEPONFORK) == 0 && !in_child(reads_zero, area + PAGE));
+	CHECK(madvise(area, PAGE, 77) == -1 && errno == EINVAL);
+	/* Advice of a process on itself, by a descriptor. */
+	int self = syscall(434, getpid(), 0);
+	struct iovec parts[] = { { area, PAGE }, { area + 3 * PAGE, 2 * PAGE } };
+	CHECK(self >= 0 && syscall(440, self, parts, 2ul, MADV_COLD, 0) == 3 * (long)PAGE);
+	CHECK(syscall(440, self, parts, 2ul, MADV_COLD, 1) == -1 && errno == EINVAL);
+	CHECK(syscall(440, 0, parts, 2ul, MADV_COLD, 0) == -1 && errno == EBADF);
+	close(self);
+}
+
+static void mappings_of_files(void)
+{
+	int fd = memfd_create("pages", 0);
+	CHECK(fd >= 0 && ftruncate(fd, 4 * PAGE) == 0);
+	char *pages = map_file(fd, 4, PROT_READ | PROT_WRITE, MAP_SHARED);
+	for (int page = 0; page < 4; page++)
+		pages[page * PAGE] = 'a' + page;
+	CHECK(syscall(SYS_remap_file_pages, pages, PAGE, 0, 2ul, 0) == 0 && pages[0] == 'c' && pages[PAGE] == 'b');
+	CHECK(syscall(SYS_remap_file_pages, pages, PAGE, PROT_READ, 2ul, 0) == -1 && errno == EINVAL);
+	close(fd);
+	/* A file that was opened for reading is never written through a shared mapping, through a private one as one likes. */
+	fd = open("/tmp/read-only", O_RDWR | O_CREAT, 0600);
+	CHECK(fd >= 0 && write(fd, "text", 4) == 4 && close(fd) == 0);
+	fd = open("/tmp/read-only", O_RDONLY);
+	CHECK(mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EACCES);
+	char *shared = map_file(fd, 1, PROT_READ, MAP_SHARED), *private = map_file(fd, 1, PROT_READ, MAP_PRIVATE);
+	CHECK(mprotect(shared, PAGE, PROT_READ | PROT_WRITE) == -1 && errno == EACCES && shared[1] == 'e');
+	CHECK(mprotect(private, PAGE, PROT_READ | PROT_WRITE) == 0);
+	private[0] = 'T';
+	CHECK(shared[0] == 't' && unlink("/tmp/read-only") == 0);
+	close(fd);
+	/* Protection keys, where the processor has them, and the key -1 everywhere. */
+	int key = syscall(330, 0ul, 0ul);
+	CHECK(key >= 0 || errno == EINVAL || errno == ENOSPC);
+	CHECK(syscall(329, private, PAGE, PROT_READ, -1) == 0 && syscall(329, private, PAGE, PROT_READ, 14) == -1 && errno == EINVAL);
+	CHECK(key < 0 || syscall(331, key) == 0);
+	CHECK(syscall(331, 14) == -1 && errno == EINVAL);
+}
+
+static void memfds(void)
+{
+	char byte;
+	int fd = memfd_create("sealed", MFD_ALLOW_SEALING), plain = memfd_create("plain", 0);
+	CHECK(fd >= 0 && fcntl(fd, F_GET_SEALS) == 0 && fcntl(plain, F_GET_SEALS) == F_SEAL_SEAL);
+	CHECK(fcntl(plain, F_ADD_SEALS, F_SEAL_GROW) == -1 && errno == EPERM);
+	CHECK(ftruncate(fd, 3 * PAGE) == 0 && pwrite(fd, "xyz", 3, PAGE) == 3);
+	/* A hole, pages within the file, and pages behind its end. */
+	struct stat facts;
+	CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE, PAGE) == 0);
+	CHECK(pread(fd, &byte, 1, PAGE) == 1 && byte == 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, PAGE) == 0);
+	CHECK(fstat(fd, &facts) == 0 && facts.st_size == 3 * (off_t)PAGE && fallocate(fd, 0, 0, 4 * PAGE) == 0);
+	CHECK(fstat(fd, &facts) == 0 && facts.st_size == 4 * (off_t)PAGE);
+	CHECK(fallocate(fd, 0, 0, 0) == -1 && errno == EINVAL && fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 1) == -1 && errno == EOPNOTSUPP);
+	struct { uint32_t mask, blksize; uint64_t attributes; uint32_t nlink, uid, gid; uint16_t mode, spare; uint64_t ino, size; uint64_t rest[25]; } more;
+	CHECK(syscall(SYS_statx, fd, "", 0x1000, 0x7ff, &more) == 0 && more.size == 4 * PAGE && more.ino == facts.st_ino);
+	CHECK(more.mode == facts.st_mode && (more.mask & 0x7ff) == 0x7ff && more.nlink == facts.st_nlink);
+	CHECK(syscall(SYS_statx, fd, "", 1, 0x7ff, &more) == -1 && errno == EINVAL);
+	/* What is sealed stays. */
+	CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+	CHECK(ftruncate(fd, PAGE) == -1 && errno == EPERM && ftruncate(fd, 5 * PAGE) == -1 && errno == EPERM);
+	char *shared = map_file(fd, 3, PROT_READ | PROT_WRITE, MAP_SHARED);
+	CHECK(munmap(shared + PAGE, PAGE) == 0 && in_child(reads_zero, shared) && munmap(shared, PAGE) == 0);
+	CHECK(mprotect(shared + 2 * PAGE, PAGE, PROT_READ) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 && errno == EBUSY);
+	CHECK(munmap(shared, 3 * PAGE) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0);
+	CHECK(write(fd, "x", 1) == -1 && errno == EPERM && fcntl(fd, F_ADD_SEALS, 32) == -1 && errno == EPERM);
+	CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
+	CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE) == -1 && errno == EPERM);
+	close(fd);
+	close(plain);
+}
+
+static void waiting_for_children(void)
+{
+	uint64_t arguments[8] = { [4] = SIGCHLD };
+	siginfo_t info;
+	pid_t child = syscall(435, arguments, sizeof arguments);
+	if (child == 0)
+		for (;;)
+			pause();
+	CHECK(child > 0);
+	int pidfd = syscall(434, child, 0);
+	struct pollfd end = { .fd = pidfd, .events = POLLIN };
+	memset(&info, 1, sizeof info);
+	CHECK(waitid(P_PID, child, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0 && poll(&end, 1, 0) == 0);
+	CHECK(kill(child, SIGTERM) == 0 && poll(&end, 1, 10000) == 1);
+	CHECK(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) == 0 && info.si_pid == child && info.si_code == CLD_KILLED);
+	CHECK(waitid(3, pidfd, &info, WEXITED) == 0 && info.si_pid == child && info.si_status == SIGTERM);
+	CHECK(waitid(P_PID, child, &info, WEXITED) == -1 && errno == ECHILD && waitid(P_ALL, 0, &info, 0) == -1 && errno == EINVAL);
+	arguments[5] = 16;
+	CHECK(syscall(435, arguments, sizeof arguments) == -1 && errno == EINVAL && syscall(435, arguments, 8ul) == -1 && errno == EINVAL);
+	close(pidfd);
+	/* Barriers. */
+	CHECK((syscall(SYS_membarrier, 0, 0) & 0x19) == 0x19 && syscall(SYS_membarrier, 1, 0) == 0);
+	CHECK(syscall(SYS_membarrier, 16, 0) == 0 && syscall(SYS_membarrier, 8, 0) == 0);
+	CHECK(syscall(SYS_membarrier, 1 << 20, 0) == -1 && errno == EINVAL);
+}
+
+/* A child waits at a word that it sees at another address than its parent, who wakes it. */
+static void words_between_processes(void)
+{
+	int fd = memfd_create("words", 0), status;
+	CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+	int *here = (int *)map_file(fd, 1, PROT_READ | PROT_WRITE, MAP_SHARED);
+	int *there = (int *)map_file(fd, 1, PROT_READ | PROT_WRITE, MAP_SHARED);
+	pid_t child = fork();
+	if (child == 0) {
+		while (__atomic_load_n(there + 3, __ATOMIC_SEQ_CST) == 0)
+			syscall(SYS_futex, there + 3, 0, 0, NULL, NULL, 0);
+		_exit(5);
+	}
+	/* Not through the name of a private word. */
+	usleep(20000);
+	CHECK(syscall(SYS_futex, here + 3, 1 | 128, 1, NULL, NULL, 0) == 0);
+	long woken = 0;
+	for (int i = 0; i < 1000 && woken == 0; i++) {
+		usleep(1000);
+		woken = syscall(SYS_futex, here + 3, 1, 1, NULL, NULL, 0);
+	}
+	CHECK(woken == 1);
+	__atomic_store_n(here + 3, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, here + 3, 1, 1, NULL, NULL, 0);
+	CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 5);
+	close(fd);
+}
+
+/* Returns the number behind the first place where a file of /proc has `word`; -1 without it. */
+static long number_behind(const char *path, const char *word)
+{
+	char line[512];
+	long number = -1;
+	FILE *file = fopen(path, "r");
+	CHECK(file);
+	while (number < 0 && fgets(line, sizeof line, file)) {
+		char *found = strstr(line, word);
+		if (found)
+			number = strtol(found + strlen(word), NULL, 10);
+	}
+	fclose(file);
+	return number;
+}
+
+static void own_memory_in_proc(void)
+{
+	char *area = map(512 * PAGE);
+	uint64_t entries[2];
+	/* Refused where there are no large pages. */
+	madvise(area, 512 * PAGE, MADV_NOHUGEPAGE);
+	memset(area, 1, 256 * PAGE);
+	long size = number_behind("/proc/self/status", "VmSize:"), peak = number_behind("/proc/self/status", "VmPeak:");
+	CHECK(size > 2048 && peak >= size && number_behind("/proc/self/status", "VmRSS:") >= 1024);
+	CHECK(number_behind("/proc/self/status", "VmHWM:") >= 1024 && number_behind("/proc/self/status", "RssAnon:") >= 1024);
+	CHECK(number_behind("/proc/self/status", "VmPTE:") > 0 && number_behind("/proc/self/status", "VmExe:") > 0);
+	CHECK(number_behind("/proc/self/statm", "") * 4 >= 2048);
+	CHECK(number_behind("/proc/self/smaps_rollup", "Rss:") >= 1024 && number_behind("/proc/self/smaps_rollup", "Pss_Anon:") >= 1024);
+	CHECK(number_behind("/proc/self/smaps", "KernelPageSize:") == 4 && number_behind("/proc/self/maps", "[stack]") == 0);
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	CHECK(fd >= 0 && pread(fd, entries, 16, ((uintptr_t)area / PAGE + 255) * 8) == 16);
+	CHECK(entries[0] >> 63 == 1 && entries[1] >> 63 == 0);
+	close(fd);
+	munmap(area, 512 * PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *name; void (*run)(void); } checks[] = {
 		{ "faults", faults }, { "alternate stack", alternate_stack }, { "memory calls", memory_calls },
 		{ "copy on write", copy_on_write }, { "pipes", pipes }, { "threads", threads }, { "signals", signals },
 		{ "files", files }, { "bad addresses", bad_addresses }, { "wild jumps", wild_jumps },
-		{ "time", time_passes }, { "execute", execute },
+		{ "time", time_passes }, { "advice", advice }, { "mappings of files", mappings_of_files }, { "memfds", memfds },
+		{ "waiting for children", waiting_for_children }, { "words between processes", words_between_processes },
+		{ "own memory in /proc", own_memory_in_proc }, { "execute", execute },
 	};
 	if (argc == 3 && !strcmp(argv[1], "end-with"))
 		return atoi(argv[2]);

@@ -125,6 +125,14 @@ bitflags::bitflags! {
     }
 }
 
+impl FileTraits {
+    /// Returns what is left of a file's properties behind a descriptor with the access of `opened`.
+    pub(crate) fn opened_for(self, opened: Self) -> Self {
+        let access = Self::READ | Self::WRITE;
+        self & (opened | !access)
+    }
+}
+
 /// The files behind areas, by number.
 pub trait Pager {
     /// Returns what is known of a file.
@@ -144,6 +152,25 @@ pub trait Pager {
 
     /// One area less uses the file.
     fn close(&mut self, file: FileId);
+
+    /// Counts a new shared area through which the file may be written (Linux: `mapping_map_writable`).
+    ///
+    /// # Errors
+    /// [`MmError::NotPermitted`] if the file was sealed against that meanwhile.
+    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
+        let _ = file;
+        Ok(())
+    }
+
+    /// Counts one that was made of another: by a fork, a split or a move.
+    fn copy_writable(&mut self, file: FileId) {
+        let _ = file;
+    }
+
+    /// One less of them is there.
+    fn unmap_writable(&mut self, file: FileId) {
+        let _ = file;
+    }
 
     /// Writes dirty pages of the bytes from `offset` back.
     ///

@@ -56,9 +56,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         debug_assert!(taken.is_some(), "an area that is taken out is there");
         let Some(entry) = taken else { return };
         self.spaces.rmap.unlink(self.cpu, entry.value);
-        if let Some(file) = entry.value.load().file {
-            self.backing.close(file);
-        }
+        self.close_file(&entry.value.load());
         self.free_area(entry.value);
     }
 
@@ -112,10 +110,26 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         if let Some(lower) = lower {
             self.spaces.rmap.split(self.cpu, lower, &vma.part(VirtRange::new(vma.start(), at)), upper);
         }
-        if let Some(file) = vma.file {
-            self.backing.open(file);
-        }
+        self.open_file(vma);
         Ok(())
+    }
+
+    /// Counts an area that was made of another as a user of its file.
+    pub(crate) fn open_file(&mut self, vma: &Vma) {
+        let Some(file) = vma.file else { return };
+        self.backing.open(file);
+        if vma.flags.is_shared_maywrite() {
+            self.backing.copy_writable(file);
+        }
+    }
+
+    /// Counts an area no longer as a user of its file.
+    pub(crate) fn close_file(&mut self, vma: &Vma) {
+        let Some(file) = vma.file else { return };
+        if vma.flags.is_shared_maywrite() {
+            self.backing.unmap_writable(file);
+        }
+        self.backing.close(file);
     }
 
     /// Splits an area in two at `at` (Linux: `split_vma`).

@@ -25,9 +25,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         let charged = if vma.flags.contains(VmFlags::ACCOUNT) { vma.nr_pages() } else { 0 };
         self.charge(charged)?;
         self.enter(vma).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
-        if let Some(file) = vma.file {
-            self.backing.open(file);
-        }
+        self.open_file(vma);
         self.mm.counters.add(vma.flags, vma.nr_pages());
         if vma.flags.contains(VmFlags::LOCKED) {
             self.mm.counters.locked += vma.nr_pages();

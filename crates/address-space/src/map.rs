@@ -46,6 +46,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// # Errors
     /// What mmap(2) says. Nothing is mapped then; what was mapped there before is still mapped, though areas may be split at the ends.
     pub fn mmap(&mut self, request: &MapRequest) -> Result<VirtAddr, MmError> {
+        self.mmap_opened(request, FileTraits::all())
+    }
+
+    /// Maps a file through a descriptor that allows `opened` of what the file does: what may not be written shared now may not be later.
+    ///
+    /// # Errors
+    /// As [`Call::mmap`], and [`MmError::AccessDenied`].
+    pub fn mmap_opened(&mut self, request: &MapRequest, opened: FileTraits) -> Result<VirtAddr, MmError> {
         if !request.offset.is_multiple_of(PAGE_SIZE) {
             return Err(MmError::Invalid);
         }
@@ -62,14 +70,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if request.flags.contains(MapFlags::HUGETLB) {
             return Err(MmError::Absent(Absent::HugeTlb));
         }
-        self.map_pages(request, file, request.offset >> PAGE_SHIFT)
+        self.map_pages(request, (file, opened), request.offset >> PAGE_SHIFT)
     }
 
     /// Maps from page `pgoff` of the file on, and populates if asked to (Linux: `do_mmap`, `mm_populate`).
     pub(crate) fn map_pages(
         &mut self,
         request: &MapRequest,
-        file: Option<FileId>,
+        file: (Option<FileId>, FileTraits),
         pgoff: u64,
     ) -> Result<VirtAddr, MmError> {
         let plan = self.plan_map(request, file, pgoff)?;
@@ -83,7 +91,12 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     }
 
     /// Linux: `do_mmap` up to the region.
-    fn plan_map(&mut self, request: &MapRequest, file: Option<FileId>, pgoff: u64) -> Result<Plan, MmError> {
+    fn plan_map(
+        &mut self,
+        request: &MapRequest,
+        (file, opened): (Option<FileId>, FileTraits),
+        pgoff: u64,
+    ) -> Result<Plan, MmError> {
         if request.len == 0 {
             return Err(MmError::Invalid);
         }
@@ -116,6 +129,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let pgoff = match file {
             Some(file) => {
                 let facts = self.backing.facts(file)?;
+                let facts = FileFacts { traits: facts.traits.opened_for(opened), ..facts };
                 check_file(&facts, flags, prot, &mut vm_flags, (pgoff, len))?;
                 pgoff
             }
@@ -187,10 +201,19 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Takes a reference to the file, or makes that of a shared anonymous mapping.
     fn prepare_file(&mut self, vma: &mut Vma) -> Result<(), MmError> {
         match vma.file {
-            Some(file) => self.backing.open(file),
+            Some(file) => {
+                if vma.flags.is_shared_maywrite() {
+                    self.backing.map_writable(file)?;
+                }
+                self.backing.open(file);
+            }
             None if vma.flags.contains(VmFlags::SHARED) => {
                 let reserve = if vma.flags.contains(VmFlags::NORESERVE) { Reserve::OnUse } else { Reserve::Whole };
-                vma.file = Some(self.backing.shared_anonymous(vma.range.len(), reserve)?);
+                let file = self.backing.shared_anonymous(vma.range.len(), reserve)?;
+                if vma.flags.is_shared_maywrite() {
+                    self.backing.copy_writable(file);
+                }
+                vma.file = Some(file);
             }
             None => {}
         }
@@ -201,17 +224,13 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     fn place_area(&mut self, vma: Vma) -> Result<(), MmError> {
         let nr_pages = vma.nr_pages();
         if self.merge_new(&vma).is_some() {
-            if let Some(file) = vma.file {
-                self.backing.close(file);
-            }
+            self.close_file(&vma);
         } else if let Err(error) = self.enter(&vma) {
             // What was mapped there is gone, as in Linux.
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 self.spaces.overcommit.uncharge(nr_pages);
             }
-            if let Some(file) = vma.file {
-                self.backing.close(file);
-            }
+            self.close_file(&vma);
             return Err(error);
         }
         self.mm.counters.add(vma.flags, nr_pages);

@@ -338,9 +338,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             return Ok(whole);
         }
         self.enter(&copy)?;
-        if let Some(file) = copy.file {
-            self.backing.open(file);
-        }
+        self.open_file(&copy);
         Ok(copy)
     }
 

@@ -6,7 +6,7 @@ use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use crate::backing::{PageTables, Pager};
+use crate::backing::{FileTraits, PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::{MapFlags, Prot};
@@ -38,7 +38,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         remap.set(MapFlags::LOCKED, vma.flags.contains(VmFlags::LOCKED));
         let prot = Prot::from_bits_truncate((vma.flags & VmFlags::ACCESS).bits() as u32);
         let request = MapRequest { addr: start, len, prot, flags: remap, file: vma.file, offset: 0 };
-        self.map_pages(&request, vma.file, pgoff).map(drop)
+        self.map_pages(&request, (vma.file, FileTraits::all()), pgoff).map(drop)
     }
 
     /// Returns the first area of a range that one file's shared areas cover, with the same flags and without a gap.

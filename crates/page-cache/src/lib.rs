@@ -29,3 +29,4 @@ pub use files::{FileCall, Files};
 pub use name::FileName;
 pub use seals::Seals;
 pub use source::{BytesSource, PageSource};
+pub use truncate::EndRule;

@@ -26,6 +26,20 @@ impl<P: Platform, H: Hooks + Sync> Pager for FileCall<'_, '_, P, H> {
         debug_assert!(closed.is_ok(), "an area that was counted is counted no longer");
     }
 
+    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
+        Self::map_writable(self, file)
+    }
+
+    fn copy_writable(&mut self, file: FileId) {
+        let counted = self.add_writable(file);
+        debug_assert!(counted.is_ok(), "an area is counted for a file that is in use");
+    }
+
+    fn unmap_writable(&mut self, file: FileId) {
+        let counted = Self::unmap_writable(self, file);
+        debug_assert!(counted.is_ok(), "an area that was counted is counted no longer");
+    }
+
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
         self.sync_range(file, offset, bytes)
     }

@@ -70,6 +70,16 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         Ok(())
     }
 
+    /// Counts another area that was made of a counted one, whatever is sealed by now.
+    ///
+    /// # Errors
+    /// [`MmError::BadFile`].
+    pub(crate) fn add_writable(&self, file: FileId) -> Result<(), MmError> {
+        let mut state = self.lock(file)?;
+        state.writable_mappings = state.writable_mappings.saturating_add(1);
+        Ok(())
+    }
+
     /// One shared area less may be written (Linux: `mapping_unmap_writable`).
     ///
     /// # Errors

@@ -5,17 +5,27 @@
 use core::array;
 use core::ops::RangeInclusive;
 
-use address_space::{FileId, MmError, PAGE_SHIFT, PAGE_SIZE};
+use address_space::{Access, FileId, MmError, PAGE_SHIFT, PAGE_SIZE};
 use frame_table::PageRef;
 use page_allocator::Hooks;
 use platform::Platform;
 
 use crate::file::{FileState, MAX_BYTES, SpareNodes, pages_of, split};
 use crate::files::FileCall;
+use crate::pages::{Place, Reach};
 use crate::seals::Seals;
 
 /// Pages that leave a file at a time under its lock (Linux: PAGEVEC_SIZE).
 const BATCH: usize = 15;
+
+/// What becomes of the end of a file when pages are put behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndRule {
+    /// It moves there.
+    Moves,
+    /// It stays (FALLOC_FL_KEEP_SIZE).
+    Stays,
+}
 
 /// Pages that have left a file, to be freed.
 type Batch = [Option<PageRef>; BATCH];
@@ -97,6 +107,38 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
             self.drop_pages(Self::number(file), first..=last);
         }
         Ok(())
+    }
+
+    /// Puts pages where a file has none in `bytes` bytes from `offset` on (Linux: `shmem_fallocate`).
+    ///
+    /// # Errors
+    /// As [`FileCall::punch_hole`] and [`FileCall::set_size`], and [`MmError::NoMemory`] and [`MmError::NoSpace`]; the size is as before then, and pages that were
+    /// made within it stay. [`MmError::NotSupported`] for pages behind an end that is to stay.
+    pub fn allocate(&self, file: FileId, offset: u64, bytes: u64, end_rule: EndRule) -> Result<(), MmError> {
+        let end = offset.checked_add(bytes).filter(|&end| end <= MAX_BYTES).ok_or(MmError::TooLarge)?;
+        let is_behind = {
+            let state = self.lock(file)?;
+            if !state.is_shmem() || (end > state.size && end_rule == EndRule::Stays) {
+                return Err(MmError::NotSupported);
+            }
+            if bytes == 0 {
+                return Err(MmError::Invalid);
+            }
+            if end > state.size && state.seals.contains(Seals::GROW) {
+                return Err(MmError::NotPermitted);
+            }
+            end > state.size
+        };
+        let mut pages = offset >> PAGE_SHIFT..pages_of(end);
+        let made = pages.try_for_each(|index| {
+            let place = Place { file, index, reach: Reach::Beyond };
+            self.find_or_make(place, Access::Write).map(|page| self.put_page(page))
+        });
+        let sized = made.and_then(|()| if is_behind { self.set_size(file, end) } else { Ok(()) });
+        if sized.is_err() {
+            self.drop_behind_end(file);
+        }
+        sized
     }
 
     /// Zeros bytes of one page if it is in memory. None at a page's beginning, where the page goes as a whole.

@@ -161,6 +161,18 @@ impl<P: Platform, H: Hooks, F: FilePages> Pager for MmPages<'_, P, H, F> {
         self.files.close(file);
     }
 
+    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
+        self.files.map_writable(file)
+    }
+
+    fn copy_writable(&mut self, file: FileId) {
+        self.files.copy_writable(file);
+    }
+
+    fn unmap_writable(&mut self, file: FileId) {
+        self.files.unmap_writable(file);
+    }
+
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
         self.files.sync(file, offset, bytes)
     }

@@ -51,6 +51,7 @@ numbers! {
     ENOTEMPTY = 39, "The directory is not empty.";
     ELOOP = 40, "Too many symbolic links.";
     EOVERFLOW = 75, "A value does not fit its type.";
+    EOPNOTSUPP = 95, "The file has no such thing.";
     ETIMEDOUT = 110, "The time is over.";
 }
 

@@ -190,6 +190,8 @@ impl<M: Memory, D: Machine> Userland<M, D> {
 
 fn first_process(root: Place) -> Process {
     Process {
+        serial: 0,
+        registered_barriers: 0,
         pid: 0,
         parent: 0,
         group: 0,
@@ -205,7 +207,7 @@ fn first_process(root: Place) -> Process {
         umask: 0o22,
         actions: Actions::new(),
         pending: Pending::new(),
-        rights: Rights::IPC_LOCK | Rights::SYS_RAWIO | Rights::SYS_ADMIN,
+        rights: Rights::IPC_LOCK | Rights::SYS_RAWIO | Rights::SYS_ADMIN | Rights::SYS_NICE,
         limits: Limits::default(),
         other_limits: OtherLimits::default(),
     }

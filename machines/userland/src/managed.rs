@@ -4,17 +4,17 @@ use core::fmt;
 
 use address_space::{
     Access, AreaName, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller, ProgramRanges,
-    Settings, Vma,
+    Settings, Vma, Whose,
 };
 use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm};
 use page_allocator::Hooks;
-use page_cache::FileKind;
+use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
 use platform::Platform;
 use proc_files::maps::Device;
 use proc_files::{Config, Profile, Release};
 use sync::Cpu;
-use units::{PhysAddr, VirtAddr};
+use units::{PhysAddr, VirtAddr, VmFlags};
 
 use crate::memory::{Fault, Memory, SpaceCall};
 use crate::signals::{SIGBUS, SIGSEGV};
@@ -134,7 +134,13 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError> {
         let mut space = self.manager.call(cpu, mm, caller);
         let done = match *call {
-            SpaceCall::Mmap(request) => return space.mmap(&request).map(VirtAddr::raw),
+            SpaceCall::Mmap(request, opened) => return space.mmap_opened(&request, opened).map(VirtAddr::raw),
+            SpaceCall::AdviseItself { start, len, advice } => {
+                return space.process_madvise([(start, len)], advice, Whose::Own);
+            }
+            SpaceCall::RemapFilePages { start, len, prot, pgoff, flags } => {
+                space.remap_file_pages(start, len, prot, pgoff, flags)
+            }
             SpaceCall::Brk(brk) => return Ok(space.brk(brk).raw()),
             SpaceCall::Mremap(request) => return space.mremap(&request).map(VirtAddr::raw),
             SpaceCall::Munmap { start, len } => space.munmap(start, len),
@@ -205,23 +211,23 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         *mm.read(cpu).program()
     }
 
-    fn status_value(&self, cpu: &Cpu, mm: &Self::Mm, name: &str) -> u64 {
-        let counters = *mm.read(cpu).counters();
-        let rss = self.manager.rss(mm);
-        KIB_PER_PAGE
-            * match name {
-                "VmPeak" | "VmSize" => counters.total,
-                "VmLck" => counters.locked,
-                "VmPin" => counters.pinned,
-                "VmHWM" | "VmRSS" => rss.file + rss.anon + rss.shmem,
-                "RssAnon" => rss.anon,
-                "RssFile" => rss.file,
-                "RssShmem" => rss.shmem,
-                "VmData" => counters.data,
-                "VmStk" => counters.stack,
-                "VmExe" => counters.exec,
-                _ => 0,
-            }
+    fn shared_place(&self, cpu: &Cpu, mm: &Self::Mm, addr: VirtAddr) -> Option<(FileId, u64)> {
+        let vma = mm.read(cpu).lookup(addr).filter(|vma| vma.flags.contains(VmFlags::MAYSHARE))?;
+        Some((vma.file?, (vma.pgoff << PAGE_SHIFT) + addr.since(vma.start())))
+    }
+
+    fn barrier(&self, _cpu: &Cpu) {
+        self.kernel.pages().platform().fence_other_cpus();
+    }
+
+    fn write_status(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        task: &proc_files::status::Task<'_>,
+        out: &mut dyn fmt::Write,
+    ) -> fmt::Result {
+        self.proc(&TreeNames { manager: &self.manager, cpu }, mm).write_status(out, task)
     }
 
     fn write_process_file(&self, cpu: &Cpu, mm: &Self::Mm, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
@@ -267,13 +273,35 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         Ok(to.len())
     }
 
-    fn file_create(&self, cpu: &Cpu, memfd: Option<&[u8]>) -> Result<FileId, MmError> {
+    fn file_create(&self, cpu: &Cpu, memfd: Option<(&[u8], Seals)>) -> Result<FileId, MmError> {
         let caller = Caller::default();
         let files = self.manager.files(cpu, &caller);
         match memfd {
-            Some(name) => files.create_memfd(name, page_cache::Seals::SEAL),
+            Some((name, seals)) => files.create_memfd(name, seals),
             None => files.create(FileKind::Regular, 0),
         }
+    }
+
+    fn file_seals(&self, cpu: &Cpu, file: FileId) -> Result<Seals, MmError> {
+        self.manager.files(cpu, &Caller::default()).seals(file)
+    }
+
+    fn file_add_seals(&self, cpu: &Cpu, file: FileId, seals: Seals) -> Result<(), MmError> {
+        self.manager.files(cpu, &Caller::default()).add_seals(file, seals)
+    }
+
+    fn file_allocate(
+        &self,
+        cpu: &Cpu,
+        file: FileId,
+        (offset, bytes): (u64, u64),
+        end_rule: EndRule,
+    ) -> Result<(), MmError> {
+        self.manager.files(cpu, &Caller::default()).allocate(file, offset, bytes, end_rule)
+    }
+
+    fn file_punch_hole(&self, cpu: &Cpu, file: FileId, (offset, bytes): (u64, u64)) -> Result<(), MmError> {
+        self.manager.mapped_files(cpu, &Caller::default()).punch_hole(file, offset, bytes)
     }
 
     fn file_set_name(&self, cpu: &Cpu, file: FileId, name: &[u8]) -> Result<(), MmError> {

@@ -3,9 +3,10 @@
 use core::fmt;
 
 use address_space::{
-    Access, Advice, FileId, LockAllFlags, LockWhen, MapRequest, MmError, Process as Caller, ProgramRanges, Prot,
-    RemapRequest, SyncFlags, Vma,
+    Access, Advice, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, Process as Caller,
+    ProgramRanges, Prot, RemapRequest, SyncFlags, Vma,
 };
+use page_cache::{EndRule, Seals};
 use sync::Cpu;
 use units::VirtAddr;
 
@@ -29,18 +30,58 @@ pub enum Fault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the names are those of the calls and of their arguments")]
 pub enum SpaceCall {
-    Mmap(MapRequest),
-    Munmap { start: VirtAddr, len: u64 },
+    /// With what the descriptor allows.
+    Mmap(MapRequest, FileTraits),
+    Munmap {
+        start: VirtAddr,
+        len: u64,
+    },
     Brk(VirtAddr),
-    Mprotect { start: VirtAddr, len: u64, prot: Prot },
+    Mprotect {
+        start: VirtAddr,
+        len: u64,
+        prot: Prot,
+    },
     Mremap(RemapRequest),
-    Madvise { start: VirtAddr, len: u64, advice: Advice },
-    Msync { start: VirtAddr, len: u64, flags: SyncFlags },
-    Mlock { start: VirtAddr, len: u64, when: LockWhen },
-    Munlock { start: VirtAddr, len: u64 },
+    Madvise {
+        start: VirtAddr,
+        len: u64,
+        advice: Advice,
+    },
+    Msync {
+        start: VirtAddr,
+        len: u64,
+        flags: SyncFlags,
+    },
+    Mlock {
+        start: VirtAddr,
+        len: u64,
+        when: LockWhen,
+    },
+    Munlock {
+        start: VirtAddr,
+        len: u64,
+    },
     Mlockall(LockAllFlags),
     Munlockall,
-    Mseal { start: VirtAddr, len: u64, flags: u64 },
+    Mseal {
+        start: VirtAddr,
+        len: u64,
+        flags: u64,
+    },
+    RemapFilePages {
+        start: VirtAddr,
+        len: u64,
+        prot: Prot,
+        pgoff: u64,
+        flags: MapFlags,
+    },
+    /// process_madvise of a process on itself, one range of it; returns the bytes.
+    AdviseItself {
+        start: VirtAddr,
+        len: u64,
+        advice: Advice,
+    },
 }
 
 /// The memory of programs.
@@ -118,8 +159,23 @@ pub trait Memory {
     /// Returns what exec and brk set.
     fn program(&self, cpu: &Cpu, mm: &Self::Mm) -> ProgramRanges;
 
-    /// Returns a value of /proc/PID/status by its name, in KiB.
-    fn status_value(&self, cpu: &Cpu, mm: &Self::Mm, name: &str) -> u64;
+    /// Returns the file and the offset in it of an address in a shared mapping; `None` elsewhere, where nobody else sees what is written.
+    fn shared_place(&self, cpu: &Cpu, mm: &Self::Mm, addr: VirtAddr) -> Option<(FileId, u64)>;
+
+    /// Makes every CPU that runs a program pass a barrier.
+    fn barrier(&self, cpu: &Cpu);
+
+    /// Writes /proc/PID/status of a task with the figures of its memory.
+    ///
+    /// # Errors
+    /// What `out` returns.
+    fn write_status(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        task: &proc_files::status::Task<'_>,
+        out: &mut dyn fmt::Write,
+    ) -> fmt::Result;
 
     /// Writes /proc/PID/maps, smaps, smaps_rollup or statm.
     ///
@@ -139,11 +195,35 @@ pub trait Memory {
     /// [`MmError::Invalid`] between entries.
     fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError>;
 
-    /// Makes an empty file with one user; a memfd if it has a name.
+    /// Makes an empty file with one user; a memfd with its seals if it has a name.
     ///
     /// # Errors
     /// [`MmError::NoMemory`].
-    fn file_create(&self, cpu: &Cpu, memfd: Option<&[u8]>) -> Result<FileId, MmError>;
+    fn file_create(&self, cpu: &Cpu, memfd: Option<(&[u8], Seals)>) -> Result<FileId, MmError>;
+
+    /// Returns the seals of a memfd.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] for another file.
+    fn file_seals(&self, cpu: &Cpu, file: FileId) -> Result<Seals, MmError>;
+
+    /// Adds seals to a memfd.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`] for another file, [`MmError::NotPermitted`], [`MmError::Busy`].
+    fn file_add_seals(&self, cpu: &Cpu, file: FileId, seals: Seals) -> Result<(), MmError>;
+
+    /// Puts pages into a part of a file, from an offset on so many bytes.
+    ///
+    /// # Errors
+    /// [`MmError::NotSupported`] for files that have no such thing, [`MmError::NoMemory`], [`MmError::NotPermitted`].
+    fn file_allocate(&self, cpu: &Cpu, file: FileId, part: (u64, u64), end_rule: EndRule) -> Result<(), MmError>;
+
+    /// Takes the pages out of a part of a file, from an offset on so many bytes.
+    ///
+    /// # Errors
+    /// As [`Memory::file_allocate`].
+    fn file_punch_hole(&self, cpu: &Cpu, file: FileId, part: (u64, u64)) -> Result<(), MmError>;
 
     /// Says what /proc/PID/maps calls a file.
     ///

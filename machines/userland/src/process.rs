@@ -70,6 +70,8 @@ impl Default for OtherLimits {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// No other process has had it.
+    pub(crate) serial: u64,
     /// The parent, by number; 0 for init.
     pub(crate) parent: u32,
     pub(crate) group: u32,
@@ -81,6 +83,8 @@ pub(crate) struct Process {
     pub(crate) executable: Vec<u8>,
     /// Signal that the parent gets at the end; 0 for none.
     pub(crate) exit_signal: u8,
+    /// It told that it uses membarrier's barriers among its threads, or among all that did (MEMBARRIER_CMD_REGISTER_).
+    pub(crate) registered_barriers: u32,
     /// Runs in the memory of the parent that vfork made it in.
     pub(crate) borrows_memory: bool,
     pub(crate) descriptors: Descriptors,
@@ -98,9 +102,10 @@ impl Process {
     ///
     /// # Errors
     /// ENOMEM.
-    pub(crate) fn fork(&self, pid: u32) -> Result<Self, Errno> {
+    pub(crate) fn fork(&self, pid: u32, serial: u64) -> Result<Self, Errno> {
         Ok(Self {
             pid,
+            serial,
             parent: self.pid,
             group: self.group,
             session: self.session,
@@ -109,6 +114,7 @@ impl Process {
             name: self.name,
             executable: copy_of(&self.executable)?,
             exit_signal: 0,
+            registered_barriers: self.registered_barriers,
             borrows_memory: false,
             descriptors: self.descriptors.try_clone()?,
             directory: self.directory,

@@ -168,7 +168,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             // A word that is not there any more has nobody who waits for it.
             let cleared = self.memory.write_user(cpu, thread.memory(), VirtAddr::new(thread.clear_tid), &[0; 4]);
             if cleared.is_ok() {
-                let key = calls::futex_key(&self.memory, &thread.mm, thread.clear_tid);
+                let key = calls::futex_key(&self.memory, cpu, &thread.mm, thread.clear_tid);
                 self.world(cpu).wake_up_to(1, |wait| wait.what == WaitFor::Futex(key));
             }
         }

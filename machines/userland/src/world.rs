@@ -287,6 +287,7 @@ impl<M: Memory> World<M> {
         self.close_all(descriptors);
         self.files.put_place(directory);
         self.give_back_memory(key);
+        self.wake(WaitFor::Files);
         self.adopt_children(pid);
         if pid == 1 {
             self.finished = Some(exit);

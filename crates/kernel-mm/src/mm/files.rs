@@ -101,6 +101,18 @@ impl<P: Platform, H: Hooks + Sync> Pager for MappedFiles<'_, '_, P, H> {
         self.call.close(file);
     }
 
+    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
+        Pager::map_writable(&mut self.call, file)
+    }
+
+    fn copy_writable(&mut self, file: FileId) {
+        self.call.copy_writable(file);
+    }
+
+    fn unmap_writable(&mut self, file: FileId) {
+        Pager::unmap_writable(&mut self.call, file);
+    }
+
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
         self.call.sync(file, offset, bytes)
     }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use address_space::{Access, FileId, FileTraits, MmError, Pager, Reserve};
 use frame_table::{PageBytes, PageFlags};
-use mmkit_page_cache::{BytesSource, FileKind, PageSource, Seals};
+use mmkit_page_cache::{BytesSource, EndRule, FileKind, PageSource, Seals};
 use object_allocator::mmu::PageKind;
 use object_allocator::vmstat::NodeItem;
 use sync::Cpu;
@@ -180,6 +180,25 @@ fn a_hole_frees_whole_pages_and_zeros_parts() {
         let ramfs = call.create(FileKind::Regular, PAGE).unwrap();
         assert_eq!(call.punch_hole(ramfs, 0, PAGE), Err(MmError::NotSupported));
         call.put(ramfs).unwrap();
+    });
+}
+
+#[test]
+fn pages_are_put_where_none_are_and_the_end_moves_if_it_may() {
+    with_files(1000, |call, _| {
+        let file = call.create(SHMEM, 2 * PAGE).unwrap();
+        touch(call, file, 1, Access::Write).unwrap();
+        assert_eq!(call.allocate(file, 1, 2 * PAGE, EndRule::Stays), Err(MmError::NotSupported));
+        call.allocate(file, 0, 2 * PAGE, EndRule::Stays).unwrap();
+        assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (2, 2 * PAGE));
+        call.allocate(file, 3 * PAGE, 5, EndRule::Moves).unwrap();
+        assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (3, 3 * PAGE + 5));
+        assert_eq!(call.allocate(file, 0, 0, EndRule::Moves), Err(MmError::Invalid));
+        // So much may not be promised: what was put behind the end goes again.
+        assert_eq!(call.allocate(file, 0, 2000 * PAGE, EndRule::Moves), Err(MmError::NoSpace));
+        assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (4, 3 * PAGE + 5));
+        call.check_invariants(file).unwrap();
+        call.put(file).unwrap();
     });
 }
 

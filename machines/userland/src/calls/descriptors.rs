@@ -1,9 +1,11 @@
-//! Descriptors: open, close, dup, pipe, fcntl, ioctl, memfd_create.
+//! Descriptors: open, close, dup, pipe, fcntl with the seals of memfds, ioctl, memfd_create, pidfd_open.
 //!
 //! Linux 6.12: fs/open.c, fs/file.c, fs/pipe.c, fs/fcntl.c, mm/memfd.c.
 
 use address_space::FileId;
+use page_cache::Seals;
 
+use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, Target};
@@ -56,6 +58,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (292, "dup3", |cx, [old, new, flags, ..]| cx.dup3(old, new, flags)),
             (293, "pipe2", |cx, [ends, flags, ..]| cx.pipe(ends, flags)),
             (319, "memfd_create", |cx, [name, flags, ..]| cx.memfd_create(name, flags)),
+            (434, "pidfd_open", |cx, [pid, flags, ..]| cx.pidfd_open(pid, flags)),
             (436, "close_range", |cx, [first, last, flags, ..]| cx.close_range(first, last, flags)),
         ])
     }
@@ -73,7 +76,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let place = match world.files.open.get(file).ok_or(Errno::EBADF)?.target {
             Target::Inode(key) => Place::Inode(key),
             Target::Proc(node) => Place::Proc(node),
-            Target::PipeReader(_) | Target::PipeWriter(_) => return Err(Errno::ENOTDIR),
+            Target::PipeReader(_) | Target::PipeWriter(_) | Target::Process(_) => return Err(Errno::ENOTDIR),
         };
         Ok(place)
     }
@@ -314,6 +317,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         const SETFL: u64 = 4;
         const DUPFD_CLOEXEC: u64 = 1030;
         const GETPIPE_SZ: u64 = 1032;
+        const ADD_SEALS: u64 = 1033;
+        const GET_SEALS: u64 = 1034;
         match command {
             DUPFD | DUPFD_CLOEXEC => {
                 let limit = self.with_process(|process| process.other_limits.descriptors[0])?;
@@ -339,11 +344,58 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Target::PipeReader(_) | Target::PipeWriter(_) => Ok(crate::files::PIPE_CAPACITY),
                 _ => Err(Errno::EBADF.into()),
             },
+            ADD_SEALS => self.add_seals(fd, argument),
+            GET_SEALS => {
+                let file = self.sealable(fd)?;
+                Ok(self.userland.memory().file_seals(self.cpu, file)?.bits().into())
+            }
             _ => {
                 self.descriptor(fd)?;
                 Err(Errno::EINVAL.into())
             }
         }
+    }
+
+    /// Returns the contents of a descriptor that may have seals.
+    fn sealable(&self, fd: u64) -> Result<FileId, Errno> {
+        match self.source(fd)?.stream {
+            Stream::Contents(file) => Ok(file),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn add_seals(&mut self, fd: u64, seals: u64) -> Outcome {
+        let file = self.sealable(fd)?;
+        if !self.source(fd)?.flags.writes() {
+            return Err(Errno::EPERM.into());
+        }
+        let seals = u32::try_from(seals).ok().and_then(Seals::from_bits).ok_or(Errno::EINVAL)?;
+        self.userland.memory().file_add_seals(self.cpu, file, seals)?;
+        Ok(0)
+    }
+
+    /// Opens a process by its number.
+    fn pidfd_open(&mut self, pid: u64, flags: u64) -> Outcome {
+        let nonblock = OpenFlags::NONBLOCK;
+        if !nonblock.contains(open_flags(flags)) || (pid as i32) <= 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut world = self.world();
+        let key = world.process_of(pid as u32).ok_or(Errno::ESRCH)?;
+        let serial = world.processes.get(key).ok_or(Errno::ESRCH)?.serial;
+        let flags = open_flags(flags) | OpenFlags::RDWR | OpenFlags::CLOEXEC;
+        Ok(self.open_target(&mut world, Target::Process(serial), flags)?)
+    }
+
+    /// Returns the number of the process that a descriptor is of.
+    ///
+    /// # Errors
+    /// EBADF for a descriptor of something else, ESRCH if the process is gone.
+    pub(super) fn pid_of(&self, pidfd: u64) -> Result<u32, Errno> {
+        let Target::Process(serial) = self.with_open(pidfd, |open| open.target)? else { return Err(Errno::EBADF) };
+        let world = self.world();
+        let found = world.processes.iter().find(|(_, process)| process.serial == serial);
+        found.map(|(_, process)| process.pid).ok_or(Errno::ESRCH)
     }
 
     /// No file here is a terminal or has controls; pipes tell how much they hold.
@@ -369,10 +421,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return Err(Errno::EINVAL.into());
         }
         let name = self.read_string(name, MEMFD_NAME_MAX + 1, Errno::EINVAL)?;
-        let contents = self.userland.memory().file_create(self.cpu, Some(&name))?;
+        let mut seals = if flags & (ALLOW_SEALING | NOEXEC_SEAL) != 0 { Seals::empty() } else { Seals::SEAL };
+        let is_executable = flags & NOEXEC_SEAL == 0;
+        seals.set(Seals::EXEC, !is_executable);
+        let contents = self.userland.memory().file_create(self.cpu, Some((&name, seals)))?;
         let now = self.now_ns();
         let mut world = self.world();
-        let inode = match world.files.new_inode(Kind::Regular(contents), 0o777, now) {
+        let inode = match world.files.new_inode(Kind::Regular(contents), if is_executable { 0o777 } else { 0o666 }, now)
+        {
             Ok(inode) => inode,
             Err(error) => {
                 drop(world);

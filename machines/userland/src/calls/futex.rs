@@ -1,12 +1,12 @@
-//! Futexes: waiting for a word to change, and sched_yield.
+//! Futexes: waiting for a word to change; sched_yield and membarrier.
 //!
-//! A word is known by its address space and address; one that two address spaces share through a file is not yet one word to
-//! both. Linux 6.12: kernel/futex/syscalls.c, waitwake.c, requeue.c.
+//! A word is known by its address space and address, in a shared mapping by its file and offset, unless the program says that it is
+//! private. Linux 6.12: kernel/futex/core.c, syscalls.c, waitwake.c, requeue.c; kernel/sched/membarrier.c.
 
 use sync::Cpu;
 use units::VirtAddr;
 
-use super::{Context, Outcome, Table, add, futex_key};
+use super::{Context, Outcome, Table, add, futex_key, private_futex_key};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
@@ -47,6 +47,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     cx.thread.robust_list = list;
                     Ok(0)
                 }),
+            (324, "membarrier", |cx, [command, flags, ..]| cx.membarrier(command, flags)),
         ])
     }
 
@@ -55,18 +56,22 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return Err(Errno::EINVAL.into());
         }
         let is_real = operation & CLOCK_REALTIME != 0;
-        let key = futex_key(self.userland.memory(), &self.thread.mm, addr);
+        let key_of = |cx: &Self, addr| match operation & PRIVATE {
+            0 => futex_key(cx.userland.memory(), cx.cpu, &cx.thread.mm, addr),
+            _ => private_futex_key(cx.userland.memory(), &cx.thread.mm, addr),
+        };
+        let key = key_of(self, addr);
         match operation & !(PRIVATE | CLOCK_REALTIME) {
             WAIT => {
                 let timeout = self.read_optional_timespec(timeout)?;
                 let now = self.userland.machine().now_ns();
-                self.futex_wait(key, value as u32, u32::MAX, timeout.map(|timeout| now.saturating_add(timeout)))
+                self.futex_wait((addr, key), value as u32, u32::MAX, timeout.map(|timeout| now.saturating_add(timeout)))
             }
             WAIT_BITSET => {
                 let timeout = self.read_optional_timespec(timeout)?;
                 let offset = if is_real { self.userland.machine().boot_time_ns() } else { 0 };
                 let deadline = timeout.map(|timeout| timeout.saturating_sub(offset));
-                self.futex_wait(key, value as u32, third as u32, deadline)
+                self.futex_wait((addr, key), value as u32, third as u32, deadline)
             }
             WAKE => self.futex_wake(key, value as u32, u32::MAX),
             WAKE_BITSET => self.futex_wake(key, value as u32, third as u32),
@@ -75,7 +80,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     return Err(Errno::EAGAIN.into());
                 }
                 let woken = self.futex_wake(key, value as u32, u32::MAX)?;
-                let to = FutexKey { addr: other, ..key };
+                let to = key_of(self, other);
                 // The fourth argument is a number here.
                 let moved = self.world().requeue(key, to, timeout as u32);
                 Ok(woken + if operation == CMP_REQUEUE { moved } else { 0 })
@@ -84,7 +89,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn futex_wait(&mut self, key: FutexKey, expected: u32, bits: u32, deadline: Option<u64>) -> Outcome {
+    fn futex_wait(&mut self, (addr, key): (u64, FutexKey), expected: u32, bits: u32, deadline: Option<u64>) -> Outcome {
         if bits == 0 {
             return Err(Errno::EINVAL.into());
         }
@@ -99,7 +104,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         // The events first: a wake between the look at the word and the wait then shows.
         let events = self.world().events;
-        if self.read_u32(key.addr)? != expected {
+        if self.read_u32(addr)? != expected {
             return Err(Errno::EAGAIN.into());
         }
         Err(Stop::Wait(Wait { what: WaitFor::Futex(key), bits, deadline, events }))
@@ -111,6 +116,33 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         let chosen = |wait: &Wait| wait.what == WaitFor::Futex(key) && wait.bits & bits != 0;
         Ok(self.world().wake_up_to(count as usize, chosen) as u64)
+    }
+
+    /// A barrier among the threads of processes; each CPU passes one, whoever runs there.
+    fn membarrier(&mut self, command: u64, flags: u64) -> Outcome {
+        const QUERY: u32 = 0;
+        const GLOBAL: u32 = 1;
+        const GLOBAL_EXPEDITED: u32 = 1 << 1;
+        const REGISTER_GLOBAL_EXPEDITED: u32 = 1 << 2;
+        const PRIVATE_EXPEDITED: u32 = 1 << 3;
+        const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+        if flags as u32 != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let registered = self.with_process(|process| process.registered_barriers)?;
+        match command as u32 {
+            QUERY => return Ok(0x1f),
+            GLOBAL | GLOBAL_EXPEDITED => {}
+            PRIVATE_EXPEDITED if registered & REGISTER_PRIVATE_EXPEDITED == 0 => return Err(Errno::EPERM.into()),
+            PRIVATE_EXPEDITED => {}
+            register @ (REGISTER_GLOBAL_EXPEDITED | REGISTER_PRIVATE_EXPEDITED) => {
+                self.with_process(|process| process.registered_barriers |= register)?;
+                return Ok(0);
+            }
+            _ => return Err(Errno::EINVAL.into()),
+        }
+        self.userland.memory().barrier(self.cpu);
+        Ok(0)
     }
 }
 
@@ -159,7 +191,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         let died = value & WAITERS | OWNER_DIED;
         let written = self.memory().write_user(cpu, thread.memory(), at, &died.to_le_bytes());
         if written.is_ok() && value & WAITERS != 0 {
-            let key = futex_key(self.memory(), thread.mm(), addr);
+            let key = futex_key(self.memory(), cpu, thread.mm(), addr);
             self.world(cpu).wake_up_to(1, |wait| wait.what == WaitFor::Futex(key));
         }
     }

@@ -3,7 +3,8 @@
 //! Arguments are checked there, in Linux's order; here are only the checks that need descriptors. Linux 6.12: mm/mmap.c, mm/mincore.c, mm/memfd.c.
 
 use address_space::{
-    Advice, FileId, LockAllFlags, LockWhen, MapFlags, MapRequest, PAGE_SIZE, Prot, RemapFlags, RemapRequest, SyncFlags,
+    Advice, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, PAGE_SIZE, Prot, RemapFlags,
+    RemapRequest, SyncFlags,
 };
 use units::VirtAddr;
 
@@ -13,7 +14,7 @@ use crate::errno::Errno;
 use crate::files::{Device, OpenFlags};
 use crate::machine::Machine;
 use crate::memory::{Memory, SpaceCall};
-use crate::user_memory::CHUNK;
+use crate::user_memory::{CHUNK, UserBuffer};
 
 /// What mmap uses of a descriptor.
 struct Mapped {
@@ -51,6 +52,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (150, "munlock", |cx, [start, len, ..]| cx.space(&SpaceCall::Munlock { start: at(start), len })),
             (151, "mlockall", |cx, [flags, ..]| cx.space(&SpaceCall::Mlockall(LockAllFlags::from_bits_retain(flags as u32)))),
             (152, "munlockall", |cx, _| cx.space(&SpaceCall::Munlockall)),
+            (216, "remap_file_pages", |cx, [start, len, prot, pgoff, flags, _]| {
+                    let flags = MapFlags::from_bits_retain(flags as u32);
+                    cx.space(&SpaceCall::RemapFilePages { start: at(start), len, prot: prot_of(prot), pgoff, flags })
+                }),
+            (329, "pkey_mprotect", |cx, [start, len, prot, key, ..]| cx.pkey_mprotect(start, len, prot, key)),
+            // The processor has no keys, or none that the kernel has turned on.
+            (330, "pkey_alloc", |_, _| Err(Errno::EINVAL.into())),
+            (331, "pkey_free", |_, _| Err(Errno::EINVAL.into())),
+            (440, "process_madvise", |cx, [pidfd, parts, count, advice, flags, _]| {
+                    cx.process_madvise(pidfd, (parts, count), advice, flags)
+                }),
             (325, "mlock2", |cx, [start, len, flags, ..]| cx.mlock2(start, len, flags)),
             (462, "mseal", |cx, [start, len, flags, ..]| { cx.space(&SpaceCall::Mseal { start: at(start), len, flags }) }),
         ])
@@ -67,19 +79,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         let mut flags = MapFlags::from_bits_retain(flags as u32);
         let prot = prot_of(prot);
-        let mut file = None;
+        let (mut file, mut opened) = (None, FileTraits::all());
         if !flags.contains(MapFlags::ANONYMOUS) {
             let mapped = self.mapped(fd)?;
-            let is_shared = flags.bits() & 3 != MapFlags::PRIVATE.bits();
-            if !mapped.flags.reads() || is_shared && prot.contains(Prot::WRITE) && !mapped.flags.writes() {
-                return Err(Errno::EACCES.into());
-            }
+            opened.set(FileTraits::READ, mapped.flags.reads());
+            opened.set(FileTraits::WRITE, mapped.flags.writes());
             match mapped.contents {
                 Some(contents) => file = Some(contents),
                 None => flags |= MapFlags::ANONYMOUS,
             }
         }
-        self.space(&SpaceCall::Mmap(MapRequest { addr: at(addr), len, prot, flags, file, offset }))
+        self.space(&SpaceCall::Mmap(MapRequest { addr: at(addr), len, prot, flags, file, offset }, opened))
     }
 
     fn mapped(&self, fd: u64) -> Result<Mapped, Errno> {
@@ -90,6 +100,38 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             _ => return Err(Errno::ENODEV),
         };
         Ok(Mapped { contents, flags: source.flags })
+    }
+
+    /// Without keys only the key -1, which says none, can be set (Linux: `do_mprotect_pkey`).
+    fn pkey_mprotect(&mut self, start: u64, len: u64, prot: u64, key: u64) -> Outcome {
+        if key as i32 == -1 {
+            return self.space(&SpaceCall::Mprotect { start: at(start), len, prot: prot_of(prot) });
+        }
+        if start.is_multiple_of(PAGE_SIZE) && len == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    }
+
+    /// Advises on the ranges one by one; an error after the first counts what was done.
+    ///
+    /// # Errors
+    /// EPERM for another process, whose address space is with its threads.
+    fn process_madvise(&mut self, pidfd: u64, (parts, count): (u64, u64), advice: u64, flags: u64) -> Outcome {
+        if flags != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let parts = self.read_parts(parts, count)?;
+        let advice = Advice::try_new(advice as u32)?;
+        if self.pid_of(pidfd)? != self.thread.pid {
+            return Err(Errno::EPERM.into());
+        }
+        let mut advised = 0;
+        for UserBuffer { addr, bytes } in parts {
+            match self.space(&SpaceCall::AdviseItself { start: at(addr), len: bytes, advice }) {
+                Ok(bytes) => advised += bytes,
+                Err(error) if advised == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(advised)
     }
 
     fn mlock2(&mut self, start: u64, len: u64, flags: u64) -> Outcome {

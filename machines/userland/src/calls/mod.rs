@@ -17,6 +17,7 @@ mod read_write;
 mod signals;
 mod stat;
 mod time;
+mod waiting;
 
 use sync::Cpu;
 
@@ -69,6 +70,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::read_write_calls(table);
         let table = Self::signals_calls(table);
         let table = Self::stat_calls(table);
+        let table = Self::waiting_calls(table);
         Self::time_calls(table)
     };
 
@@ -145,16 +147,27 @@ pub(crate) const fn restarts(number: u64, progress: &Progress) -> bool {
     const WRITEV: u64 = 20;
     const WAIT4: u64 = 61;
     const FUTEX: u64 = 202;
+    const WAITID: u64 = 247;
     match number {
-        READ | WRITE | READV | WRITEV | WAIT4 => progress.done == 0,
+        READ | WRITE | READV | WRITEV | WAIT4 | WAITID => progress.done == 0,
         FUTEX => progress.deadline.is_none(),
         _ => false,
     }
 }
 
-/// Returns the place of a futex word.
-pub(crate) fn futex_key<M: Memory>(memory: &M, mm: &M::Mm, addr: u64) -> FutexKey {
+/// Returns the place of a futex word that the program says is its own alone.
+pub(crate) fn private_futex_key<M: Memory>(memory: &M, mm: &M::Mm, addr: u64) -> FutexKey {
     FutexKey { space: memory.identity(mm), addr }
+}
+
+/// Returns the place of a futex word that others may see as well (Linux: `get_futex_key` with FLAGS_SHARED).
+pub(crate) fn futex_key<M: Memory>(memory: &M, cpu: &Cpu, mm: &M::Mm, addr: u64) -> FutexKey {
+    /// No address space is known by such a number: theirs are addresses of tables.
+    const OF_FILE: u64 = 1 << 63;
+    match memory.shared_place(cpu, mm, units::VirtAddr::new(addr)) {
+        Some((file, offset)) => FutexKey { space: OF_FILE | file.raw(), addr: offset },
+        None => private_futex_key(memory, mm, addr),
+    }
 }
 
 impl<M: Memory, D: Machine> Userland<M, D> {

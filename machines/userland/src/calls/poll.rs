@@ -7,6 +7,7 @@ use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::process::{Life, Process};
 use crate::schedule::Stop;
 use crate::slots::{push, zeros};
 use crate::wait::{Wait, WaitFor};
@@ -59,6 +60,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 let broken = if pipe.nr_readers == 0 { POLLERR } else { 0 };
                 if pipe.has_room() { broken | POLLOUT } else { broken }
             }),
+            Stream::Process(serial) => {
+                let lives = |process: &Process| process.serial == serial && !matches!(process.life, Life::Zombie(_));
+                if world.processes.iter().any(|(_, process)| lives(process)) { 0 } else { POLLIN }
+            }
             _ => POLLIN | POLLOUT,
         }
     }

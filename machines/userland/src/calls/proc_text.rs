@@ -145,11 +145,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 groups: &[],
                 threads: process.nr_threads.into(),
             };
-            let memory = self.userland.memory();
-            let values = |name: &str| memory.status_value(self.cpu, &self.thread.mm, name);
+            if is_own {
+                return self.userland.memory().write_status(self.cpu, &self.thread.mm, &task, &mut text);
+            }
             let profile = proc_files::Profile::new(proc_files::Release::V6_12, proc_files::Config::X86_64);
-            let memory: Option<proc_files::Counters<'_>> = if is_own { Some(&values) } else { None };
-            write!(text, "{}", proc_files::status::Status { profile, task: &task, memory })
+            write!(text, "{}", proc_files::status::Status { profile, task: &task, memory: None })
         })?;
         written.map_err(|_| Errno::ENOMEM)?;
         Ok(text.0)

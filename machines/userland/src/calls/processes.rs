@@ -1,6 +1,6 @@
-//! Beginning and end of tasks: fork, vfork, clone, exit, wait4.
+//! Beginning and end of tasks: fork, vfork, clone, clone3, exit.
 //!
-//! Linux 6.12: kernel/fork.c (`kernel_clone`, `copy_process`), kernel/exit.c (`do_exit`, `do_group_exit`, `kernel_wait4`).
+//! Linux 6.12: kernel/fork.c (`kernel_clone`, `copy_process`, `copy_clone_args_from_user`), kernel/exit.c (`do_exit`, `do_group_exit`).
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
@@ -10,7 +10,7 @@ use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::registers::Entry;
 use crate::schedule::Stop;
 use crate::signals::{AltStack, Pending, SIGCHLD};
-use crate::slots::{NoRoom, Owned};
+use crate::slots::{NoRoom, Owned, zeros};
 use crate::thread::{Run, Thread, ThreadEntry};
 use crate::wait::{Progress, WaitFor};
 use crate::world::World;
@@ -47,12 +47,6 @@ struct NewTask {
     tls: u64,
 }
 
-const WNOHANG: u64 = 1;
-const WUNTRACED: u64 = 2;
-const WCONTINUED: u64 = 8;
-/// __WALL, __WCLONE, __WNOTHREAD: all children are waited for alike.
-const WAIT_KINDS: u64 = 0xe000_0000;
-
 impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Adds the calls of this file to the table.
     #[rustfmt::skip]
@@ -64,7 +58,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     let flags = CloneFlags::VM | CloneFlags::VFORK;
                     cx.clone_task(flags.bits() | u64::from(SIGCHLD), 0, 0, 0, 0)
                 }),
-            // The last thread's code is the process's.
+            (435, "clone3", |cx, [from, bytes, ..]| cx.clone3(from, bytes)),
             (60, "exit", |cx, [code, ..]| {
                     let mut world = cx.world();
                     // The last thread's code is the process's.
@@ -76,10 +70,54 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     }
                     Err(Stop::End)
                 }),
-            (61, "wait4", |cx, [pid, status, options, usage, ..]| cx.wait4(pid, status, options, usage)),
             (218, "set_tid_address", |cx, [addr, ..]| { cx.thread.clear_tid = addr; Ok(cx.thread.tid.into()) }),
             (231, "exit_group", |cx, [code, ..]| { cx.world().end_process(cx.thread.process, Exit::Code(code as u8)); Err(Stop::End) }),
         ])
+    }
+
+    /// Takes the arguments of clone from a structure that may be shorter or longer than the one that is known here.
+    fn clone3(&mut self, from: u64, bytes: u64) -> Outcome {
+        const FIRST_VERSION: u64 = 64;
+        const KNOWN_WORDS: usize = 11;
+        const SIGNAL: u64 = 0xff;
+        if bytes > crate::user_memory::CHUNK as u64 {
+            return Err(Errno::E2BIG.into());
+        }
+        if bytes < FIRST_VERSION {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut raw = zeros(bytes.next_multiple_of(8).max(8 * KNOWN_WORDS as u64) as usize)?;
+        self.read(from, raw.get_mut(..bytes as usize).unwrap_or_default())?;
+        let mut words =
+            raw.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)));
+        let mut next = || words.next().unwrap_or(0);
+        let [
+            flags,
+            _pidfd,
+            child_tid,
+            parent_tid,
+            exit_signal,
+            stack,
+            stack_bytes,
+            tls,
+            _set_tid,
+            set_tid_count,
+            _cgroup,
+        ] = core::array::from_fn::<u64, KNOWN_WORDS, _>(|_| next());
+        if words.any(|word| word != 0) {
+            return Err(Errno::E2BIG.into());
+        }
+        let is_part = (CloneFlags::THREAD | CloneFlags::PARENT).bits() & flags != 0;
+        let is_wrong = flags & SIGNAL != 0
+            || exit_signal > crate::signals::MAX_SIGNAL.into()
+            || is_part && exit_signal != 0
+            || (stack == 0) != (stack_bytes == 0)
+            // Numbers are not chosen by the caller here.
+            || set_tid_count != 0;
+        if is_wrong {
+            return Err(Errno::EINVAL.into());
+        }
+        self.clone_task(flags | exit_signal, stack.wrapping_add(stack_bytes), parent_tid, child_tid, tls)
     }
 
     fn clone_task(&mut self, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Outcome {
@@ -229,48 +267,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         self.thread.progress = Progress::default();
         Ok(pid.into())
     }
-
-    fn wait4(&mut self, pid: u64, status: u64, options: u64, usage: u64) -> Outcome {
-        if options & !(WNOHANG | WUNTRACED | WCONTINUED | WAIT_KINDS) != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let own = self.thread.process;
-        let (child, exit) = {
-            let mut world = self.world();
-            let group = world.processes.get(own).ok_or(Errno::ESRCH)?.group;
-            let is_meant = |child: &Process| match pid as i32 {
-                -1 => true,
-                0 => child.group == group,
-                wanted if wanted < 0 => child.group == wanted.unsigned_abs(),
-                wanted => child.pid == wanted.unsigned_abs(),
-            };
-            let mut children = world.children(self.thread.pid).filter(|(_, child)| is_meant(child)).peekable();
-            if children.peek().is_none() {
-                return Err(Errno::ECHILD.into());
-            }
-            let zombie = children.find_map(|(key, child)| match child.life {
-                Life::Zombie(exit) => Some((key, child.pid, exit)),
-                _ => None,
-            });
-            drop(children);
-            match zombie {
-                Some((key, child, exit)) => {
-                    world.processes.remove(key);
-                    (child, exit)
-                }
-                None if options & WNOHANG != 0 => return Ok(0),
-                None => return Err(Stop::Wait(world.wait_for(WaitFor::Child(own)))),
-            }
-        };
-        if status != 0 {
-            self.write_u32(status, exit.status())?;
-        }
-        if usage != 0 {
-            // Times are not kept.
-            self.write_words(usage, &[0; 18])?;
-        }
-        Ok(child.into())
-    }
 }
 
 /// Makes the shared part of a task like `parent`.
@@ -288,7 +284,7 @@ fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> Thr
 
 impl<M: Memory> World<M> {
     /// Iterates over the children of a process.
-    fn children(&self, parent: u32) -> impl Iterator<Item = (ProcessKey, &Process)> {
+    pub(super) fn children(&self, parent: u32) -> impl Iterator<Item = (ProcessKey, &Process)> {
         self.processes.iter().filter(move |(_, child)| child.parent == parent)
     }
 
@@ -307,7 +303,7 @@ impl<M: Memory> World<M> {
             return Err(Errno::EAGAIN);
         }
         let pid = self.new_pid()?;
-        let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid)?;
+        let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid, self.nr_forks + 1)?;
         (child.exit_signal, child.borrows_memory) = (exit_signal, borrows_memory);
         let process = self.processes.insert(child)?;
         let key = match self.add_thread(entry_of(parent, pid, process)) {

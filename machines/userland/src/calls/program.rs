@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use address_space::{FileId, MapFlags, MapRequest, ProgramRanges, Prot, Vma};
+use address_space::{FileId, FileTraits, MapFlags, MapRequest, ProgramRanges, Prot, Vma};
 use sync::Cpu;
 use units::{VirtAddr, VirtRange, VmFlags};
 
@@ -146,6 +146,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         process.executable = executable;
         process.set_name(path);
         process.actions.exec();
+        process.registered_barriers = 0;
         while let Some(closed) =
             world.processes.get_mut(self.thread.process).and_then(|process| process.descriptors.remove_for_exec())
         {
@@ -292,7 +293,7 @@ impl<M: Memory> Loader<'_, M> {
         let offset = file.map_or(0, |(_, offset)| offset);
         let file = file.map(|(file, _)| file);
         let request = MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file, offset };
-        self.memory.call(self.cpu, self.mm, self.caller, &SpaceCall::Mmap(request))?;
+        self.memory.call(self.cpu, self.mm, self.caller, &SpaceCall::Mmap(request, FileTraits::all()))?;
         Ok(())
     }
 

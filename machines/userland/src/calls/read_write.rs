@@ -24,6 +24,8 @@ pub(super) enum Stream {
     Writer(PipeKey),
     Proc,
     Directory,
+    /// By its serial number.
+    Process(u64),
 }
 
 /// An open file as a transfer sees it.
@@ -65,6 +67,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::PipeWriter(pipe) => Stream::Writer(pipe),
             Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
             Target::Proc(_) => Stream::Proc,
+            Target::Process(serial) => Stream::Process(serial),
             Target::Inode(key) => match world.files.inodes.get(key).map(|inode| &inode.kind) {
                 Some(Kind::Regular(file)) => Stream::Contents(*file),
                 Some(Kind::Device(device)) => Stream::Device(*device),
@@ -146,6 +149,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Stream::Proc => Ok(self.read_proc(fd, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
             Stream::Writer(_) => Err(Errno::EBADF.into()),
+            Stream::Process(_) => Err(Errno::EINVAL.into()),
         }
     }
 
@@ -253,6 +257,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Stream::Device(Device::Null | Device::Zero | Device::Random) => Ok(from.len()),
             Stream::Writer(pipe) => self.write_pipe(pipe, source.flags, from),
             Stream::Reader(_) | Stream::Proc | Stream::Directory => Err(Errno::EBADF.into()),
+            Stream::Process(_) => Err(Errno::EINVAL.into()),
         }
     }
 

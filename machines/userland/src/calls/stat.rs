@@ -1,9 +1,12 @@
-//! What files are: stat and relatives, access, chmod, truncate, utimensat, statfs, sync.
+//! What files are: stat, statx and relatives, access, chmod, truncate, fallocate, utimensat, statfs, sync.
 //!
 //! Linux 6.12: fs/stat.c, fs/open.c, fs/statfs.c, fs/utimes.c. There is one user, root, who may do everything; so permissions are kept and shown, and
 //! only execution asks for one.
 
+use page_cache::EndRule;
+
 use super::descriptors::{AT_EMPTY_PATH, AT_FDCWD};
+use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Kind, LastLink, Place, S_IFIFO, Target};
@@ -55,6 +58,28 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Returns struct statx, with the fields of stat.
+    const fn extended_words(&self) -> [u64; 32] {
+        const BASIC_STATS: u64 = 0x7ff;
+        let (seconds, nanos) = (self.modified_ns / 1_000_000_000, self.modified_ns % 1_000_000_000);
+        let mut words = [0; 32];
+        words[0] = BASIC_STATS | BLOCK << 32;
+        words[2] = self.nr_links as u64;
+        words[3] = (self.mode as u64) << 32;
+        words[4] = self.number;
+        words[5] = self.size;
+        words[6] = self.size.div_ceil(BLOCK) * (BLOCK / 512);
+        (words[8], words[9]) = (seconds, nanos);
+        // The time of birth, at 10 and 11, is not kept.
+        (words[12], words[13]) = (seconds, nanos);
+        (words[14], words[15]) = (seconds, nanos);
+        words[16] = self.special.0 as u64 | (self.special.1 as u64) << 32;
+        words[17] = self.device << 32;
+        words
+    }
+}
+
 impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Adds the calls of this file to the table.
     #[rustfmt::skip]
@@ -85,6 +110,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (268, "fchmodat", |cx, [directory, path, mode, ..]| cx.chmod_at(directory, path, mode)),
             (269, "faccessat", |cx, [directory, path, mode, ..]| cx.access_at(directory, path, mode, 0)),
             (280, "utimensat", |cx, [directory, path, times, flags, ..]| cx.utimens_at(directory, path, times, flags)),
+            (285, "fallocate", |cx, [fd, mode, offset, bytes, ..]| cx.fallocate(fd, mode, offset, bytes)),
+            (332, "statx", |cx, [directory, path, flags, mask, to, _]| cx.statx(directory, path, flags, (mask, to))),
             (439, "faccessat2", |cx, [directory, path, mode, flags, ..]| cx.access_at(directory, path, mode, flags)),
         ])
     }
@@ -107,6 +134,54 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn stat_at(&mut self, directory: u64, path: u64, to: u64, flags: u64) -> Outcome {
         let target = self.place_at(directory, path, flags)?;
         self.write_facts(target, to)
+    }
+
+    fn statx(&mut self, directory: u64, path: u64, flags: u64, (mask, to): (u64, u64)) -> Outcome {
+        const SYNC_TYPE: u64 = 0x6000;
+        const NO_AUTOMOUNT: u64 = 0x800;
+        const RESERVED: u64 = 1 << 31;
+        let known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | SYNC_TYPE | NO_AUTOMOUNT;
+        if mask & RESERVED != 0 || flags & !known != 0 || flags & SYNC_TYPE == SYNC_TYPE {
+            return Err(Errno::EINVAL.into());
+        }
+        let target = self.place_at(directory, path, flags)?;
+        let facts = self.facts(target)?;
+        self.write_words(to, &facts.extended_words())?;
+        Ok(0)
+    }
+
+    /// Puts pages into a memfd or takes them out; other files have no such thing, as in Linux's ramfs.
+    fn fallocate(&mut self, fd: u64, mode: u64, offset: u64, bytes: u64) -> Outcome {
+        const KEEP_SIZE: u64 = 1;
+        const PUNCH_HOLE: u64 = 2;
+        if (offset as i64) < 0 || (bytes as i64) <= 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if !matches!(mode, 0 | KEEP_SIZE) && mode != PUNCH_HOLE | KEEP_SIZE {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let source = self.source(fd)?;
+        if !source.flags.writes() {
+            return Err(Errno::EBADF.into());
+        }
+        let file = match source.stream {
+            Stream::Contents(file) => file,
+            Stream::Reader(_) | Stream::Writer(_) => return Err(Errno::ESPIPE.into()),
+            Stream::Directory => return Err(Errno::EISDIR.into()),
+            _ => return Err(Errno::ENODEV.into()),
+        };
+        let end = offset.checked_add(bytes).filter(|&end| end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+        let limit = self.with_process(|process| process.other_limits.file_size[0])?;
+        if mode == 0 && end > limit {
+            return Err(Errno::EFBIG.into());
+        }
+        let memory = self.userland.memory();
+        match mode {
+            0 => memory.file_allocate(self.cpu, file, (offset, bytes), EndRule::Moves)?,
+            KEEP_SIZE => memory.file_allocate(self.cpu, file, (offset, bytes), EndRule::Stays)?,
+            _ => memory.file_punch_hole(self.cpu, file, (offset, bytes))?,
+        }
+        Ok(0)
     }
 
     fn fstat(&mut self, fd: u64, to: u64) -> Outcome {
@@ -134,6 +209,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::PipeReader(pipe) | Target::PipeWriter(pipe) => {
                 return Ok(Facts { device: 3, number: pipe.raw().into(), mode: S_IFIFO | 0o600, ..nothing });
             }
+            Target::Process(serial) => return Ok(Facts { device: 4, number: serial, mode: 0o600, ..nothing }),
             Target::Proc(node) => return Ok(Facts { device: 2, number: node.number(), mode: node.mode(), ..nothing }),
             Target::Inode(key) => key,
         };

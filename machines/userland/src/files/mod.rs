@@ -131,6 +131,8 @@ pub(crate) enum Target {
     Proc(ProcNode),
     PipeReader(PipeKey),
     PipeWriter(PipeKey),
+    /// A process, by the number that no other has ever had.
+    Process(u64),
 }
 
 bitflags::bitflags! {
@@ -251,7 +253,7 @@ impl FileTables {
         let key = self.open.insert(OpenFile { target, flags, offset: 0, nr_users: 1, text: Vec::new() })?;
         match target {
             Target::Inode(inode) => self.get_place(Place::Inode(inode)),
-            Target::Proc(_) => {}
+            Target::Proc(_) | Target::Process(_) => {}
             Target::PipeReader(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_readers += 1),
             Target::PipeWriter(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_writers += 1),
         }
@@ -278,7 +280,7 @@ impl FileTables {
                 self.put_place(Place::Inode(inode));
                 None
             }
-            Target::Proc(_) => None,
+            Target::Proc(_) | Target::Process(_) => None,
             Target::PipeReader(pipe) => {
                 self.change_pipe(pipe, |pipe| pipe.nr_readers = pipe.nr_readers.saturating_sub(1));
                 Some(pipe)

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use address_space::{Access, FileId, MmError, Process, ProgramRanges, Vma};
+use page_cache::{EndRule, Seals};
+use proc_files::status::Task as Status;
 use sync::{Cpu, IrqControl};
 use units::{CpuId, VirtAddr};
 use userland::{Fault, Leaving, Machine, Memory, Next, Owned, Program, SpaceCall, Step, Thread, Trap, Userland};
@@ -116,7 +118,7 @@ impl Memory for Pages {
     fn call(&self, _: &Cpu, mm: &u64, _: &Process, call: &SpaceCall) -> Result<u64, MmError> {
         let mut state = self.state();
         match call {
-            SpaceCall::Mmap(request) => {
+            SpaceCall::Mmap(request, _) => {
                 let contents = match request.file {
                     Some(file) => state.files.get(&file.raw()).ok_or(MmError::BadFile)?.1.clone(),
                     None => Vec::new(),
@@ -192,8 +194,14 @@ impl Memory for Pages {
         self.state().space(*mm).unwrap().program
     }
 
-    fn status_value(&self, _: &Cpu, _: &u64, _: &str) -> u64 {
-        0
+    fn shared_place(&self, _: &Cpu, _: &u64, _: VirtAddr) -> Option<(FileId, u64)> {
+        None
+    }
+
+    fn barrier(&self, _: &Cpu) {}
+
+    fn write_status(&self, _: &Cpu, _: &u64, task: &Status<'_>, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "Name:\t{}", task.name)
     }
 
     fn write_process_file(&self, _: &Cpu, mm: &u64, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
@@ -212,7 +220,23 @@ impl Memory for Pages {
         Ok(())
     }
 
-    fn file_create(&self, _: &Cpu, _: Option<&[u8]>) -> Result<FileId, MmError> {
+    fn file_seals(&self, _: &Cpu, _: FileId) -> Result<Seals, MmError> {
+        Err(MmError::Invalid)
+    }
+
+    fn file_add_seals(&self, _: &Cpu, _: FileId, _: Seals) -> Result<(), MmError> {
+        Err(MmError::Invalid)
+    }
+
+    fn file_allocate(&self, _: &Cpu, _: FileId, _: (u64, u64), _: EndRule) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
+    }
+
+    fn file_punch_hole(&self, _: &Cpu, _: FileId, _: (u64, u64)) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
+    }
+
+    fn file_create(&self, _: &Cpu, _: Option<(&[u8], Seals)>) -> Result<FileId, MmError> {
         let mut state = self.state();
         let number = state.number();
         state.files.insert(number, (1, Vec::new()));

@@ -17,7 +17,17 @@ const MUNMAP: u64 = 11;
 const WRITE: u64 = 1;
 const FORK: u64 = 57;
 const EXIT_GROUP: u64 = 231;
+const SCHED_YIELD: u64 = 24;
+const FCNTL: u64 = 72;
+const FUTEX: u64 = 202;
+const FALLOCATE: u64 = 285;
+const MEMFD_CREATE: u64 = 319;
+const ADD_SEALS: u64 = 1033;
+const GET_SEALS: u64 = 1034;
+const EPERM: i64 = -1;
+const EACCES: i64 = -13;
 const EFAULT: i64 = -14;
+const EBUSY: i64 = -16;
 /// Seeds of random calls.
 const RUNS: u64 = 20;
 
@@ -74,4 +84,58 @@ fn no_call_with_any_arguments_ends_the_machine() {
         hostile::run(&host, task, seed);
         machine.pages().check_invariants(&cpu).unwrap();
     }
+}
+
+#[test]
+fn a_file_opened_for_reading_is_never_written_through_a_shared_mapping() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let path = host.text(&task, DATA, "/etc/note");
+    let fd = host.call(&mut task, OPEN, &[path, 0]) as u64;
+    assert_eq!(host.call(&mut task, MMAP, &[0, 0x1000, 2, 1, fd, 0]), EACCES);
+    let shared = host.call(&mut task, MMAP, &[0, 0x1000, 1, 1, fd, 0]) as u64;
+    assert_eq!(host.call(&mut task, MPROTECT, &[shared, 0x1000, 3]), EACCES);
+    let private = host.call(&mut task, MMAP, &[0, 0x1000, 1, 2, fd, 0]) as u64;
+    assert_eq!(host.call(&mut task, MPROTECT, &[private, 0x1000, 3]), 0);
+}
+
+#[test]
+fn a_word_in_a_shared_mapping_is_one_word_to_all_who_see_it() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let word = host.call(&mut task, MMAP, &[0, 0x1000, 3, 0x21, u64::MAX, 0]) as u64 + 8;
+    assert_eq!(host.call(&mut task, FORK, &[]), 2);
+    host.leave(task, FUTEX, &[word, 0, 0, 0, 0, 0]);
+    let mut child = host.run();
+    // As a private word it is another.
+    assert_eq!(host.call(&mut child, FUTEX, &[word, 0x81, 1, 0, 0, 0]), 0);
+    assert_eq!(host.call(&mut child, FUTEX, &[word, 1, 1, 0, 0, 0]), 1);
+    host.leave(child, EXIT_GROUP, &[0]);
+    assert_eq!(host.run().registers.rax, 0);
+}
+
+#[test]
+fn a_memfd_is_sealed_once_nobody_can_write_through_a_mapping() {
+    const WRITE_SEAL: u64 = 8;
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let name = host.text(&task, DATA, "sealed");
+    let fd = host.call(&mut task, MEMFD_CREATE, &[name, 2]) as u64;
+    assert_eq!(host.call(&mut task, FALLOCATE, &[fd, 0, 0, 0x3000]), 0);
+    let area = host.call(&mut task, MMAP, &[0, 0x3000, 3, 1, fd, 0]) as u64;
+    assert_eq!(host.call(&mut task, FORK, &[]), 2);
+    assert_eq!(host.call(&mut task, MUNMAP, &[area + 0x1000, 0x1000]), 0);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), EBUSY);
+    assert_eq!(host.call(&mut task, MUNMAP, &[area, 0x3000]), 0);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), EBUSY, "the child maps it");
+    host.leave(task, SCHED_YIELD, &[]);
+    host.leave(host.run(), EXIT_GROUP, &[0]);
+    let mut task = host.run();
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), 0);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, GET_SEALS, 0]), WRITE_SEAL as i64);
+    assert_eq!(host.call(&mut task, WRITE, &[fd, DATA, 1]), EPERM);
+    assert_eq!(host.call(&mut task, MMAP, &[0, 0x1000, 3, 1, fd, 0]), EPERM);
 }

@@ -17,6 +17,9 @@ const CLONE: u64 = 56;
 const FORK: u64 = 57;
 const WAIT4: u64 = 61;
 const KILL: u64 = 62;
+const WAITID: u64 = 247;
+const PIDFD_OPEN: u64 = 434;
+const CLONE3: u64 = 435;
 const GETPPID: u64 = 110;
 const RT_SIGPENDING: u64 = 127;
 const RT_SIGTIMEDWAIT: u64 = 128;
@@ -193,6 +196,26 @@ fn nobody_ends_init_by_a_signal_that_it_does_not_handle() {
     handle(&host, &mut task, SIGUSR1, HANDLER, 0);
     assert_eq!(host.call(&mut task, KILL, &[1, SIGUSR1]), 0);
     assert_eq!(task.registers.rip, HANDLER);
+}
+
+#[test]
+fn a_child_can_be_looked_at_by_descriptor_before_it_is_taken() {
+    let (host, mut task) = Host::boot();
+    // clone3 with SIGCHLD at its end.
+    let arguments = words(&host, &task, DATA, &[0, 0, 0, 0, 17, 0, 0, 0]);
+    assert_eq!(host.call(&mut task, CLONE3, &[arguments, 64]), 2);
+    assert_eq!(host.call(&mut task, CLONE3, &[arguments, 56]), EINVAL);
+    let pidfd = host.call(&mut task, PIDFD_OPEN, &[2, 0]) as u64;
+    assert_eq!(host.call(&mut task, WAITID, &[3, pidfd, DATA, 4 | 1, 0]), 0);
+    assert_eq!(host.peek_word(&task, DATA), 0, "it lives");
+    host.leave(task, WAITID, &[3, pidfd, DATA, 4 | 0x0100_0000, 0]);
+    host.leave(host.run(), EXIT_GROUP, &[6]);
+    let mut task = host.run();
+    assert_eq!((task.registers.rax, host.peek_word(&task, DATA)), (0, SIGCHLD));
+    assert_eq!(host.peek(&task, DATA + 16, 12), [2, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0]);
+    assert_eq!(host.call(&mut task, WAITID, &[0, 0, 0, 4, 0]), 0);
+    assert_eq!(host.call(&mut task, WAITID, &[3, pidfd, 0, 4, 0]), ECHILD);
+    assert_eq!(host.call(&mut task, WAITID, &[0, 0, 0, 0, 0]), EINVAL);
 }
 
 #[test]
