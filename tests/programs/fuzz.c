@@ -43,6 +43,9 @@
 /* What may be missing after a round: tables of the kernel that grow and stay. */
 #define MISSING_KIB 512
 #define DIRECTORY "/tmp/fuzz"
+#define PROGRAM DIRECTORY "/program"
+/* How a child ends that could not be executed. */
+#define NOT_EXECUTED 77
 
 static uint64_t next(uint64_t *state)
 {
@@ -220,7 +223,7 @@ static __thread int depth;
 
 static const char *const paths[] = {
 	"a", "b", "d", "d/a", "d/b", DIRECTORY "/a", "/proc/self/maps", "/proc/self/smaps", "/proc/self/pagemap",
-	"/proc/self/fd/3", "/proc/self/exe", "/proc/self/status", "/dev/zero", "/dev/null", "/proc/meminfo", DIRECTORY "/program",
+	"/proc/self/fd/3", "/proc/self/exe", "/proc/self/status", "/dev/zero", "/dev/null", "/proc/meminfo", PROGRAM,
 };
 #define NR_PATHS (sizeof paths / sizeof *paths)
 
@@ -606,11 +609,13 @@ static void remove_all(const char *path)
 		closedir(directory);
 }
 
+/* Makes the file that children are executed from: they may do to it what they like. */
 static void copy_program(void)
 {
 	static char block[65536];
 	ssize_t bytes;
-	int from = open("/proc/self/exe", O_RDONLY), to = open(DIRECTORY "/program", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+	unlink(PROGRAM);
+	int from = open("/proc/self/exe", O_RDONLY), to = open(PROGRAM, O_WRONLY | O_CREAT | O_EXCL, 0755);
 	while ((bytes = read(from, block, sizeof block)) > 0)
 		if (write(to, block, bytes) != bytes)
 			break;
@@ -640,8 +645,8 @@ static pid_t execute_as(const char *what, int slot, uint64_t seed)
 		snprintf(words[0], sizeof *words, "%d", accounts_file);
 		snprintf(words[1], sizeof *words, "%d", slot);
 		snprintf(words[2], sizeof *words, "%lu", (long)seed);
-		execv("/proc/self/exe", arguments);
-		_exit(1);
+		execv(PROGRAM, arguments);
+		_exit(NOT_EXECUTED);
 	}
 	return pid;
 }
@@ -724,6 +729,8 @@ static void fight(struct account *accounts, pid_t guard_pid, uint64_t *seed, str
 				if (slots[slot].pid == pid) {
 					take_account(slot, accounts, totals);
 					slots[slot].pid = 0;
+					if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTED)
+						copy_program();
 				}
 		}
 		for (int slot = 0; slot < CHILDREN; slot++)
@@ -749,7 +756,7 @@ static void starve(pid_t guard_pid, struct totals *totals)
 	/* Its children may live. */
 	sleep_ms(500);
 	kill(-hog_pid, SIGKILL);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 1)
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTED)
 		fail("the hog could not be started", status);
 	if (kill(guard_pid, 0))
 		fail("the guard ended", 0);

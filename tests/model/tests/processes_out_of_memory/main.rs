@@ -1,12 +1,17 @@
 //! Memory that runs out at every page that a call, a fork or a fault takes: it fails as Linux's does, what was mapped stays, nothing is lost, and it works when
 //! there is memory again.
 
+mod anonymous;
+mod files;
+mod large;
+
 use address_space::{
-    Advice, CommitRules, Direction, Limits, LockWhen, MapFlags, MapRequest, MmError, MmRef, MmapLayout, NO_LIMIT,
-    Process, ProgramRanges, Prot, RemapFlags, RemapRequest, Rights, Settings,
+    CommitRules, Direction, FileId, Limits, MapFlags, MapRequest, MmError, MmRef, MmapLayout, NO_LIMIT, Process,
+    ProgramRanges, Prot, Rights, Settings,
 };
 use kernel_mm::MemoryManager;
 use page_allocator::NoPressure;
+use page_cache::Seals;
 use page_fault::{AccessKind, FaultError};
 use sim::description::Machine;
 use sim::{SimMachine, SimOptions, SimPlatform};
@@ -21,6 +26,8 @@ const BASE: u64 = 0x7000_0000_0000;
 const PAGES: u64 = 8;
 const SHARED: u64 = BASE + (1 << 30);
 const ELSEWHERE: u64 = BASE + (2 << 30);
+const HEAP: u64 = 0x1000_0000;
+const FILE_PAGES: u64 = 4;
 /// No call here takes so many pages.
 const MOST: u64 = 60;
 
@@ -36,19 +43,22 @@ fn accounted(machine: &SimMachine, cpu: &Cpu) -> u64 {
     pages.check_invariants(cpu).unwrap() + pages.nodes().iter().map(slab).sum::<u64>()
 }
 
-/// A process with a written private area, a shared one, and a child that has both.
+/// A process with a written private area, a shared one, a child that has both, and a memfd of four pages, none of which is in memory.
 struct Subject<'a, 'k> {
     machine: &'a SimMachine,
     manager: &'a Manager<'k>,
     cpu: &'a Cpu,
     mm: MmRef<'k>,
     child: MmRef<'k>,
+    file: FileId,
 }
 
 impl<'a, 'k> Subject<'a, 'k> {
     fn new(machine: &'a SimMachine, manager: &'a Manager<'k>, cpu: &'a Cpu) -> Self {
         let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
-        let mm = manager.mm_alloc(cpu, layout, ProgramRanges::default()).unwrap();
+        let heap = VirtAddr::new(HEAP);
+        let program = ProgramRanges { start_brk: heap, brk: heap, ..ProgramRanges::default() };
+        let mm = manager.mm_alloc(cpu, layout, program).unwrap();
         let map = |addr, flags| {
             manager.call(cpu, &mm, PROCESS).mmap(&request(addr, PAGES, flags)).unwrap();
         };
@@ -58,7 +68,9 @@ impl<'a, 'k> Subject<'a, 'k> {
             manager.write_user(cpu, &mm, PROCESS, at(page), &[page as u8 + 1]).unwrap();
         }
         let child = manager.dup_mm(cpu, &mm, PROCESS).unwrap();
-        Self { machine, manager, cpu, mm, child }
+        let file = manager.files(cpu, PROCESS).create_memfd(b"file", Seals::empty()).unwrap();
+        manager.files(cpu, PROCESS).set_size(file, FILE_PAGES * PAGE).unwrap();
+        Self { machine, manager, cpu, mm, child, file }
     }
 
     fn call(&self) -> kernel_mm::MmCall<'_, 'k, SimPlatform, NoPressure> {
@@ -100,6 +112,7 @@ impl<'a, 'k> Subject<'a, 'k> {
     fn end(self) {
         self.manager.mmput(self.cpu, self.child);
         self.manager.mmput(self.cpu, self.mm);
+        self.manager.files(self.cpu, PROCESS).put(self.file).unwrap();
     }
 }
 
@@ -113,8 +126,8 @@ const PROCESS: &Process = &Process {
 enum Leaves {
     /// Everything as it was.
     Nothing,
-    /// Areas with other flags, as in Linux.
-    Flags,
+    /// Other areas, as in Linux.
+    Areas,
 }
 
 fn request(addr: u64, pages: u64, flags: MapFlags) -> MapRequest {
@@ -131,10 +144,15 @@ fn request(addr: u64, pages: u64, flags: MapFlags) -> MapRequest {
 
 /// Runs `call` with memory that ends after 0, 1, 2 ... pages, until it succeeds; returns how often it failed.
 fn failures(call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>) -> u64 {
-    failures_that(Leaves::Nothing, call)
+    failures_after(|_| (), Leaves::Nothing, call)
 }
 
-fn failures_that(leaves: Leaves, call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>) -> u64 {
+/// As [`failures`]; `prepare` comes first and has memory.
+fn failures_after(
+    prepare: impl Fn(&Subject<'_, '_>),
+    leaves: Leaves,
+    call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>,
+) -> u64 {
     let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
@@ -143,13 +161,14 @@ fn failures_that(leaves: Leaves, call: impl Fn(&Subject<'_, '_>) -> Result<(), M
     let before = accounted(&machine, &cpu);
     for after in 0..MOST {
         let subject = Subject::new(&machine, &manager, &cpu);
+        prepare(&subject);
         let areas = subject.areas();
         subject.arm(after, u64::MAX);
         let result = call(&subject);
         subject.arm(u64::MAX, 0);
         if let Err(error) = result {
             assert!(matches!(error, MmError::NoMemory | MmError::TryAgain), "{error}");
-            assert!(leaves == Leaves::Flags || subject.areas() == areas, "after {after} pages");
+            assert!(leaves == Leaves::Areas || subject.areas() == areas, "after {after} pages");
             subject.check_contents();
             call(&subject).unwrap();
         }
@@ -160,69 +179,4 @@ fn failures_that(leaves: Leaves, call: impl Fn(&Subject<'_, '_>) -> Result<(), M
         }
     }
     panic!("the call never succeeded");
-}
-
-#[test]
-fn every_kind_of_fault_fails_whole() {
-    // The page of zeros needs tables only; what they hang under is there.
-    let fresh = VirtAddr::new(ELSEWHERE);
-    let in_fresh_area = |access| {
-        move |subject: &Subject<'_, '_>| {
-            if subject.mm.read(subject.cpu).lookup(fresh).is_none() {
-                subject.call().mmap(&request(ELSEWHERE, 1, MapFlags::PRIVATE)).unwrap();
-            }
-            let result = subject.fault(fresh, access);
-            if result.is_err() {
-                subject.call().munmap(fresh, PAGE).unwrap();
-            }
-            result
-        }
-    };
-    assert!(failures(in_fresh_area(AccessKind::Write)) >= 2, "tables and a page");
-    assert!(failures(in_fresh_area(AccessKind::Read)) >= 1, "tables");
-    assert_eq!(failures(|subject| subject.fault(at(3), AccessKind::Write)), 1, "a copy");
-    assert!(failures(|subject| subject.fault(VirtAddr::new(SHARED), AccessKind::Write)) >= 1, "a page of a file");
-}
-
-#[test]
-fn fork_fails_whole() {
-    let fork = |subject: &Subject<'_, '_>| {
-        let child = subject.manager.dup_mm(subject.cpu, &subject.mm, PROCESS)?;
-        subject.manager.mmput(subject.cpu, child);
-        Ok(())
-    };
-    assert!(failures(fork) >= 4, "a root and three tables");
-}
-
-#[test]
-fn moving_an_area_fails_whole() {
-    let relocate = |subject: &Subject<'_, '_>| {
-        let flags = RemapFlags::MAYMOVE | RemapFlags::FIXED;
-        let (old_len, new_len) = (PAGES * PAGE, 2 * PAGES * PAGE);
-        let request = RemapRequest { addr: at(0), old_len, new_len, flags, new_addr: VirtAddr::new(ELSEWHERE) };
-        subject.call().mremap(&request).map(drop)
-    };
-    assert!(failures(relocate) >= 1, "a table");
-}
-
-#[test]
-fn calls_that_split_areas_need_no_page_while_slabs_have_objects() {
-    let advice = |subject: &Subject<'_, '_>| subject.call().madvise(at(2), 3 * PAGE, Advice::DontFork);
-    assert_eq!(failures(|subject| subject.call().munmap(at(2), 3 * PAGE)), 0);
-    assert_eq!(failures(|subject| subject.call().mprotect(at(2), 3 * PAGE, Prot::READ)), 0);
-    assert_eq!(failures(advice), 0);
-}
-
-#[test]
-fn mmap_that_cannot_populate_maps_all_the_same() {
-    let populate = |subject: &Subject<'_, '_>| {
-        subject.call().mmap(&request(ELSEWHERE, 4, MapFlags::PRIVATE | MapFlags::POPULATE)).map(drop)
-    };
-    assert_eq!(failures(populate), 0);
-}
-
-#[test]
-fn locking_that_cannot_populate_tells_so_and_locks_the_area() {
-    let lock = |subject: &Subject<'_, '_>| subject.call().mlock(at(2), 3 * PAGE, LockWhen::Now);
-    assert_eq!(failures_that(Leaves::Flags, lock), 3, "a copy of each page that the child has too");
 }
