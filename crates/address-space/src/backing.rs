@@ -17,10 +17,13 @@ pub trait PageTables {
     /// Forgets the pages of `range`, which lies in `vma` (Linux: `unmap_vmas`).
     fn unmap(&mut self, vma: &Vma, range: VirtRange);
 
-    /// Ends what [`begin_unmap`](Self::begin_unmap) began. The areas are in no tree and no reverse map any more. Tables that serve only addresses
-    /// of `freeable` may go: that is from the end of the area before (Linux: floor) to the start of the area behind (ceiling), from 0 and to
-    /// `u64::MAX` if there is none (Linux: `free_pgtables`, `tlb_finish_mmu`).
-    fn end_unmap(&mut self, freeable: VirtRange);
+    /// Lets the tables go that served `range`, an unmapped area that is in no tree and no reverse map any more, as far as they serve addresses of `freeable` only: that is
+    /// from the end of the area before all that are unmapped (Linux: floor) to the start of the area behind this one (ceiling), from 0 and to `u64::MAX` if there is
+    /// none. Called for one area after the other, ascending (Linux: `free_pgtables`).
+    fn free_tables(&mut self, range: VirtRange, freeable: VirtRange);
+
+    /// Ends what [`begin_unmap`](Self::begin_unmap) began (Linux: `tlb_finish_mmu`).
+    fn end_unmap(&mut self);
 
     /// Copies the pages of `parent`, an area of the address space that is being copied, for `child`, its copy in this one, which has no pages yet
     /// (Linux: `copy_page_range`). Both address spaces are locked for writing.

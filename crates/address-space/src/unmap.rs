@@ -90,16 +90,17 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     pub(crate) fn complete_unmap(&mut self, range: VirtRange, kept: u64) {
         let Some(first) = self.mm.find_intersection(range) else { return };
         let accounted = self.unmap_pages(range);
+        let floor = self.mm.find_before(range.start).map_or(VirtAddr::ZERO, |before| before.end());
         let mut next = Some(first);
         while let Some(vma) = next
             && vma.range.overlaps(range)
         {
             self.take_out(vma.start());
             next = self.mm.find(vma.end());
+            let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start());
+            self.backing.free_tables(vma.range, VirtRange::new(floor, ceiling));
         }
-        let floor = self.mm.find_before(range.start).map_or(VirtAddr::ZERO, |before| before.end());
-        let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start());
-        self.backing.end_unmap(VirtRange::new(floor, ceiling));
+        self.backing.end_unmap();
         // What comes may need fewer pages than go.
         self.spaces.overcommit.uncharge(accounted.saturating_sub(kept));
     }

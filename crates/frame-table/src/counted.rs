@@ -133,10 +133,18 @@ impl PageRef {
     /// The frame may have become part of another page since the caller learnt its number, who looks again at where the number stood.
     #[inline]
     pub fn try_get(frames: &FrameTable, pfn: Pfn) -> Option<Self> {
-        let frame = frames.get(pfn)?;
-        let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
+        let (mut pfn, mut head) = (pfn, frames.get(pfn)?);
+        if head.flags().contains(PageFlags::TAIL) {
+            pfn = Pfn::new(head.private());
+            head = frames.get(pfn)?;
+        }
+        if !head.try_get() {
+            return None;
+        }
         // The page cannot change its shape while it is held.
-        frames.get(head)?.try_get().then(|| Self(BlockWord::new(head, frames.compound_order(head))))
+        let is_plain = !head.flags().contains(PageFlags::HEAD);
+        let order = if is_plain { Order::ZERO } else { frames.compound_order(pfn) };
+        Some(Self(BlockWord::new(pfn, order)))
     }
 
     /// Leaves the reference to whoever keeps the number: an entry of a page table.

@@ -190,6 +190,7 @@ impl Frame {
     }
 
     /// Takes a reference if there is one already (Linux: get_page_unless_zero).
+    #[inline]
     pub fn try_get(&self) -> bool {
         // Acquire: pairs with the Release in `start_counting`.
         self.count.fetch_update(Ordering::Acquire, Ordering::Relaxed, |count| (count > 0).then(|| count + 1)).is_ok()

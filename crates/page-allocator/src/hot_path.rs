@@ -28,9 +28,15 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if order == Order::ZERO
             && let Some(page) = self.take_page(cpu, gfp)
         {
-            return Ok(page);
+            return Ok(if gfp.contains(Gfp::ZERO) { self.zeroed(page) } else { page });
         }
         self.alloc_other(cpu, gfp, order)
+    }
+
+    #[inline(never)]
+    fn zeroed(&self, mut page: OwnedBlock) -> OwnedBlock {
+        self.zero(&mut page);
+        page
     }
 
     /// Allocates what is not a single page that lies ready.
@@ -80,7 +86,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Takes a page that lies ready on this CPU's list, if nothing at all speaks against it; else does nothing.
     #[inline(always)]
     fn take_page(&self, cpu: &Cpu, gfp: Gfp) -> Option<OwnedBlock> {
-        if self.is_unusual(gfp) {
+        if self.is_unusual(gfp - Gfp::ZERO) {
             return None;
         }
         let highest = self.zone_table.highest_zone(gfp);

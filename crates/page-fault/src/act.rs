@@ -160,30 +160,37 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     fn map_file_shared(&self, fault: &Fault<'_>) -> Result<Attempt, FaultError> {
         let (file, index) = Self::file_page(fault)?;
         let page = self.files.page(file, index, Access::Write)?;
-        Ok(self.install_file(fault, index, page, Self::writable(fault.vma, fault.access)))
+        let kind = self.kind_of(&page);
+        Ok(self.install_file(fault, page, kind, Self::writable(fault.vma, fault.access)))
     }
 
-    /// Maps page `index` of the area's file at an empty entry, unless the file lost the page meanwhile.
+    /// Maps the page of the area's file at the fault, of this kind, at an empty entry, unless the file lost the page meanwhile.
     ///
     /// A page that was cut off a file is taken out of page tables first and last, and knows no file in between; so either the cutting finds the entry, or this
     /// finds the page without its file (Linux: the check of `folio->mapping` under the folio's lock).
-    pub(crate) fn install_file(&self, fault: &Fault<'_>, index: u64, page: PageRef, attributes: Attributes) -> Attempt {
-        let (pfn, kind) = (page.pfn(), self.kind_of(&page));
+    pub(crate) fn install_file(
+        &self,
+        fault: &Fault<'_>,
+        page: PageRef,
+        kind: PageKind,
+        attributes: Attributes,
+    ) -> Attempt {
+        let pfn = page.pfn();
         let attempt = self.install(fault, Pte::NONE, page, kind, attributes);
-        if attempt == Attempt::Done && !self.belongs_to_file(fault, pfn, index) {
+        if attempt == Attempt::Done && !self.belongs_to_file(fault, pfn, fault.vma.pgoff_at(fault.page)) {
             self.take_back(fault, pfn);
             return Attempt::Again;
         }
         attempt
     }
 
-    fn belongs_to_file(&self, fault: &Fault<'_>, pfn: Pfn, index: u64) -> bool {
+    pub(crate) fn belongs_to_file(&self, fault: &Fault<'_>, pfn: Pfn, index: u64) -> bool {
         let mapping = self.pages.mmu.objects().pages().map().frames.at(pfn).mapping();
         fault.vma.file.is_some_and(|file| (u64::from(mapping.0), mapping.1) == (file.raw(), index))
     }
 
     /// Takes frame `pfn` out of the entry at the fault again.
-    fn take_back(&self, fault: &Fault<'_>, pfn: Pfn) {
+    pub(crate) fn take_back(&self, fault: &Fault<'_>, pfn: Pfn) {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
         let walk = self.pages.mmu.walk(self.pages.tables);
         let entry = walk.as_ref().and_then(|walk| walk.pte(fault.page));

@@ -2,13 +2,13 @@
 //!
 //! Linux 6.12: mm/memory.c (`do_read_fault`, `do_fault_around`, `fault_around_pages`), mm/filemap.c (`filemap_map_pages`).
 
-use address_space::{Access, PAGE_SHIFT};
+use address_space::{Access, PAGE_SHIFT, PAGE_SIZE};
 use frame_table::PageRef;
-use object_allocator::mmu::PageKind;
+use object_allocator::mmu::{PageKind, Pte, Row};
 use page_allocator::Hooks;
 use page_tables::{WriteTracking, attributes_of};
 use platform::{Attributes, Level, Platform, TableFormat};
-use units::{VirtAddr, VirtRange};
+use units::VirtRange;
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
 use crate::file_pages::FilePages;
@@ -34,12 +34,25 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         }
         let (file, index) = Self::file_page(fault)?;
         let page = self.files.page(file, index, Access::Read)?;
-        let attributes = read_attributes(fault, self.kind_of(&page));
-        Ok(self.install_file(fault, index, page, attributes))
+        Ok(self.install_read(fault, page))
+    }
+
+    /// Maps the page of the area's file at the fault for reading.
+    #[inline]
+    pub(crate) fn install_read(&self, fault: &Fault<'_>, page: PageRef) -> Attempt {
+        let kind = self.kind_of(&page);
+        self.install_file(fault, page, kind, read_attributes(fault, kind))
+    }
+
+    fn window(&self, fault: &Fault<'_>) -> VirtRange {
+        window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD))
     }
 
     /// Returns true if some page around the fault is in memory.
     pub(crate) fn has_neighbours(&self, fault: &Fault<'_>) -> bool {
+        if self.window(fault).len() <= PAGE_SIZE {
+            return false;
+        }
         let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
         self.find_around(fault, &mut found);
         let mut pages = found.into_iter().flatten().peekable();
@@ -48,40 +61,55 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         has_some
     }
 
-    /// Finds the pages around the fault that are in memory; returns the addresses of all of them, empty if there is no other than the fault's.
+    /// Finds the pages around the fault that are in memory; returns the addresses of all of them.
     fn find_around(&self, fault: &Fault<'_>, found: &mut [Option<PageRef>; AROUND as usize]) -> VirtRange {
-        let window = window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD));
-        let wanted = (window.len() >> PAGE_SHIFT) as usize;
-        // One page is found by the way that makes it if need be.
-        let (Some(file), Some(wanted)) = (fault.vma.file, found.get_mut(..wanted).filter(|wanted| wanted.len() > 1))
-        else {
-            return VirtRange::default();
-        };
+        let window = self.window(fault);
+        let wanted = found.get_mut(..(window.len() >> PAGE_SHIFT) as usize);
+        let Some((file, wanted)) = fault.vma.file.zip(wanted) else { return VirtRange::default() };
         self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
         window
     }
 
     /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
     fn map_around(&self, fault: &Fault<'_>) -> bool {
+        // One page is found by the way that makes it if need be.
+        if self.window(fault).len() <= PAGE_SIZE {
+            return false;
+        }
         let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
         let window = self.find_around(fault, &mut found);
-        let mut is_mapped = false;
-        for (slot, number) in found.iter_mut().zip(0..) {
-            let Some(page) = slot.take() else { continue };
-            let virt = window.start.saturating_add(number << PAGE_SHIFT);
-            if self.map_neighbour(fault, virt, page) {
-                is_mapped |= virt == fault.page;
-            }
+        let is_mapped = self.map_row(fault, window, &mut found);
+        for page in found.into_iter().flatten() {
+            self.pages.mmu.put(page);
         }
         is_mapped
     }
 
-    /// Maps a page where nothing is mapped; true if it or something else is mapped there then.
-    fn map_neighbour(&self, fault: &Fault<'_>, virt: VirtAddr, page: PageRef) -> bool {
-        let here = Fault { page: virt, ..*fault };
-        let attributes = read_attributes(fault, self.kind_of(&page));
-        let attempt = self.install_file(&here, fault.vma.pgoff_at(virt), page, attributes);
-        attempt == Attempt::Done || self.pages.is_mapped(virt)
+    /// Maps the pages of `window`, which lies in one table, where nothing is mapped. What is not mapped stays in `pages`. Returns true if something is mapped at the fault then.
+    fn map_row(&self, fault: &Fault<'_>, window: VirtRange, pages: &mut [Option<PageRef>]) -> bool {
+        let walk = self.pages.mmu.walk(self.pages.tables);
+        let row = walk.as_ref().and_then(|walk| walk.row(window));
+        let Some(entries) = row.and_then(Row::lowest_entries) else { return false };
+        let mut counts = [(PageKind::File, 0), (PageKind::Shmem, 0)];
+        let mut is_mapped = false;
+        for (entry, slot) in entries.zip(pages) {
+            let Some(page) = slot.take() else { continue };
+            let (pfn, kind) = (page.pfn(), self.kind_of(&page));
+            match entry.install(Pte::NONE, page, pfn, read_attributes(fault, kind)) {
+                Ok(()) => {
+                    counts.iter_mut().filter(|(counted, _)| *counted == kind).for_each(|(_, nr_pages)| *nr_pages += 1);
+                    if !self.belongs_to_file(fault, pfn, fault.vma.pgoff_at(entry.virt())) {
+                        self.take_back(&Fault { page: entry.virt(), ..*fault }, pfn);
+                    }
+                }
+                Err(page) => *slot = Some(page),
+            }
+            is_mapped |= entry.virt() == fault.page && !entry.load().is_none();
+        }
+        for (kind, nr_pages) in counts.into_iter().filter(|(_, nr_pages)| *nr_pages != 0) {
+            self.pages.tables.add_rss(self.pages.mmu.cpu(), kind, nr_pages);
+        }
+        is_mapped
     }
 }
 
@@ -93,7 +121,7 @@ fn read_attributes(fault: &Fault<'_>, kind: PageKind) -> Attributes {
 #[cfg(test)]
 mod tests {
     use address_space::Vma;
-    use units::VmFlags;
+    use units::{VirtAddr, VmFlags};
 
     use super::*;
     use crate::decide::AccessKind;

@@ -8,7 +8,7 @@ use address_space::{
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
 use page_tables::{Bounds, Tables, ZapWhat};
-use platform::Platform;
+use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::context::{FaultContext, FaultError};
@@ -33,7 +33,18 @@ pub struct MmPages<'a, P: Platform, H: Hooks, F: FilePages> {
 #[derive(Debug)]
 struct Unmapping<'a, P: Platform, H: Hooks> {
     gather: Gather<'a, P, H>,
+    /// Areas near each other whose tables wait to be freed in one descent.
     range: VirtRange,
+    /// What their tables may serve and be freed.
+    freeable: VirtRange,
+}
+
+impl<'a, P: Platform, H: Hooks> Unmapping<'a, P, H> {
+    /// Frees the tables of the areas that wait for it.
+    fn free_tables(&mut self, pages: &Tables<'a, P, H>) {
+        let bounds = Bounds { floor: self.freeable.start, ceiling: self.freeable.end };
+        pages.free_tables(&mut self.gather, core::mem::take(&mut self.range), bounds);
+    }
 }
 
 impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
@@ -59,21 +70,29 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
 impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
     fn begin_unmap(&mut self) {
         let gather = self.pages.mmu.gather(self.pages.tables);
-        self.unmapping = Some(Unmapping { gather, range: VirtRange::default() });
+        self.unmapping = Some(Unmapping { gather, range: VirtRange::default(), freeable: VirtRange::default() });
     }
 
     fn unmap(&mut self, _: &Vma, range: VirtRange) {
         debug_assert!(self.unmapping.is_some(), "areas are unmapped between a beginning and an end");
         if let Some(unmapping) = &mut self.unmapping {
             self.pages.zap(&mut unmapping.gather, range, ZapWhat::All);
-            unmapping.range = unmapping.range.joined(range);
         }
     }
 
-    fn end_unmap(&mut self, freeable: VirtRange) {
+    fn free_tables(&mut self, range: VirtRange, freeable: VirtRange) {
+        let near = self.pages.mmu.format().leaf_bytes(Level::PMD);
+        if let Some(unmapping) = &mut self.unmapping {
+            if !unmapping.range.is_empty() && range.start.since(unmapping.range.end) > near {
+                unmapping.free_tables(&self.pages);
+            }
+            (unmapping.range, unmapping.freeable) = (unmapping.range.joined(range), freeable);
+        }
+    }
+
+    fn end_unmap(&mut self) {
         if let Some(mut unmapping) = self.unmapping.take() {
-            let bounds = Bounds { floor: freeable.start, ceiling: freeable.end };
-            self.pages.free_tables(&mut unmapping.gather, unmapping.range, bounds);
+            unmapping.free_tables(&self.pages);
         }
     }
 

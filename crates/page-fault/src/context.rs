@@ -3,11 +3,12 @@
 //! Linux 6.12: mm/memory.c (`__handle_mm_fault`, `handle_pte_fault`), include/linux/mm.h (`struct vm_fault`).
 
 use address_space::{HugePolicy, MmError, Vma};
+use frame_table::PageRef;
 use object_allocator::mmu::{EntryRef, Found, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use page_tables::Tables;
-use platform::{Level, Platform};
+use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide, is_permitted};
@@ -108,60 +109,113 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
     pub fn make_possible(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<Faulted, FaultError> {
         let page = addr.align_down(1 << self.pages.mmu.objects().pages().map().geometry.page_shift);
         let fault = Fault { vma, page, access };
+        match self.attempt(&fault)? {
+            Some(action) => Ok(Faulted { action }),
+            None => self.attempt_again(&fault),
+        }
+    }
+
+    /// Goes on until the access is possible. Apart from the first attempt, which nearly always is the last, so that nothing of that one is
+    /// computed ahead as what all rounds of a loop have in common.
+    #[cold]
+    #[inline(never)]
+    fn attempt_again(&self, fault: &Fault<'_>) -> Result<Faulted, FaultError> {
         loop {
-            let Some(seen) = self.look(&fault) else {
-                self.check_before_table(&fault)?;
-                if self.map_huge(&fault)? == Attempt::Done {
-                    return Ok(Faulted { action: FaultAction::MapFresh });
-                }
-                continue;
-            };
-            let action = decide(&seen.situation);
-            if seen.is_in_the_way(&fault, action) {
-                self.split(&fault)?;
-            } else if self.act(&fault, action, seen.pte)? == Attempt::Done {
+            if let Some(action) = self.attempt(fault)? {
                 return Ok(Faulted { action });
             }
         }
     }
 
-    /// Refuses, before a table is made for it, an access that no table would help: forbidden by the area, or behind the end of its file.
-    fn check_before_table(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
+    /// Reads the entry, and does what has to be done about it. `None` if the entry was not what was expected.
+    #[inline(always)]
+    fn attempt(&self, fault: &Fault<'_>) -> Result<Option<FaultAction>, FaultError> {
+        let seen = match self.look(fault) {
+            Look::Entry(seen) => seen,
+            Look::NoTable(above) => return self.map_without_table(fault, above),
+        };
+        let action = decide(&seen.situation);
+        if seen.is_in_the_way(fault, action) {
+            self.split(fault)?;
+            return Ok(None);
+        }
+        let attempt = self.act(fault, action, seen.pte)?;
+        Ok((attempt == Attempt::Done).then_some(action))
+    }
+
+    /// Handles a fault where there are tables down to level `above` only: makes the others, and maps what was found on the way. `None` if the entry has to
+    /// be looked at.
+    #[inline(never)]
+    fn map_without_table(&self, fault: &Fault<'_>, above: Level) -> Result<Option<FaultAction>, FaultError> {
+        let page = self.check_before_table(fault, above)?;
+        match (self.map_huge(fault), page) {
+            (Ok(Attempt::Again), Some(page)) => {
+                let attempt = self.install_read(fault, page);
+                Ok((attempt == Attempt::Done).then_some(FaultAction::MapFile))
+            }
+            (made, page) => {
+                page.into_iter().for_each(|page| self.pages.mmu.put(page));
+                Ok((made? == Attempt::Done).then_some(FaultAction::MapFresh))
+            }
+        }
+    }
+
+    /// Refuses, before a table is made for it, an access that no table would help: forbidden by the area, or behind the end of its file. Returns the file's page
+    /// if that is all that is to be mapped.
+    fn check_before_table(&self, fault: &Fault<'_>, above: Level) -> Result<Option<PageRef>, FaultError> {
         if !is_permitted(fault.access, fault.vma.flags, EntryState::Empty) {
             return Err(FaultError::refusal(fault.vma.flags, fault.access));
         }
-        if !fault.vma.is_anonymous() {
-            // Linux has the tables above already when it asks the file.
-            self.make_tables(fault, Level::PMD)?;
-            let copies = fault.access == AccessKind::Write && !fault.vma.flags.contains(VmFlags::SHARED);
-            if copies && fault.vma.anon.is_none() {
-                // And the area has got its anon_vma.
-                return Err(FaultError::NeedsAnonVma);
-            }
-            let (file, index) = Self::file_page(fault)?;
-            if fault.access != AccessKind::Write && self.has_neighbours(fault) {
-                // They are mapped first, and get their table, though the page itself may not be had.
-                return Ok(());
-            }
-            self.pages.mmu.put(self.files.page(file, index, address_space::Access::Read)?);
+        if fault.vma.is_anonymous() {
+            return Ok(None);
         }
-        Ok(())
+        // Linux has the tables above already when it asks the file.
+        if above > Level::PMD {
+            self.make_tables(fault, Level::PMD)?;
+        }
+        let is_read = fault.access != AccessKind::Write;
+        if !is_read && !fault.vma.flags.contains(VmFlags::SHARED) && fault.vma.anon.is_none() {
+            // And the area has got its anon_vma.
+            return Err(FaultError::NeedsAnonVma);
+        }
+        if is_read && self.has_neighbours(fault) {
+            // They are mapped first, and get their table, though the page itself may not be had.
+            return Ok(None);
+        }
+        let (file, index) = Self::file_page(fault)?;
+        let page = self.files.page(file, index, address_space::Access::Read)?;
+        if is_read {
+            return Ok(Some(page));
+        }
+        self.pages.mmu.put(page);
+        Ok(None)
     }
 
-    /// Reads the entry; `None` if there is no table for it.
+    /// Reads the entry.
     #[inline]
-    fn look(&self, fault: &Fault<'_>) -> Option<Seen> {
-        let walk = self.pages.mmu.walk(self.pages.tables)?;
-        let (entry, pte) = match walk.find(fault.page, Level::PTE)? {
+    fn look(&self, fault: &Fault<'_>) -> Look {
+        let walk = self.pages.mmu.walk(self.pages.tables);
+        let Some(found) = walk.as_ref().and_then(|walk| walk.find(fault.page, Level::PTE)) else {
+            return Look::NoTable(self.pages.mmu.format().root_level());
+        };
+        let (entry, pte) = match found {
             Found::Entry(entry) => (entry, entry.load()),
-            Found::Above(_, pte) if pte.is_none() => return None,
+            Found::Above(entry, pte) if pte.is_none() => return Look::NoTable(entry.level()),
             Found::Above(entry, pte) => (entry, pte),
         };
         let behind = if fault.vma.is_anonymous() { Behind::Anonymous } else { Behind::File };
         let state = entry_state(&entry, pte);
         let situation = Situation { access: fault.access, area: fault.vma.flags, behind, entry: state };
-        Some(Seen { situation, pte, mapped: entry.range() })
+        Look::Entry(Seen { situation, pte, mapped: entry.range() })
     }
+}
+
+/// What a walk to the entry found.
+enum Look {
+    /// The entry.
+    Entry(Seen),
+    /// No table for it: the walk ended at an entry of this level.
+    NoTable(Level),
 }
 
 /// An entry as it was read.

@@ -55,17 +55,13 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 return Ok(Attempt::Done);
             }
         }
-        self.make_tables(fault, Level::PTE)?;
+        let mmu = &self.pages.mmu;
+        made(mmu.make_missing_tables(self.pages.tables, fault.page, Level::PTE, Gfp::KERNEL))?;
         Ok(Attempt::Again)
     }
 
     pub(crate) fn make_tables(&self, fault: &Fault<'_>, level: Level) -> Result<(), FaultError> {
-        match self.pages.mmu.make_tables(self.pages.tables, fault.page, level, Gfp::KERNEL) {
-            // Somebody else mapped a large page meanwhile, which will be found.
-            Ok(()) | Err(MakeError::LargePage) => Ok(()),
-            Err(MakeError::NoMemory) => Err(FaultError::NoMemory),
-            Err(MakeError::NoUserAddress) => Err(FaultError::NotMapped),
-        }
+        made(self.pages.mmu.make_tables(self.pages.tables, fault.page, level, Gfp::KERNEL))
     }
 
     /// Puts a fresh large page at an empty entry above the lowest level. [`Attempt::Again`] if there is no page, or the entry is not empty.
@@ -109,5 +105,15 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     pub(crate) fn split(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
         self.pages.split_large(&mut gather, fault.page).map_err(|_| FaultError::NoMemory)
+    }
+}
+
+/// Says what a fault comes to if tables could not be made.
+fn made(outcome: Result<(), MakeError>) -> Result<(), FaultError> {
+    match outcome {
+        // Somebody else mapped a large page meanwhile, which will be found.
+        Ok(()) | Err(MakeError::LargePage) => Ok(()),
+        Err(MakeError::NoMemory) => Err(FaultError::NoMemory),
+        Err(MakeError::NoUserAddress) => Err(FaultError::NotMapped),
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Linux 6.12: mm/memory.c (`copy_page_range`, `copy_present_pte`, `vma_needs_copy`), mm/huge_memory.c (`copy_huge_pmd`).
 
-use object_allocator::mmu::{EntryRef, Exclusive, Gather};
+use object_allocator::mmu::{EntryRef, Gather, Pte};
 use page_allocator::Hooks;
-use platform::{Attributes, Level, Platform, Prot, TableFormat};
+use platform::{Level, Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
-use crate::each::{Beside, Seen, each_leaf};
+use crate::each::each_pair;
 use crate::{NoMemory, RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -51,43 +51,78 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Copies what entries of `level` map in `part`; the child has its tables.
     fn copy_level(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, flags: VmFlags, level: Level) {
         let (Some(walk), Some(to)) = (self.walk(), child.walk()) else { return };
-        let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
+        let rules = Rules::of(flags);
         let mut delta = RssDelta::default();
-        let mut beside = Beside::new(&to);
-        each_leaf(&walk, part, |virt, entry, _| {
-            let Some(target) = beside.entry(virt, level) else { return Seen::Done };
-            let now = if is_cow { share(gather, &entry) } else { attributes(&entry) };
-            if let Some(now) = now
-                && let Some(kind) = self.mmu.duplicate(&entry, &target, inherited(now, flags))
-            {
-                delta.add(kind, entry.order().nr_pages().cast_signed());
+        each_pair(&walk, part, &to, part.start, |row, targets| {
+            if row.level() != level {
+                return;
             }
-            Seen::Done
+            match (row.lowest_entries(), targets.lowest_entries()) {
+                (Some(entries), Some(targets)) => self.copy_row(gather, entries.zip(targets), rules, &mut delta),
+                _ => self.copy_row(gather, row.entries().zip(targets.entries()), rules, &mut delta),
+            }
         });
         drop((walk, to));
         delta.apply(self.mmu.cpu(), child.tables);
     }
-}
 
-/// Makes the parent's entry read-only and its page shared. Returns its attributes.
-fn share<'a, P: Platform, H: Hooks>(
-    gather: &mut Gather<'a, P, H>,
-    entry: &EntryRef<'_, P::Format>,
-) -> Option<Attributes> {
-    let before = entry.update(|now| Attributes { prot: now.prot - Prot::WRITE, ..now })?;
-    entry.set_exclusive(entry.load(), Exclusive::No);
-    if before.prot.contains(Prot::WRITE) {
-        gather.note(entry.range());
+    /// Copies what the first of each pair of entries of one level maps to the second.
+    #[inline(always)]
+    fn copy_row<'w>(
+        &self,
+        gather: &mut Gather<'a, P, H>,
+        pairs: impl Iterator<Item = (EntryRef<'w, P::Format>, EntryRef<'w, P::Format>)>,
+        rules: Rules,
+        delta: &mut RssDelta,
+    ) where
+        P::Format: 'w,
+    {
+        for (entry, target) in pairs {
+            let mut pte = entry.load();
+            if pte.is_none() {
+                continue;
+            }
+            if rules.is_cow {
+                pte = write_protect(gather, &entry, pte);
+            }
+            let Some(now) = entry.prot(pte) else { continue };
+            if let Some(kind) = self.mmu.duplicate(&entry, pte, &target, now - rules.forgotten) {
+                delta.add(kind, entry.order().nr_pages().cast_signed());
+            }
+        }
     }
-    Some(Attributes { prot: before.prot - Prot::WRITE, ..before })
 }
 
-fn attributes<F: TableFormat>(entry: &EntryRef<'_, F>) -> Option<Attributes> {
-    entry.leaf(entry.load()).map(|(_, now)| now)
+/// How an area is copied.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// Pages are shared until somebody writes (Linux: `is_cow_mapping`).
+    is_cow: bool,
+    /// Marks that the child's entries do not get: it has not used them yet, and where the memory is shared the parent's entry tells of changes.
+    forgotten: Prot,
 }
 
-/// Returns what the child's entry gets: not used yet, and clean where the memory is shared, since the parent's entry tells of the change.
-fn inherited(now: Attributes, flags: VmFlags) -> Attributes {
-    let clean = if flags.contains(VmFlags::SHARED) { Prot::DIRTY } else { Prot::empty() };
-    Attributes { prot: now.prot - clean - Prot::ACCESSED, ..now }
+impl Rules {
+    fn of(flags: VmFlags) -> Self {
+        let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
+        let clean = if flags.contains(VmFlags::SHARED) { Prot::DIRTY } else { Prot::empty() };
+        Self { is_cow, forgotten: Prot::ACCESSED | clean }
+    }
+}
+
+/// Makes the parent's entry, which held `pte`, read-only. Returns what it holds then.
+#[inline(always)]
+fn write_protect<P: Platform, H: Hooks>(
+    gather: &mut Gather<'_, P, H>,
+    entry: &EntryRef<'_, P::Format>,
+    mut pte: Pte,
+) -> Pte {
+    while let Some(before) = entry.prot(pte).filter(|before| before.contains(Prot::WRITE)) {
+        if entry.set_prot(pte, before - Prot::WRITE) {
+            gather.note(entry.range());
+        }
+        // Looked at again, since hardware may have marked it meanwhile.
+        pte = entry.load();
+    }
+    pte
 }

@@ -2,7 +2,7 @@
 //!
 //! Holes are skipped table by table. Linux 6.12: mm/pagewalk.c (`walk_page_range`).
 
-use object_allocator::mmu::{EntryRef, Found, Pte, Walk};
+use object_allocator::mmu::{EntryRef, Pte, Row, Walk};
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
@@ -27,70 +27,100 @@ pub(crate) enum Seen {
     Enough,
 }
 
-/// Entries at rising addresses, of a second range that is walked beside the first: as long as they lie side by side in one table, no walk from the root is
-/// needed.
-pub(crate) struct Beside<'w, 'a, F> {
-    walk: &'w Walk<'a, F>,
-    last: Option<EntryRef<'w, F>>,
+/// Returns true if `range`, of whole pages, holds all that the entry, which translates some of it, maps.
+#[inline]
+pub(crate) fn holds_whole<F: TableFormat>(range: VirtRange, entry: &EntryRef<'_, F>) -> bool {
+    entry.level() == Level::PTE || range.intersection(entry.range()) == entry.range()
 }
 
-impl<'w, 'a, F: TableFormat> Beside<'w, 'a, F> {
-    pub(crate) const fn new(walk: &'w Walk<'a, F>) -> Self {
-        Self { walk, last: None }
-    }
-
-    /// Returns the entry of `level` that translates `virt`; `None` if there is no table for it.
-    pub(crate) fn entry(&mut self, virt: VirtAddr, level: Level) -> Option<EntryRef<'w, F>> {
-        let next = self.last.filter(|last| last.level() == level).and_then(|last| last.next());
-        self.last = match next.filter(|next| next.virt() == virt) {
-            Some(next) => Some(next),
-            None => match self.walk.find(virt, level)? {
-                Found::Entry(entry) => Some(entry),
-                Found::Above(..) => None,
-            },
-        };
-        self.last
-    }
-}
-
-/// Calls `visit` with each entry that maps something in `range`, ascending: the first address that it translates, the entry, and what it held.
+/// What is done with each entry of a walk that maps something.
 ///
-/// An entry of a large page is visited if a part of it lies in the range, with its own first address.
-pub(crate) fn each_leaf<F: TableFormat>(
-    walk: &Walk<'_, F>,
+/// Its method is inlined twice: for entries of the lowest level, which are nearly all, with all that follows from the level as constants; and for others.
+pub(crate) trait Visitor<'w, F> {
+    /// Looks at an entry that held `pte`.
+    fn visit(&mut self, entry: EntryRef<'w, F>, pte: Pte) -> Seen;
+}
+
+/// Calls `visitor` with each entry that maps something in `range`, ascending, and what it held.
+///
+/// An entry of a large page is visited if a part of it lies in the range.
+#[inline]
+pub(crate) fn visit_leaves<'w, F: TableFormat>(
+    walk: &'w Walk<'_, F>,
     range: VirtRange,
-    mut visit: impl FnMut(VirtAddr, EntryRef<'_, F>, Pte) -> Seen,
+    visitor: &mut impl Visitor<'w, F>,
 ) {
-    let format = walk.format();
-    let page = format.leaf_bytes(Level::PTE);
+    let mut at = range.start;
+    while let Some(row) = walk.row(VirtRange::new(at, range.end)) {
+        at = row.range().end;
+        let ended = match row.lowest_entries() {
+            Some(entries) => visit_row(entries, visitor),
+            None => visit_row(row.entries(), visitor),
+        };
+        match ended {
+            Some((_, Seen::Enough)) => return,
+            Some((virt, _)) => at = virt.max(range.start),
+            None => {}
+        }
+    }
+}
+
+/// Visits entries of one table. Returns at which it ended before the last, and why.
+#[inline(always)]
+fn visit_row<'w, F: TableFormat>(
+    entries: impl Iterator<Item = EntryRef<'w, F>>,
+    visitor: &mut impl Visitor<'w, F>,
+) -> Option<(VirtAddr, Seen)> {
+    for entry in entries {
+        let pte = entry.load();
+        if pte.is_none() {
+            continue;
+        }
+        let seen = visitor.visit(entry, pte);
+        if seen != Seen::Done {
+            return Some((entry.virt(), seen));
+        }
+    }
+    None
+}
+
+/// A visitor that is a closure, for walks that need not be fast.
+struct ByClosure<V>(V);
+
+impl<'w, F: 'w, V: FnMut(EntryRef<'w, F>, Pte) -> Seen> Visitor<'w, F> for ByClosure<V> {
+    fn visit(&mut self, entry: EntryRef<'w, F>, pte: Pte) -> Seen {
+        (self.0)(entry, pte)
+    }
+}
+
+/// As [`visit_leaves`], with a closure.
+pub(crate) fn each_leaf<'w, F: TableFormat>(
+    walk: &'w Walk<'_, F>,
+    range: VirtRange,
+    visit: impl FnMut(EntryRef<'w, F>, Pte) -> Seen,
+) {
+    visit_leaves(walk, range, &mut ByClosure(visit));
+}
+
+/// Calls `visit` with the entries of `range` and those of as many addresses from `to` up, row by row, as far as both lie in one table each and of the same level.
+pub(crate) fn each_pair<'w, F: TableFormat>(
+    walk: &'w Walk<'_, F>,
+    range: VirtRange,
+    to_walk: &'w Walk<'_, F>,
+    to: VirtAddr,
+    mut visit: impl FnMut(Row<'w, F>, Row<'w, F>),
+) {
     let mut at = range.start;
     while at < range.end {
-        match walk.find(at, Level::PTE) {
-            None => return,
-            Some(Found::Above(entry, pte)) => {
-                let bytes = format.leaf_bytes(entry.level());
-                let start = at.align_down(bytes);
-                match if pte.is_none() { Seen::Done } else { visit(start, entry, pte) } {
-                    Seen::Done => {}
-                    Seen::Changed => continue,
-                    Seen::Enough => return,
-                }
-                let Some(behind) = start.checked_add(bytes) else { return };
-                at = behind;
-            }
-            Some(Found::Entry(first)) => {
-                let mut entry = Some(first);
-                while let Some(here) = entry.filter(|_| at < range.end) {
-                    let pte = here.load();
-                    match if pte.is_none() { Seen::Done } else { visit(at, here, pte) } {
-                        Seen::Done => {}
-                        Seen::Changed => continue,
-                        Seen::Enough => return,
-                    }
-                    at = at.saturating_add(page);
-                    entry = here.next();
-                }
-            }
+        let there = to.saturating_add(at.since(range.start));
+        let Some(row) = walk.row(VirtRange::new(at, range.end)) else { return };
+        let Some(target) = to_walk.row(VirtRange::with_len(there, range.end.since(at))) else { return };
+        let here = row.range().end.since(at);
+        let bytes = here.min(target.range().end.since(there));
+        if row.level() == target.level() {
+            let len = row.nr_entries().min(target.nr_entries());
+            visit(row.first(len), target.first(len));
         }
+        at = at.saturating_add(bytes);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Linux 6.12: mm/memory.c (`free_pgtables`, `free_pgd_range`).
 
-use object_allocator::mmu::{Found, Gather, Walk};
+use object_allocator::mmu::{Gather, Row};
 use page_allocator::Hooks;
-use platform::{Level, Platform, TableFormat};
+use platform::{Level, Platform};
 use units::{VirtAddr, VirtRange};
 
 use crate::Tables;
@@ -29,28 +29,28 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// The caller holds the address space's lock for writing, and no area within `bounds` can be looked up.
     pub fn free_tables(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, bounds: Bounds) {
         let Some(walk) = self.walk() else { return };
-        free_below(&walk, gather, range, bounds, walk.format().root_level());
+        if let Some(row) = walk.root_row(range) {
+            free_below(gather, row, range, bounds);
+        }
     }
 }
 
-/// Takes out what the entries of `level` for `range`, which one table of that level translates, point to, from the lowest level up.
+/// Takes out what the entries of `row` for `range` point to, from the lowest level up.
 fn free_below<P: Platform, H: Hooks>(
-    walk: &Walk<'_, P::Format>,
     gather: &mut Gather<'_, P, H>,
+    row: Row<'_, P::Format>,
     range: VirtRange,
     bounds: Bounds,
-    level: Level,
 ) {
-    let (format, Some(below)) = (walk.format(), level.down()) else { return };
-    let Some(Found::Entry(first)) = walk.find(range.start.align_down(format.leaf_bytes(level)), level) else { return };
-    let mut entry = Some(first);
-    while let Some(here) = entry.filter(|here| here.virt() < range.end) {
-        if !here.load().is_none() {
-            free_below(walk, gather, range.intersection(here.range()), bounds, below);
-            if here.virt() >= bounds.floor && here.range().end <= bounds.ceiling {
-                gather.take_table(&here);
-            }
+    for here in row.entries() {
+        if here.load().is_none() {
+            continue;
         }
-        entry = here.next();
+        if let Some(below) = here.row_below(range).filter(|below| below.level() > Level::PTE) {
+            free_below(gather, below, range, bounds);
+        }
+        if here.virt() >= bounds.floor && here.range().end <= bounds.ceiling {
+            gather.take_table(&here);
+        }
     }
 }

@@ -76,7 +76,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         let Some(walk) = self.walk() else { return };
         let behind = page.pfn().add(page.order().nr_pages());
         let is_part = |pfn: Pfn| page.pfn() <= pfn && pfn < behind;
-        each_leaf(&walk, range, |_, entry, pte| match entry.leaf(pte) {
+        each_leaf(&walk, range, |entry, pte| match entry.leaf(pte) {
             Some((pfn, attributes)) if is_part(pfn) => visit(&entry, pte, attributes),
             _ => Seen::Done,
         });

@@ -4,11 +4,11 @@
 
 use object_allocator::mmu::{EntryRef, Gather, Pte};
 use page_allocator::Hooks;
-use platform::{Attributes, Platform, Prot, TableFormat};
+use platform::{Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
 use crate::Tables;
-use crate::each::{Seen, each_leaf};
+use crate::each::{Seen, Visitor, each_leaf, holds_whole, visit_leaves};
 use crate::protection::{WriteTracking, attributes_of};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -18,25 +18,66 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// the range does not hold whole allow nothing any more, until a fault splits them.
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
-        each_leaf(&walk, range, |_, entry, pte| {
-            if entry.leaf(pte).is_none() {
-                return Seen::Done;
-            }
-            let is_whole = range.intersection(entry.range()) == entry.range();
-            let before = update(&entry, |pte, before| {
-                if !is_whole {
-                    return Attributes { prot: before.prot - Prot::USER - Prot::WRITE, ..before };
-                }
-                let tracking = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of);
-                let fresh = attributes_of(flags, tracking);
-                let marks = before.prot & (Prot::ACCESSED | Prot::DIRTY);
-                let mut prot = (fresh.prot - Prot::ACCESSED) | marks;
-                let may_write = prot.contains(Prot::WRITE) || may_write(&entry, pte, before, flags);
-                prot.set(Prot::WRITE, may_write && !entry.is_zero_page(pte));
-                Attributes { prot, ..before }
-            });
-            note(gather, &entry, before)
-        });
+        visit_leaves(&walk, range, &mut Protect { gather, range, rules: Rules::of(flags) });
+    }
+}
+
+/// Gives entries the permissions of their area.
+struct Protect<'g, 'a, P: Platform, H: Hooks> {
+    gather: &'g mut Gather<'a, P, H>,
+    range: VirtRange,
+    rules: Rules,
+}
+
+impl<'w, P: Platform, H: Hooks> Visitor<'w, P::Format> for Protect<'_, '_, P, H> {
+    #[inline(always)]
+    fn visit(&mut self, entry: EntryRef<'w, P::Format>, pte: Pte) -> Seen {
+        let Some(before) = entry.prot(pte) else { return Seen::Done };
+        let after = if holds_whole(self.range, &entry) {
+            self.rules.prot(&entry, pte, before)
+        } else {
+            before - Prot::USER - Prot::WRITE
+        };
+        change(self.gather, &entry, pte, before, after)
+    }
+}
+
+/// What entries of an area allow.
+struct Rules {
+    flags: VmFlags,
+    /// Of pages whose first write is told to somebody.
+    tracked: Prot,
+    /// Of others.
+    untracked: Prot,
+}
+
+impl Rules {
+    fn of(flags: VmFlags) -> Self {
+        let prot = |tracking| attributes_of(flags, tracking).prot - Prot::ACCESSED;
+        Self { flags, tracked: prot(WriteTracking::FirstWrite), untracked: prot(WriteTracking::None) }
+    }
+
+    /// Returns what the entry, which holds `pte` and allows `before`, allows by the rules. Marks of use stay.
+    #[inline(always)]
+    fn prot<F: TableFormat>(&self, entry: &EntryRef<'_, F>, pte: Pte, before: Prot) -> Prot {
+        // Only what may be written depends on the page.
+        let mut prot = self.untracked | before & (Prot::ACCESSED | Prot::DIRTY);
+        if self.flags.contains(VmFlags::WRITE) {
+            prot.set(Prot::WRITE, self.allows_write(entry, pte, before));
+        }
+        prot
+    }
+
+    /// Returns true if the entry may be writable without a fault that looks at its page first.
+    #[inline(always)]
+    fn allows_write<F: TableFormat>(&self, entry: &EntryRef<'_, F>, pte: Pte, before: Prot) -> bool {
+        if !self.flags.contains(VmFlags::SHARED) {
+            return entry.is_exclusive(pte);
+        }
+        let is_tracked = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of) == WriteTracking::FirstWrite;
+        let fresh = if is_tracked { self.tracked } else { self.untracked };
+        // Somebody was told of the first write already if there was one.
+        (fresh.contains(Prot::WRITE) || before.contains(Prot::DIRTY)) && !entry.is_zero_page(pte)
     }
 }
 
@@ -46,56 +87,29 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// The caller keeps faults away that would give it back.
     pub fn write_protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange) {
         let Some(walk) = self.walk() else { return };
-        each_leaf(&walk, range, |_, entry, pte| {
-            if entry.leaf(pte).is_none() {
-                return Seen::Done;
-            }
-            let before = update(&entry, |_, before| Attributes { prot: before.prot - Prot::WRITE, ..before });
-            note(gather, &entry, before)
+        each_leaf(&walk, range, |entry, pte| {
+            let Some(before) = entry.prot(pte) else { return Seen::Done };
+            change(gather, &entry, pte, before, before - Prot::WRITE)
         });
     }
 }
 
-/// Has the addresses of an entry flushed that was changed. One that maps nothing any more is to be looked at again: it may have been split.
-fn note<P: Platform, H: Hooks>(
+/// Lets the mapping that the entry holds as `pte` allow something else, and has its addresses flushed. If it holds something else by now, it is to be looked at again: it may
+/// have been split.
+#[inline(always)]
+fn change<P: Platform, H: Hooks>(
     gather: &mut Gather<'_, P, H>,
     entry: &EntryRef<'_, P::Format>,
-    changed: Option<Attributes>,
+    pte: Pte,
+    before: Prot,
+    after: Prot,
 ) -> Seen {
-    if changed.is_some() {
-        gather.note(entry.range());
-    } else if entry.leaf(entry.load()).is_none() {
+    if after == before {
+        return Seen::Done;
+    }
+    if !entry.set_prot(pte, after) {
         return Seen::Changed;
     }
+    gather.note(entry.range());
     Seen::Done
-}
-
-/// Changes an entry until nobody comes in between. Returns what was changed; `None` if nothing was.
-fn update<F: TableFormat>(
-    entry: &EntryRef<'_, F>,
-    change: impl Fn(Pte, Attributes) -> Attributes,
-) -> Option<Attributes> {
-    loop {
-        let pte = entry.load();
-        let (_, before) = entry.leaf(pte)?;
-        let after = change(pte, before);
-        if after == before {
-            return None;
-        }
-        if entry.set_attributes(pte, after) {
-            return Some(before);
-        }
-    }
-}
-
-/// Returns true if the entry may be writable without a fault that looks at its page first.
-fn may_write<F: TableFormat>(entry: &EntryRef<'_, F>, pte: Pte, before: Attributes, flags: VmFlags) -> bool {
-    if !flags.contains(VmFlags::WRITE) {
-        false
-    } else if flags.contains(VmFlags::SHARED) {
-        // Somebody was told of the first write already.
-        before.prot.contains(Prot::DIRTY)
-    } else {
-        entry.is_exclusive(pte)
-    }
 }

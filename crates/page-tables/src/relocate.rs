@@ -7,12 +7,11 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::{Beside, Seen, each_leaf};
+use crate::each::{Seen, each_leaf, each_pair};
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
-    /// Moves the pages of `old` to the addresses from `to` up, where nothing is mapped. The old addresses are noted in `gather`, which the caller finishes before
-    /// the new area can be used.
+    /// Moves the pages of `old` to the addresses from `to` up, where nothing is mapped. The old addresses are flushed before anything is found at the new ones.
     ///
     /// The caller holds both areas locked for writing. Large pages move whole if they lie alike on both sides, and are split if not; so do tables, with what they
     /// map. `room` bytes below both places belong to no area: a table that reaches down there moves whole too.
@@ -30,13 +29,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         self.prepare(gather, old, to)?;
         self.move_tables(gather, old, to);
         let Some(walk) = self.walk() else { return Ok(()) };
-        let mut beside = Beside::new(&walk);
-        each_leaf(&walk, old, |virt, entry, _| {
-            let here = to.saturating_add(virt.since(old.start));
-            if let Some(target) = beside.entry(here, entry.level()) {
-                gather.relocate(&entry, &target);
-            }
-            Seen::Done
+        each_pair(&walk, old, &walk, to, |from, to| {
+            gather.relocate(from, to);
         });
         Ok(())
     }
@@ -121,7 +115,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub fn maps_any(&self, range: VirtRange) -> bool {
         let mut found = false;
         if let Some(walk) = self.walk() {
-            each_leaf(&walk, range, |_, _, _| {
+            each_leaf(&walk, range, |_, _| {
                 found = true;
                 Seen::Enough
             });

@@ -41,7 +41,7 @@ impl<P: Platform, H: Hooks> Tables<'_, P, H> {
     /// Calls `visit` with everything that is mapped in `range`, ascending. Nothing may be waited for in `visit`.
     pub fn for_each_mapped(&self, range: VirtRange, mut visit: impl FnMut(MappedPage)) {
         let Some(walk) = self.walk() else { return };
-        each_leaf(&walk, range, |_, entry, pte| {
+        each_leaf(&walk, range, |entry, pte| {
             if let Some((pfn, attributes)) = entry.leaf(pte) {
                 let (page, exclusive) = (entry.page_facts(pte), entry.is_exclusive(pte));
                 let (range, order) = (entry.range(), entry.order());

@@ -2,12 +2,12 @@
 //!
 //! Linux 6.12: mm/memory.c (`unmap_page_range`, `zap_pte_range`, `zap_page_range_single`).
 
-use object_allocator::mmu::{Gather, PageKind};
+use object_allocator::mmu::{EntryRef, Gather, PageKind, Pte};
 use page_allocator::Hooks;
 use platform::Platform;
 use units::VirtRange;
 
-use crate::each::{Seen, each_leaf};
+use crate::each::{Seen, Visitor, holds_whole, visit_leaves};
 use crate::{RssDelta, Tables};
 
 /// Which pages go.
@@ -27,20 +27,35 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub fn zap(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, what: ZapWhat) {
         let Some(walk) = self.walk().filter(|_| gather.flushes(self.tables)) else { return };
         self.tables.note_rss();
-        let mut delta = RssDelta::default();
-        each_leaf(&walk, range, |_, entry, pte| {
-            let is_whole = range.intersection(entry.range()) == entry.range();
-            let is_wanted = what == ZapWhat::All || entry.kind(pte) != Some(PageKind::Anon);
-            if !is_whole || !is_wanted || entry.leaf(pte).is_none() {
-                return Seen::Done;
-            }
-            match gather.take(&entry) {
-                Some(taken) => delta.remove(&taken),
-                None => return Seen::Changed,
-            }
-            Seen::Done
-        });
+        let mut zap = Zap { gather, range, what, delta: RssDelta::default() };
+        visit_leaves(&walk, range, &mut zap);
+        let delta = zap.delta;
         drop(walk);
         delta.apply(self.mmu.cpu(), self.tables);
+    }
+}
+
+/// Takes pages out.
+struct Zap<'g, 'a, P: Platform, H: Hooks> {
+    gather: &'g mut Gather<'a, P, H>,
+    range: VirtRange,
+    what: ZapWhat,
+    delta: RssDelta,
+}
+
+impl<'w, P: Platform, H: Hooks> Visitor<'w, P::Format> for Zap<'_, '_, P, H> {
+    #[inline(always)]
+    fn visit(&mut self, entry: EntryRef<'w, P::Format>, pte: Pte) -> Seen {
+        let is_wanted = self.what == ZapWhat::All || entry.kind(pte) != Some(PageKind::Anon);
+        if !is_wanted || entry.leaf(pte).is_none() || !holds_whole(self.range, &entry) {
+            return Seen::Done;
+        }
+        match self.gather.take_if(&entry, pte) {
+            Some(taken) => {
+                self.delta.remove(&taken);
+                Seen::Done
+            }
+            None => Seen::Changed,
+        }
     }
 }

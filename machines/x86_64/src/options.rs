@@ -1,6 +1,6 @@
 //! Options of the command line that are this machine's own: what to do after the boot, and what the boot is expected to find.
 //!
-//! `init=PATH`, `mmkit.argv=PATH`, `mmkit.seed=N`, `mmkit.strace`, `mmkit.stress=OPERATIONS`, `mmkit.bench=pair`, `mmkit.die=HOW`,
+//! `init=PATH`, `mmkit.argv=PATH`, `mmkit.seed=N`, `mmkit.strace`, `mmkit.stress=OPERATIONS`, `mmkit.bench=pair|program`, `mmkit.die=HOW`,
 //! `mmkit.dump_page_tables`, `mmkit.expect_cpus=N`, `mmkit.expect_nodes=N`. All others are the memory manager's (`BootOptions`) or unknown.
 
 use core::fmt;
@@ -14,6 +14,8 @@ use crate::deaths::Death;
 pub(crate) enum Bench {
     /// Allocation and free of one page.
     Pair,
+    /// What the first program measures itself.
+    Program,
 }
 
 /// The machine's own options.
@@ -81,9 +83,10 @@ impl<'a> MachineOptions<'a> {
             "mmkit.expect_cpus" => self.expect_cpus = Some(number()?),
             "mmkit.expect_nodes" => self.expect_nodes = Some(number()?),
             "mmkit.bench" if token.value == Some("pair") => self.bench = Some(Bench::Pair),
+            "mmkit.bench" if token.value == Some("program") => self.bench = Some(Bench::Program),
             "mmkit.die" => self.die = Some(token.value.and_then(Death::named).ok_or("null, stack, text or panic")?),
             "mmkit.dump_page_tables" if token.value.is_none() => self.dump_page_tables = true,
-            "mmkit.bench" => return Err("pair"),
+            "mmkit.bench" => return Err("pair or program"),
             _ => {
                 return Err(
                     "mmkit.argv, seed, strace, stress, bench, die, dump_page_tables, expect_cpus or expect_nodes",

@@ -157,7 +157,7 @@ fn work(kernel: &BareKernel, own: &MachineOptions<'_>) -> bool {
     reports::print_buddyinfo(kernel);
     match own.bench {
         Some(Bench::Pair) => bench::pairs(kernel),
-        None => {
+        Some(Bench::Program) | None => {
             let steps = own.stress.unwrap_or(stress::DEFAULT_STEPS);
             let passed = steps == 0 || stress::run(kernel, steps);
             reports::print_buddyinfo(kernel);

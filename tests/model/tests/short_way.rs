@@ -1,6 +1,6 @@
 //! The short way of an allocation or a free against the general one: same pages, same counts.
 
-use frame_table::OwnedBlock;
+use frame_table::{OwnedBlock, PageBytes};
 use model_tests::{Machine, machine, shape};
 use page_allocator::{AllocRequest, Checks, DebugOptions, ZoneEvents};
 use proptest::prelude::*;
@@ -15,8 +15,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let gfp =
-        prop::sample::select(vec![Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL | Gfp::RECLAIMABLE, Gfp::ATOMIC]);
+    let kinds = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL | Gfp::RECLAIMABLE, Gfp::ATOMIC];
+    let gfp = prop::sample::select(kinds.iter().flat_map(|&gfp| [gfp, gfp | Gfp::ZERO]).collect::<Vec<_>>());
     // Small orders are the common ones; order 9 has lists of its own.
     let order = prop_oneof![4 => 0u8..=3, 1 => Just(9u8), 1 => 4u8..=10];
     let alloc = (0..2usize, order, gfp).prop_map(|(cpu, order, gfp)| Step::Alloc { cpu, order, gfp });
@@ -56,6 +56,7 @@ impl<'a> Run<'a> {
         match step {
             Step::Alloc { cpu, order, gfp } => {
                 let block = pages.alloc(&self.cpus[cpu], gfp | Gfp::NOWARN, Order::new_truncate(order)).ok()?;
+                self.use_bytes(&block, gfp);
                 self.done.allocations += 1;
                 self.done.pages_allocated += block.order().nr_pages();
                 let taken = (block.pfn(), block.order());
@@ -71,6 +72,13 @@ impl<'a> Run<'a> {
                 Some(freed)
             }
         }
+    }
+
+    /// Writes to each page of a block, which holds zeros if they were asked for.
+    fn use_bytes(&self, block: &OwnedBlock, gfp: Gfp) {
+        let bytes = PageBytes::new(self.machine.pages().platform(), block, 12).unwrap();
+        assert!(!gfp.contains(Gfp::ZERO) || bytes.is_zero(), "zeros were asked for");
+        (0..bytes.len()).step_by(4096).for_each(|at| _ = bytes.write(at + 8, b"used"));
     }
 
     /// Sums the event counts of all zones.

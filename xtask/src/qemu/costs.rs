@@ -106,7 +106,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         cpu: CPU_MODEL.to_owned(),
         memory: "1G".to_owned(),
         nodes: Vec::new(),
-        append: initrd.append.clone(),
+        append: format!("{} mmkit.bench=program", initrd.append),
         initrd: Some(initrd.path.clone()),
         instructions: Instructions::Counted,
         timeout: Duration::from_secs(600),

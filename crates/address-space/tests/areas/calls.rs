@@ -181,9 +181,9 @@ fn areas_that_go_together_are_one_gather_between_their_neighbours() {
         let of = |pages: &[u64]| pages.iter().map(|&page| VirtRange::with_len(at(page), PAGE)).collect::<Vec<_>>();
         let (bottom, top) = (VirtAddr::ZERO, VirtAddr::new(u64::MAX));
         let expected = [
-            (of(&[2, 3]), Some(VirtRange::new(at(1), at(5)))),
-            (of(&[5]), Some(VirtRange::new(at(1), top))),
-            (of(&[0]), Some(VirtRange::new(bottom, top))),
+            (of(&[2, 3]), vec![VirtRange::new(at(1), at(3)), VirtRange::new(at(1), at(5))]),
+            (of(&[5]), vec![VirtRange::new(at(1), top)]),
+            (of(&[0]), vec![VirtRange::new(bottom, top)]),
         ];
         assert_eq!(space.files.gathers, expected);
     });

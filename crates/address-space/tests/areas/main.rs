@@ -58,21 +58,29 @@ pub(crate) fn objects_for<const N: usize>(nr_pages: u64) -> (Objects, [Cpu; N]) 
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) users: BTreeMap<u64, i64>,
-    /// Ranges that were unmapped, and what ended each gather.
-    pub(crate) gathers: Vec<(Vec<VirtRange>, Option<VirtRange>)>,
+    /// Ranges that were unmapped in each gather, and what their tables could serve to be freed.
+    pub(crate) gathers: Vec<(Vec<VirtRange>, Vec<VirtRange>)>,
+    is_gathering: bool,
     /// Areas whose pages were copied, by start.
     pub(crate) copied: Vec<VirtAddr>,
 }
 
 impl PageTables for &mut Files {
     fn begin_unmap(&mut self) {
-        self.gathers.push((Vec::new(), None));
+        assert!(!std::mem::replace(&mut self.is_gathering, true));
+        self.gathers.push((Vec::new(), Vec::new()));
     }
     fn unmap(&mut self, _: &Vma, range: VirtRange) {
-        self.gathers.last_mut().filter(|(_, end)| end.is_none()).unwrap().0.push(range);
+        assert!(self.is_gathering);
+        self.gathers.last_mut().unwrap().0.push(range);
     }
-    fn end_unmap(&mut self, freeable: VirtRange) {
-        assert_eq!(self.gathers.last_mut().unwrap().1.replace(freeable), None);
+    fn free_tables(&mut self, range: VirtRange, freeable: VirtRange) {
+        let (unmapped, freed) = self.gathers.last_mut().unwrap();
+        assert_eq!(unmapped[freed.len()], range, "one area after the other");
+        freed.push(freeable);
+    }
+    fn end_unmap(&mut self) {
+        assert!(std::mem::replace(&mut self.is_gathering, false));
     }
     fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError> {
         assert_eq!(parent.range, child.range);

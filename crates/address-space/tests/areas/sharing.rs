@@ -138,7 +138,8 @@ impl PageTables for &mut Marks<'_> {
             self.0.fetch_and(!(1 << page), Ordering::Relaxed);
         }
     }
-    fn end_unmap(&mut self, _: VirtRange) {}
+    fn free_tables(&mut self, _: VirtRange, _: VirtRange) {}
+    fn end_unmap(&mut self) {}
     fn copy(&mut self, _: &Vma, _: &Vma) -> Result<(), MmError> {
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! holds one reference to the page and counts as one of its mappings. Hardware may set the marks of use and writing at any time.
 //! Linux 6.12: include/linux/pgtable.h, mm/rmap.c (`folio_add_anon_rmap_pte`, `folio_remove_rmap_pte`).
 
-use frame_table::{Frame, PageFlags, PageRef};
+use frame_table::{Frame, FrameTable, PageFlags, PageRef};
 use platform::{Attributes, Entry, Level, Prot, TableFormat};
 use units::{Order, Pfn, VirtAddr, VirtRange};
 
@@ -128,13 +128,52 @@ pub(super) struct Mapped<'w> {
     pub(super) order: Order,
     /// Descriptor of the head.
     pub(super) frame: &'w Frame,
+    /// Its flags, as they were read.
+    flags: PageFlags,
 }
 
-impl Mapped<'_> {
+impl<'w> Mapped<'w> {
+    /// Returns the larger page that a frame is part of. Takes no entry, which would then have to lie in memory for every page.
+    #[cold]
+    #[inline(never)]
+    fn of_part(frames: &'w FrameTable, pfn: Pfn, frame: &Frame) -> Option<Self> {
+        let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
+        let frame = frames.get(head)?;
+        Some(Self { head, order: frames.compound_order(head), frame, flags: frame.flags() })
+    }
+
+    /// Returns true if the page is no part of a larger one, and none.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        !self.flags.intersects(PageFlags::HEAD.union(PageFlags::TAIL))
+    }
+
+    /// As [`Mapped::is_plain`], as the page is now.
+    #[inline]
+    pub(super) fn is_still_plain(&self) -> bool {
+        !self.frame.flags().intersects(PageFlags::HEAD.union(PageFlags::TAIL))
+    }
+
+    /// Lets an anonymous page belong to no address space alone.
+    #[inline]
+    pub(super) fn make_shared(&self) {
+        if self.flags.contains(PageFlags::ANON_EXCLUSIVE) && self.kind() == PageKind::Anon {
+            self.frame.clear_flags(PageFlags::ANON_EXCLUSIVE);
+        }
+    }
+
     /// Returns what the page is counted as.
     #[inline]
     pub(super) fn kind(&self) -> PageKind {
-        PageKind::of(self.frame.flags(), self.frame.mapping().0)
+        PageKind::of(self.flags, self.frame.mapping().0)
+    }
+
+    /// Marks a page of a file as written.
+    #[inline]
+    pub(super) fn mark_dirty(&self) {
+        if !self.flags.contains(PageFlags::DIRTY) {
+            self.frame.set_flags(PageFlags::DIRTY);
+        }
     }
 }
 
@@ -199,6 +238,12 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
     }
 
+    /// Returns what the mapping `pte`, read from this entry, allows, and how it was used; `None` if that is none.
+    #[inline]
+    pub fn prot(&self, pte: Pte) -> Option<Prot> {
+        self.view.format.prot(self.level, pte.0)
+    }
+
     /// Returns true if `pte`, read from this entry, maps the page of zeros.
     #[inline]
     pub fn is_zero_page(&self, pte: Pte) -> bool {
@@ -214,15 +259,27 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Returns true if `pte` maps an anonymous page that belongs to one address space alone (Linux: PageAnonExclusive).
     #[inline]
     pub fn is_exclusive(&self, pte: Pte) -> bool {
-        let frame = self.leaf(pte).and_then(|(pfn, _)| self.view.frames.get(pfn));
-        frame.is_some_and(|frame| frame.flags().contains(PageFlags::ANON_EXCLUSIVE))
-            && self.kind(pte) == Some(PageKind::Anon)
+        let Some((pfn, _)) = self.leaf(pte) else { return false };
+        let Some(frame) = self.view.frames.get(pfn) else { return false };
+        let flags = frame.flags();
+        if !flags.contains(PageFlags::ANON_EXCLUSIVE) {
+            return false;
+        }
+        // Of a larger page the head says what it is.
+        let kind = if flags.intersects(PageFlags::HEAD.union(PageFlags::TAIL)) {
+            Mapped::of_part(self.view.frames, pfn, frame).map(|mapped| mapped.kind())
+        } else {
+            Some(PageKind::of(flags, frame.mapping().0))
+        };
+        kind == Some(PageKind::Anon)
     }
 
     /// Marks the anonymous page that `pte` maps as belonging to this address space alone, or not.
+    #[inline]
     pub fn set_exclusive(&self, pte: Pte, exclusive: Exclusive) {
         let Some(frame) = self.leaf(pte).and_then(|(pfn, _)| self.view.frames.get(pfn)) else { return };
-        if self.kind(pte) == Some(PageKind::Anon) {
+        let is_marked = frame.flags().contains(PageFlags::ANON_EXCLUSIVE);
+        if is_marked != (exclusive == Exclusive::Yes) && self.kind(pte) == Some(PageKind::Anon) {
             match exclusive {
                 Exclusive::Yes => frame.set_flags(PageFlags::ANON_EXCLUSIVE),
                 Exclusive::No => frame.clear_flags(PageFlags::ANON_EXCLUSIVE),
@@ -237,8 +294,8 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
 
     /// Returns what is known of the page that `pte` maps; `None` for the page of zeros and for no page.
     pub fn page_facts(&self, pte: Pte) -> Option<PageFacts> {
-        let Mapped { order, frame, .. } = self.mapped(pte)?;
-        let (flags, mapping) = (frame.flags(), frame.mapping().0);
+        let Mapped { order, frame, flags, .. } = self.mapped(pte)?;
+        let mapping = frame.mapping().0;
         let (count, mapcount) = (frame.count(), frame.mapcount());
         Some(PageFacts { kind: PageKind::of(flags, mapping), flags, count, mapcount, order })
     }
@@ -254,18 +311,24 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     #[inline]
     pub(super) fn mapped(&self, pte: Pte) -> Option<Mapped<'w>> {
         let (pfn, _) = self.leaf(pte)?;
+        self.mapped_frame(pfn)
+    }
+
+    /// As [`EntryRef::mapped`], for the frame that the entry shows.
+    #[inline(always)]
+    pub(super) fn mapped_frame(&self, pfn: Pfn) -> Option<Mapped<'w>> {
         if pfn == self.view.zero_page {
             return None;
         }
-        let frames = self.view.frames;
-        let frame = frames.get(pfn)?;
-        if !frame.flags().contains(PageFlags::TAIL) {
-            return Some(Mapped { head: pfn, order: frames.compound_order(pfn), frame });
+        let frame = self.view.frames.get(pfn)?;
+        let flags = frame.flags();
+        if flags.intersects(PageFlags::HEAD.union(PageFlags::TAIL)) {
+            return Mapped::of_part(self.view.frames, pfn, frame);
         }
-        let head = Pfn::new(frame.private());
-        Some(Mapped { head, order: frames.compound_order(head), frame: frames.get(head)? })
+        Some(Mapped { head: pfn, order: Order::ZERO, frame, flags })
     }
 
+    #[inline]
     pub(super) fn change(&self, expected: Pte, value: u64) -> bool {
         // Release: whoever finds the entry sees the page or table as it was made. The failure's value is not used.
         self.slot.compare_exchange(expected.0, value, Ordering::Release, Ordering::Relaxed).is_ok()
@@ -319,6 +382,23 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         self.change(expected, self.encode(self.level, self.view.zero_page, attributes))
     }
 
+    /// Maps what another entry of this level maps as `pte`, a part of `page`, whose first descriptor is `head`, if this one is empty. The caller's reference to the page
+    /// becomes the entry's.
+    ///
+    /// # Errors
+    /// Gives the page back if the entry holds something.
+    #[inline(always)]
+    pub(super) fn install_same(&self, page: PageRef, head: &Frame, pte: Pte, prot: Prot) -> Result<(), PageRef> {
+        // As in `install`.
+        head.add_mapping();
+        if self.change(Pte::NONE, self.view.format.with_prot(self.level, pte.0, prot - Prot::GLOBAL)) {
+            page.into_raw();
+            return Ok(());
+        }
+        head.remove_mapping();
+        Err(page)
+    }
+
     #[inline]
     fn owns_nothing(&self, pte: Pte) -> bool {
         match self.view.format.decode(self.level, pte.0) {
@@ -338,6 +418,16 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
             return false;
         }
         self.change(expected, self.encode(self.level, pfn, attributes))
+    }
+
+    /// As [`EntryRef::set_attributes`], for permissions and marks of use alone.
+    #[inline]
+    pub fn set_prot(&self, expected: Pte, prot: Prot) -> bool {
+        let prot = prot - Prot::GLOBAL;
+        if self.prot(expected).is_none() || prot.contains(Prot::WRITE) && self.is_zero_page(expected) {
+            return false;
+        }
+        self.change(expected, self.view.format.with_prot(self.level, expected.0, prot))
     }
 
     /// Changes the attributes of the mapping by `change`, however often others come in between. Returns what they were; `None` if nothing is mapped.
@@ -383,25 +473,23 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         taken.then(|| at.pfn_down(self.view.format.page_shift()))
     }
 
-    /// Empties an entry that maps memory, if it still holds `expected`. What it held is then the caller's.
-    pub(super) fn clear_if(&self, expected: Pte) -> bool {
-        // AcqRel: as in `clear`.
-        self.leaf(expected).is_some()
-            && self.slot.compare_exchange(expected.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
     /// Empties an entry that maps memory. What it held is the caller's.
     #[inline]
     pub(super) fn clear(&self) -> Option<Pte> {
-        let mut pte = self.load();
         loop {
+            let pte = self.load();
             self.leaf(pte)?;
-            // AcqRel: who takes the mapping out sees the page as it is, and whoever finds the entry empty sees that it was taken.
-            match self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Some(pte),
-                Err(_) => pte = self.load(),
+            if self.clear_if(pte) {
+                return Some(pte);
             }
         }
+    }
+
+    /// Empties the entry if it holds `pte`, which maps memory. What it held is the caller's then.
+    #[inline]
+    pub(super) fn clear_if(&self, pte: Pte) -> bool {
+        // AcqRel: who takes the mapping out sees the page as it is, and whoever finds the entry empty sees that it was taken.
+        self.slot.compare_exchange(pte.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Puts `page` in the place of what the entry maps, if it still holds `expected`. In between the entry holds nothing, and `flush` is called: if another CPU could

@@ -5,16 +5,19 @@
 
 use core::mem::MaybeUninit;
 
-use frame_table::{PageFlags, PageRef};
+use frame_table::PageRef;
 use page_allocator::Hooks;
 use platform::{Attributes, Platform, Prot, TableFormat};
-use units::{Order, Pfn, PhysAddr, VirtAddr, VirtRange};
+use units::{Pfn, PhysAddr, VirtAddr, VirtRange};
 
 use super::entry::{EntryRef, PageKind, Pte, Taken};
 use super::{Mmu, UserTables};
 
 /// Pages that wait for one flush.
-const BATCH: usize = 126;
+const BATCH: usize = 254;
+
+/// No addresses, which what is noted may be joined with.
+const NOTHING: VirtRange = VirtRange::new(VirtAddr::new(u64::MAX), VirtAddr::ZERO);
 
 /// No frame.
 const END: u64 = u64::MAX;
@@ -22,7 +25,7 @@ const END: u64 = u64::MAX;
 /// Pages and tables of one address space on their way out. Dropping it flushes and frees.
 ///
 /// # Invariants
-/// `batch` has `len` numbers of references that entries held. `dead` is the first of a list of tables that no entry points to, linked by the descriptors'
+/// `batch` has `len` references that entries held. `dead` is the first of a list of tables that no entry points to, linked by the descriptors'
 /// private words.
 #[derive(Debug)]
 pub struct Gather<'a, P: Platform, H: Hooks> {
@@ -30,7 +33,7 @@ pub struct Gather<'a, P: Platform, H: Hooks> {
     tables: &'a UserTables,
     root: Option<PhysAddr>,
     flush: VirtRange,
-    batch: [MaybeUninit<(Pfn, Order)>; BATCH],
+    batch: [MaybeUninit<PageRef>; BATCH],
     len: usize,
     dead: u64,
 }
@@ -42,7 +45,7 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
             mmu: *self,
             tables,
             root: tables.root_of(self.cpu.machine()),
-            flush: VirtRange::default(),
+            flush: NOTHING,
             batch: [const { MaybeUninit::uninit() }; BATCH],
             len: 0,
             dead: END,
@@ -52,11 +55,13 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
     /// Takes a reference to the page that an entry maps now, with what the entry held; `None` for no page and for the page of zeros (Linux: gup_fast).
     #[inline]
     pub fn page(&self, entry: &EntryRef<'_, P::Format>) -> Option<(PageRef, Pte)> {
-        let pte = entry.load();
-        let (pfn, _) = entry.leaf(pte)?;
-        if pfn == self.zero_page() {
-            return None;
-        }
+        let (pfn, _) = entry.leaf(entry.load())?;
+        if pfn == self.zero_page() { None } else { self.page_seen(entry, pfn) }
+    }
+
+    /// Takes a reference to the page that frame `pfn` is part of, if `entry`, where it was seen, still maps it.
+    #[inline(always)]
+    pub(super) fn page_seen(&self, entry: &EntryRef<'_, P::Format>, pfn: Pfn) -> Option<(PageRef, Pte)> {
         let page = PageRef::try_get(self.objects.frames(), pfn)?;
         // After the reference was taken: if the page that is held has the frame, nothing else has it, and the entry may still map it.
         let has_frame = page.pfn() <= pfn && pfn < page.pfn().add(page.order().nr_pages());
@@ -66,32 +71,6 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
         }
         self.put(page);
         None
-    }
-
-    /// Maps what `entry` maps at `child` too, an empty entry of the same level in another address space, with `attributes` (fork). Returns what the page
-    /// is counted as; `None` if nothing was mapped, or only the page of zeros.
-    ///
-    /// The caller keeps others from changing what either entry maps.
-    pub fn duplicate(
-        &self,
-        entry: &EntryRef<'_, P::Format>,
-        child: &EntryRef<'_, P::Format>,
-        attributes: Attributes,
-    ) -> Option<PageKind> {
-        let (pfn, _) = entry.leaf(entry.load())?;
-        if pfn == self.zero_page() {
-            child.install_zero(Pte::NONE, attributes);
-            return None;
-        }
-        let (page, pte) = self.page(entry)?;
-        let kind = entry.kind(pte);
-        match child.install(Pte::NONE, page, pfn, attributes) {
-            Ok(()) => kind,
-            Err(page) => {
-                self.put(page);
-                None
-            }
-        }
     }
 }
 
@@ -122,17 +101,16 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         self.root == Some(entry.view().root)
     }
 
-    /// Has `range` flushed before anything goes, and at the end.
+    /// Has `range`, which is not empty, flushed before anything goes, and at the end.
     #[inline]
     pub fn note(&mut self, range: VirtRange) {
-        self.flush = self.flush.joined(range);
+        self.flush = VirtRange::new(self.flush.start.min(range.start), self.flush.end.max(range.end));
     }
 
     /// Empties an entry that maps memory; what it mapped goes after the flush. Returns what that was; `None` if it mapped nothing, or is one of another
     /// address space.
     ///
     /// A page of a file that was written to through the entry is marked as dirty. The address space's counters are the caller's.
-    #[inline]
     pub fn take(&mut self, entry: &EntryRef<'_, P::Format>) -> Option<Taken> {
         if !self.is_of(entry) {
             return None;
@@ -142,13 +120,15 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         self.release(entry, pte)
     }
 
-    /// As [`Gather::take`], if the entry still holds `expected`; `None` also if it does not.
-    pub fn take_if(&mut self, entry: &EntryRef<'_, P::Format>, expected: Pte) -> Option<Taken> {
-        if !self.is_of(entry) || !entry.clear_if(expected) {
+    /// As [`Gather::take`], if the entry holds `pte`; `None` also if it holds something else.
+    #[inline(always)]
+    pub fn take_if(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
+        entry.leaf(pte)?;
+        if !self.is_of(entry) || !entry.clear_if(pte) {
             return None;
         }
         self.note(entry.range());
-        self.release(entry, expected)
+        self.release(entry, pte)
     }
 
     /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; no processor uses what it mapped once `page` is there. Returns what that was.
@@ -173,58 +153,31 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         Ok(self.release(entry, expected))
     }
 
-    /// Moves what `entry` maps to `to`, an empty entry of the same level and address space (mremap). Returns what was moved; `None` if nothing was.
-    ///
-    /// The page is held until the old address is flushed, since somebody may take it out at the new one before. The caller keeps others from both entries.
-    pub fn relocate(&mut self, entry: &EntryRef<'_, P::Format>, to: &EntryRef<'_, P::Format>) -> Option<Pte> {
-        let same_level = entry.level() == to.level();
-        if !self.is_of(entry) || !self.is_of(to) || !same_level || !to.load().is_none() {
-            return None;
-        }
-        let pte = entry.clear()?;
-        self.note(entry.range());
-        if let Some(mapped) = entry.mapped(pte) {
-            // SAFETY: the reference that the entry held, which was emptied.
-            let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };
-            let (head, order) = page.get(self.mmu.objects.frames()).into_raw();
-            self.keep(head, order);
-            // Goes with the entry's value.
-            page.into_raw();
-        }
-        if to.change(Pte::NONE, pte.raw()) {
-            return Some(pte);
-        }
-        if !entry.change(Pte::NONE, pte.raw()) {
-            self.note(entry.range());
-            self.release(entry, pte);
-        }
-        None
-    }
-
     /// Lets go of what `entry` held as `pte`, after the flush of what was noted.
-    #[inline]
-    fn release(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
-        let (_, attributes) = entry.leaf(pte)?;
+    #[inline(always)]
+    pub(super) fn release(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
+        let (pfn, attributes) = entry.leaf(pte)?;
         let mut taken = Taken { attributes, kind: None, order: entry.order() };
-        let Some(mapped) = entry.mapped(pte) else { return Some(taken) };
-        let (head, kind) = (mapped.frame, mapped.kind());
-        if kind != PageKind::Anon && attributes.prot.contains(Prot::DIRTY) && !head.flags().contains(PageFlags::DIRTY) {
-            head.set_flags(PageFlags::DIRTY);
+        let Some(mapped) = entry.mapped_frame(pfn) else { return Some(taken) };
+        let kind = mapped.kind();
+        if kind != PageKind::Anon && attributes.prot.contains(Prot::DIRTY) {
+            mapped.mark_dirty();
         }
-        head.remove_mapping();
+        mapped.frame.remove_mapping();
         taken.kind = Some(kind);
-        self.keep(mapped.head, mapped.order);
+        // SAFETY: the reference that the entry held, which was emptied.
+        self.keep(unsafe { PageRef::from_raw(mapped.head, mapped.order) });
         Some(taken)
     }
 
-    /// Keeps a reference until the flush.
-    fn keep(&mut self, head: Pfn, order: Order) {
+    /// Keeps a reference that an entry held until the flush.
+    #[inline]
+    fn keep(&mut self, page: PageRef) {
         if self.len == BATCH {
             self.flush_pages();
         }
-        // INVARIANT: the reference is that of the entry which was emptied.
         if let Some(slot) = self.batch.get_mut(self.len) {
-            slot.write((head, order));
+            slot.write(page);
             self.len += 1;
         }
     }
@@ -288,16 +241,15 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         self.await_walks()
     }
 
+    #[inline(never)]
     fn flush_pages(&mut self) {
         if let Some(root) = self.root.filter(|_| !self.flush.is_empty()) {
             self.mmu.objects.pages().platform().flush_user_range(root, self.flush);
-            self.flush = VirtRange::default();
+            self.flush = NOTHING;
         }
         for slot in self.batch.iter().take(core::mem::take(&mut self.len)) {
-            // SAFETY: by the type invariant the first `len` were written.
-            let (pfn, order) = unsafe { slot.assume_init() };
-            // SAFETY: by the type invariant the number of a reference that an entry held; the batch was emptied.
-            let page = unsafe { PageRef::from_raw(pfn, order) };
+            // SAFETY: by the type invariant the first `len` were written; they are read once, since the batch was emptied.
+            let page = unsafe { slot.assume_init_read() };
             self.mmu.put(page);
         }
     }

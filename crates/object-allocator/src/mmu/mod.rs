@@ -6,10 +6,13 @@
 //! Locking: none. Entries change by compare-and-swap, and who loses looks again; where that is not enough the callers hold the locks of address
 //! spaces. Linux 6.12: mm/pgtable-generic.c, mm/mmu_gather.c, mm/memory.c (`set_pte_at`, `ptep_get_and_clear`), mm/gup.c (`gup_fast`).
 
+mod duplicate;
 mod entry;
 mod gather;
 mod move_table;
 mod readers;
+mod relocate;
+mod row;
 mod rss;
 mod split;
 mod table;
@@ -31,6 +34,7 @@ use readers::Readers;
 
 pub use entry::{EntryRef, Exclusive, PageFacts, PageKind, Pte, Taken};
 pub use gather::Gather;
+pub use row::Row;
 pub use rss::Rss;
 pub use table::FreshTable;
 pub use user_tables::UserTables;

@@ -82,11 +82,15 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         let to = fresh.0.phys(format.page_shift());
         let root = format.root_level();
         for index in format.kernel_root_entries() {
-            let (Some(from), Some(to)) = (self.slot(self.kernel.root, root, index), self.slot(to, root, index)) else {
-                return;
-            };
-            // Relaxed: the kernel's entries in its root do not change once they are there; the new table is published with its address.
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            // Relaxed: the kernel's entries in its root do not change once they are there.
+            let Some(entry) = self.slot(self.kernel.root, root, index).map(|from| from.load(Ordering::Relaxed)) else { return };
+            // Most of the kernel's half is empty, as the fresh table is.
+            if entry != 0
+                && let Some(to) = self.slot(to, root, index)
+            {
+                // Relaxed: the new table is published with its address.
+                to.store(entry, Ordering::Relaxed);
+            }
         }
     }
 

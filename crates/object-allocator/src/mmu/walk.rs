@@ -28,10 +28,10 @@ pub struct Walk<'a, F> {
 /// # Invariants
 /// `at` is the address of a table of `level`, which stays one for `'w`.
 #[derive(Debug)]
-struct TableRef<'w, F> {
-    view: &'w View<'w, F>,
+pub(super) struct TableRef<'w, F> {
+    pub(super) view: &'w View<'w, F>,
     at: PhysAddr,
-    level: Level,
+    pub(super) level: Level,
 }
 
 impl<F> Clone for TableRef<'_, F> {
@@ -81,7 +81,33 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// # Errors
     /// [`MakeError`]; tables that were made stay.
     pub fn make_tables(&self, tables: &UserTables, virt: VirtAddr, level: Level, gfp: Gfp) -> Result<(), MakeError> {
-        let mut spare: Option<FreshTable> = None;
+        self.make_tables_with(tables, virt, level, gfp, None)
+    }
+
+    /// As [`Mmu::make_tables`], by somebody who saw that one is missing: it is allocated before anything is looked at.
+    ///
+    /// # Errors
+    /// As [`Mmu::make_tables`].
+    pub fn make_missing_tables(
+        &self,
+        tables: &UserTables,
+        virt: VirtAddr,
+        level: Level,
+        gfp: Gfp,
+    ) -> Result<(), MakeError> {
+        let spare = self.alloc_table(gfp).map_err(|_| MakeError::NoMemory)?;
+        self.make_tables_with(tables, virt, level, gfp, Some(spare))
+    }
+
+    /// Makes tables, of which `spare` is the first.
+    fn make_tables_with(
+        &self,
+        tables: &UserTables,
+        virt: VirtAddr,
+        level: Level,
+        gfp: Gfp,
+        mut spare: Option<FreshTable>,
+    ) -> Result<(), MakeError> {
         let made = loop {
             match self.link_next(tables, virt, level, &mut spare) {
                 Ok(Progress::Done) => break Ok(()),
@@ -114,11 +140,12 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
             Found::Above(_, pte) if !pte.is_none() => Err(MakeError::LargePage),
             Found::Above(entry, _) => {
                 let Some(fresh) = spare.take() else { return Ok(Progress::NeedsTable) };
-                match entry.link(fresh) {
-                    Ok(()) => tables.add_tables(1),
-                    Err(fresh) => *spare = Some(fresh),
+                if let Err(fresh) = entry.link(fresh) {
+                    *spare = Some(fresh);
+                    return Ok(Progress::Linked);
                 }
-                Ok(Progress::Linked)
+                tables.add_tables(1);
+                Ok(if entry.level().down() == Some(level) { Progress::Done } else { Progress::Linked })
             }
         }
     }
@@ -141,12 +168,7 @@ impl<F: TableFormat> Walk<'_, F> {
     /// Goes down to the entry of `level` that translates `virt`, as far as there are tables. Addresses outside the user's part have none.
     #[inline]
     pub fn find(&self, virt: VirtAddr, level: Level) -> Option<Found<'_, F>> {
-        let format = self.view.format;
-        if !is_user_address(format, virt) {
-            return None;
-        }
-        // INVARIANT: the root stays for the section.
-        let mut table = TableRef { view: &self.view, at: self.view.root, level: format.root_level() };
+        let mut table = self.root_table(virt)?;
         loop {
             let entry = table.entry(virt);
             if table.level <= level {
@@ -157,6 +179,15 @@ impl<F: TableFormat> Walk<'_, F> {
                 Err(pte) => return Some(Found::Above(entry, pte)),
             }
         }
+    }
+
+    /// Returns the root table; `None` if the user's part of it does not translate `virt`.
+    #[inline]
+    pub(super) fn root_table(&self, virt: VirtAddr) -> Option<TableRef<'_, F>> {
+        let format = self.view.format;
+        // INVARIANT: the root stays for the section.
+        let table = TableRef { view: &self.view, at: self.view.root, level: format.root_level() };
+        is_user_address(format, virt).then_some(table)
     }
 
     /// Returns the entry of the lowest level that translates `virt`, if there is a table for it.
@@ -178,7 +209,7 @@ fn is_user_address<F: TableFormat>(format: F, virt: VirtAddr) -> bool {
 
 impl<'w, F: TableFormat> TableRef<'w, F> {
     #[inline]
-    fn entry(self, virt: VirtAddr) -> EntryRef<'w, F> {
+    pub(super) fn entry(self, virt: VirtAddr) -> EntryRef<'w, F> {
         let format = self.view.format;
         // `index` is below the number of entries.
         self.entry_at(format.index(self.level, virt), virt.align_down(format.leaf_bytes(self.level)))
@@ -186,17 +217,22 @@ impl<'w, F: TableFormat> TableRef<'w, F> {
 
     #[inline]
     fn entry_at(self, index: usize, virt: VirtAddr) -> EntryRef<'w, F> {
-        let entry = self.view.map.at(self.at).cast::<AtomicU64>().wrapping_add(index);
         // SAFETY: by the type invariant a table is there, in the direct map and aligned; entries are only ever reached as atomics.
-        let entry = unsafe { &*entry };
+        let entry = unsafe { &*self.slot(index) };
         EntryRef::new(self.view, entry, self.level, virt)
+    }
+
+    /// Returns where entry `index` lies.
+    #[inline]
+    pub(super) fn slot(self, index: usize) -> *const AtomicU64 {
+        self.view.map.at(self.at).cast::<AtomicU64>().wrapping_add(index)
     }
 }
 
 impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Returns the table that the entry points to, or what it holds if it points to none.
     #[inline]
-    fn table(&self) -> Result<TableRef<'w, F>, Pte> {
+    pub(super) fn table(&self) -> Result<TableRef<'w, F>, Pte> {
         // Acquire: pairs with the Release of `link`, so that the table's first contents are seen.
         let value = self.load_as(Ordering::Acquire).raw();
         match (self.view().format.decode(self.level(), value), self.level().down()) {
@@ -212,26 +248,5 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         let entries = self.view().format.entries(table.level);
         // Relaxed: the caller keeps others from filling it.
         (0..entries).all(|index| table.entry_at(index, VirtAddr::ZERO).slot().load(Ordering::Relaxed) == 0)
-    }
-
-    /// Returns the next entry of the same table, which translates the addresses behind this one's; `None` at the table's end, and before the
-    /// kernel's entries of a root.
-    #[inline]
-    pub fn next(&self) -> Option<Self> {
-        let format = self.view().format;
-        let virt = self.virt().checked_add(format.leaf_bytes(self.level()))?;
-        if self.level() == format.root_level() && !is_user_address(format, virt) {
-            return None;
-        }
-        let entries = format.entries(self.level());
-        let bytes = entries * size_of::<AtomicU64>();
-        let at = core::ptr::from_ref(self.slot());
-        let behind = at.wrapping_add(1);
-        if behind.addr().is_multiple_of(bytes) || !bytes.is_power_of_two() {
-            return None;
-        }
-        // SAFETY: a table of this level has `entries` entries and is aligned to its page, so what does not begin its next page is in the same table.
-        let next = unsafe { &*behind };
-        Some(Self::new(self.view(), next, self.level(), virt))
     }
 }

@@ -124,6 +124,24 @@ pub trait PageTableFormat: Copy + fmt::Debug + Default + Send + Sync + 'static {
     /// Returns what `entry` of a table of `level` means; bits that this type does not know are dropped.
     fn decode(level: Level, entry: u64) -> Entry;
 
+    /// Returns what the memory that `entry` of a table of `level` maps allows, and whether it was used; `None` if it maps none.
+    #[inline(always)]
+    fn prot(level: Level, entry: u64) -> Option<Prot> {
+        match Self::decode(level, entry) {
+            Entry::Leaf(_, attributes) => Some(attributes.prot),
+            Entry::Empty | Entry::Table(_) => None,
+        }
+    }
+
+    /// Returns the same mapping as `entry`, which maps memory, with other permissions and marks of use; what maps none stays as it is.
+    #[inline(always)]
+    fn with_prot(level: Level, entry: u64, prot: Prot) -> u64 {
+        match Self::decode(level, entry) {
+            Entry::Leaf(phys, attributes) => Self::encode_leaf(level, phys, Attributes { prot, ..attributes }),
+            Entry::Empty | Entry::Table(_) => entry,
+        }
+    }
+
     /// Returns the virtual address that the kernel's root table translates at `offset`, the low [`PageTableFormat::VIRT_BITS`] bits.
     fn kernel_address(offset: u64) -> VirtAddr;
 

@@ -18,6 +18,17 @@ fn leaves_come_back<F: PageTableFormat>(level: u8, raw: u64, attributes: Attribu
     assert_eq!(F::decode(level, F::encode_leaf(level, phys, attributes)), Entry::Leaf(phys, attributes));
 }
 
+fn permissions_change_alone<F: PageTableFormat>(level: u8, raw: u64, attributes: Attributes, bits: u8) {
+    let level = Level(level.min(F::LARGEST_LEAF.raw()));
+    let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(F::leaf_bytes(level));
+    let prot = Prot::from_bits_truncate(bits);
+    let entry = F::encode_leaf(level, phys, attributes);
+    assert_eq!(F::prot(level, entry), Some(attributes.prot));
+    assert_eq!(F::with_prot(level, entry, prot), F::encode_leaf(level, phys, Attributes { prot, ..attributes }));
+    let table = F::encode_table(Level::PMD, phys.align_down(1 << F::PAGE_SHIFT));
+    assert_eq!((F::prot(Level::PMD, table), F::with_prot(Level::PMD, table, prot)), (None, table));
+}
+
 fn tables_come_back<F: PageTableFormat>(level: u8, raw: u64) {
     let level = Level(level.clamp(1, F::ROOT.raw()));
     let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(1 << F::PAGE_SHIFT);
@@ -172,6 +183,11 @@ proptest! {
     #[test]
     fn a_leaf_decodes_to_what_was_encoded(level in 0u8..3, raw: u64, attributes in any_attributes()) {
         for_every_format!(leaves_come_back(level, raw, attributes));
+    }
+
+    #[test]
+    fn other_permissions_leave_address_and_type(level in 0u8..3, raw: u64, attributes in any_attributes(), bits in 0u8..64) {
+        for_every_format!(permissions_change_alone(level, raw, attributes, bits));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use units::{PhysAddr, VirtAddr, VirtRange};
 
-use super::{Arm64, Attributes, Entry, Level, PageTableFormat, X86_64, X86Pae};
+use super::{Arm64, Attributes, Entry, Level, PageTableFormat, Prot, X86_64, X86Pae};
 
 /// How tables are encoded, asked of a value. The methods are those of [`PageTableFormat`].
 pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
@@ -38,6 +38,12 @@ pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
 
     /// Returns what an entry means.
     fn decode(self, level: Level, entry: u64) -> Entry;
+
+    /// Returns what the memory that an entry maps allows; `None` if it maps none.
+    fn prot(self, level: Level, entry: u64) -> Option<Prot>;
+
+    /// Returns an entry with other permissions and marks of use.
+    fn with_prot(self, level: Level, entry: u64, prot: Prot) -> u64;
 
     /// Returns the virtual address that the kernel's root table translates at `offset`.
     fn kernel_address(self, offset: u64) -> VirtAddr;
@@ -134,6 +140,16 @@ impl<F: PageTableFormat> TableFormat for F {
     }
 
     #[inline(always)]
+    fn prot(self, level: Level, entry: u64) -> Option<Prot> {
+        F::prot(level, entry)
+    }
+
+    #[inline(always)]
+    fn with_prot(self, level: Level, entry: u64, prot: Prot) -> u64 {
+        F::with_prot(level, entry, prot)
+    }
+
+    #[inline(always)]
     fn kernel_address(self, offset: u64) -> VirtAddr {
         F::kernel_address(offset)
     }
@@ -212,6 +228,14 @@ impl TableFormat for AnyFormat {
         ask!(self, decode(level, entry))
     }
 
+    fn prot(self, level: Level, entry: u64) -> Option<Prot> {
+        ask!(self, prot(level, entry))
+    }
+
+    fn with_prot(self, level: Level, entry: u64, prot: Prot) -> u64 {
+        ask!(self, with_prot(level, entry, prot))
+    }
+
     fn kernel_address(self, offset: u64) -> VirtAddr {
         ask!(self, kernel_address(offset))
     }
@@ -226,14 +250,15 @@ mod tests {
     use units::PhysAddr;
 
     use super::{AnyFormat, TableFormat};
-    use crate::{Arm64, Attributes, Level, X86_64, X86Pae};
+    use crate::{Arm64, Attributes, Level, Prot, X86_64, X86Pae};
 
     fn answers<F: TableFormat>(format: F) -> impl PartialEq + core::fmt::Debug {
         let virt = format.vmalloc_range().start;
         let leaf = format.encode_leaf(Level::PMD, PhysAddr::new(1 << 30), Attributes::KERNEL_DATA);
         let table = format.encode_table(Level::PMD, PhysAddr::new(1 << 30));
         let sizes = (format.page_shift(), format.virt_bits(), format.phys_bits(), format.entries(format.root_level()));
-        let entries = (leaf, table, format.decode(Level::PMD, leaf), format.index(Level::PMD, virt));
+        let other = (format.prot(Level::PMD, leaf), format.with_prot(Level::PMD, leaf, Prot::USER));
+        let entries = (leaf, table, other, format.decode(Level::PMD, leaf), format.index(Level::PMD, virt));
         let levels = (format.largest_leaf(), format.root_level(), format.leaf_bytes(Level::PMD));
         (sizes, entries, levels, format.vmalloc_range(), format.is_kernel_address(virt), format.kernel_address(1))
     }

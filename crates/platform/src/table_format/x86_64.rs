@@ -49,6 +49,9 @@ const fn prot_of(entry: u64) -> Prot {
 /// Flags of [`Prot`] that lie one bit higher in an entry.
 const WRITE_ACCESSED_DIRTY: u64 = Prot::WRITE.bits() as u64 | Prot::ACCESSED.bits() as u64 | Prot::DIRTY.bits() as u64;
 
+/// All that [`bits_of`] may set.
+const PROT: u64 = WRITABLE | USER | ACCESSED | DIRTY | GLOBAL | NO_EXECUTE;
+
 /// Each flag has the bit that [`bits_of`] moves it to.
 const _: () = {
     assert!(bits_of(Prot::WRITE) & !NO_EXECUTE == WRITABLE);
@@ -118,6 +121,11 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         // Masking with the leaf's size also drops the third PAT bit, which large leaves have at bit 12.
         let phys = entry & ADDRESS & !(Self::leaf_bytes(level) - 1);
         Entry::Leaf(PhysAddr::new(phys), Attributes { prot: prot_of(entry), memory_type })
+    }
+
+    #[inline(always)]
+    fn with_prot(level: Level, entry: u64, prot: Prot) -> u64 {
+        if Self::prot(level, entry).is_none() { entry } else { entry & !PROT | bits_of(prot) }
     }
 
     /// Extends the sign: the highest translated bit fills all bits above it.
