@@ -83,7 +83,9 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         let root = format.root_level();
         for index in format.kernel_root_entries() {
             // Relaxed: the kernel's entries in its root do not change once they are there.
-            let Some(entry) = self.slot(self.kernel.root, root, index).map(|from| from.load(Ordering::Relaxed)) else { return };
+            let Some(entry) = self.slot(self.kernel.root, root, index).map(|from| from.load(Ordering::Relaxed)) else {
+                return;
+            };
             // Most of the kernel's half is empty, as the fresh table is.
             if entry != 0
                 && let Some(to) = self.slot(to, root, index)
