@@ -12,7 +12,7 @@ use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::context::{FaultContext, FaultError};
-use crate::decide::AccessKind;
+use crate::decide::{AccessKind, FaultAction};
 use crate::file_pages::FilePages;
 
 /// The pages of one address space, for calls on its areas.
@@ -142,10 +142,13 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         let kind = if access == Access::Write { AccessKind::Write } else { AccessKind::Read };
         for number in 0..range.len() >> PAGE_SHIFT {
             let addr = range.start.saturating_add(number << PAGE_SHIFT);
-            faults.make_possible(vma, addr, kind).map_err(|error| match error {
+            let faulted = faults.make_possible(vma, addr, kind).map_err(|error| match error {
                 FaultError::NoMemory => MmError::NoMemory,
                 _ => MmError::BadAddress,
             })?;
+            if faulted.action != FaultAction::Touch {
+                faults.count();
+            }
         }
         Ok(())
     }

@@ -97,9 +97,14 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
     /// # Errors
     /// [`FaultError`], never [`FaultError::NotMapped`].
     pub fn handle(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<Faulted, FaultError> {
+        self.count();
+        self.make_possible(vma, addr, access)
+    }
+
+    /// Counts a fault.
+    pub(crate) fn count(&self) {
         let objects = self.pages.mmu.objects();
         objects.vmstat().count_events(self.pages.mmu.cpu(), VmEvent::Pgfault, 1);
-        self.make_possible(vma, addr, access)
     }
 
     /// As [`FaultContext::handle`], without counting: for the kernel's own accesses (Linux: faultin_page).

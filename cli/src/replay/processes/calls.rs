@@ -10,6 +10,7 @@ use units::VirtAddr;
 
 use super::catalogue::Catalogue;
 use super::opened::FileTable;
+use super::shm::{self, Attachment};
 use super::space::{Host, Space};
 
 /// MLOCK_ONFAULT.
@@ -51,6 +52,14 @@ pub(super) fn make<'k, H: Hooks + Sync>(
     if let Call::Mincore { addr, len, .. } = *recorded.call {
         return Outcome::Made(mincore(space, host, process, places.0, (addr, len)));
     }
+    match *recorded.call {
+        Call::Shmat { shmid, addr, flags } => {
+            let asked = Attachment { segment: shmid, addr, flags, result: recorded.result };
+            return shm::attach(space, host, process, asked, places);
+        }
+        Call::Shmdt { addr } => return shm::detach(space, host, process, VirtAddr::new(addr), places.0),
+        _ => {}
+    }
     let mut mm = space.call(host, process, places.0);
     let unit = |result: Result<(), MmError>| result.map(|()| 0);
     let at = VirtAddr::new;
@@ -80,6 +89,10 @@ pub(super) fn make<'k, H: Hooks + Sync>(
             mm.munlockall();
             Ok(0)
         }
+        Call::RemapFilePages { addr, len, prot, page_offset, flags } => {
+            let flags = MapFlags::from_bits_retain(low(flags));
+            unit(mm.remap_file_pages(at(addr), len, protection(prot), page_offset, flags))
+        }
         Call::Mseal { addr, len, flags } => unit(mm.mseal(at(addr), len, flags)),
         ref other => return Outcome::Taken(why_taken(other)),
     })
@@ -90,9 +103,7 @@ pub(super) const fn why_taken(call: &Call) -> &'static str {
     match call {
         Call::Prlimit64 { .. } | Call::Setrlimit { .. } => "limits lie in the process's memory",
         Call::ProcessMadvise { .. } => "its ranges lie in the process's memory",
-        Call::Shmat { .. } | Call::Shmdt { .. } => "sizes of System V shared memory are not recorded",
         Call::PkeyMprotect { .. } => "protection keys are not here",
-        Call::RemapFilePages { .. } => "remap_file_pages is not here",
         Call::Execve { .. } | Call::Execveat { .. } => "the programs are not recorded",
         Call::Clone { .. } | Call::Clone3 { .. } | Call::Fork {} | Call::Vfork {} => "no task was made",
         _ => "it is no call on memory",

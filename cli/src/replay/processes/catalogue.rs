@@ -52,6 +52,12 @@ impl Catalogue {
         self.states.values().filter_map(|state| state.counts.get("VmHWM")).fold(0, u64::saturating_add)
     }
 
+    /// Returns the path that maps shows for a System V segment, whose inode is its number; that of a private one if no state names it.
+    pub(super) fn segment(&self, number: u64) -> &str {
+        let named = self.files.iter().find(|(path, file)| path.starts_with("/SYSV") && file.inode == number);
+        named.map_or("/SYSV00000000 (deleted)", |(path, _)| path)
+    }
+
     /// Returns device and inode of a file.
     pub(super) fn identity(&self, path: &str) -> Identity {
         self.files.get(path).copied().unwrap_or_default()

@@ -2,14 +2,15 @@
 //!
 //! What calls that are not recorded change is left out: names of anonymous areas (prctl), and whether a file's path was removed.
 
+use std::collections::BTreeMap;
+
 use address_space::{PAGE_SHIFT, VmCounters};
 use proc_files::maps::MapsLine;
-use proc_files::parse::{Maps, Smaps};
+use proc_files::parse::{Maps, Smaps, SmapsArea};
 use recordings::processes::Counts;
 use units::VmFlags;
 
 use super::opened::SHARED_ANONYMOUS;
-use super::smaps::Area;
 
 /// Ending of the path of a file that was removed.
 const DELETED: &str = " (deleted)";
@@ -17,8 +18,8 @@ const DELETED: &str = " (deleted)";
 const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD);
 
 /// Returns the lines that only one side has, in words.
-pub(super) fn maps(ours: &[MapsLine<String>], recorded: &Maps) -> Vec<String> {
-    let recorded: Vec<_> = recorded.areas().collect();
+pub(super) fn maps(ours: &Maps, recorded: &Maps) -> Vec<String> {
+    let [ours, recorded] = [ours, recorded].map(|maps| maps.areas().collect::<Vec<_>>());
     let only_recorded = recorded.iter().filter(|line| !ours.iter().any(|other| same(other, line)));
     let only_ours = ours.iter().filter(|line| !recorded.iter().any(|other| same(line, other)));
     let described =
@@ -43,18 +44,42 @@ fn recorded_name(name: &str) -> &str {
 }
 
 /// Returns how many areas both sides have at the same addresses, and those whose VmFlags differ, in words.
-pub(super) fn flags(ours: &[Area], recorded: &Smaps) -> (u64, Vec<String>) {
+pub(super) fn flags(ours: &Smaps, recorded: &Smaps) -> (u64, Vec<String>) {
     let mut compared = 0;
     let mut differing = Vec::new();
-    for area in recorded.areas() {
-        let Some(Area { flags, .. }) = ours.iter().find(|ours| ours.line.range == area.area.range) else { continue };
-        let theirs = area.flags.unwrap_or_default() - NOT_COMPARED;
+    for (ours, theirs) in pairs(ours, recorded) {
+        let [ours, recorded] = [ours.flags, theirs.flags].map(|flags| flags.unwrap_or_default() - NOT_COMPARED);
         compared += 1;
-        if theirs != *flags {
-            differing.push(format!("{}: Linux {theirs}, ours {flags}", area.area));
+        if ours != recorded {
+            differing.push(format!("{}: Linux {recorded}, ours {ours}", theirs.area));
         }
     }
     (compared, differing)
+}
+
+/// Returns how many values were compared, and those that differ, in words: resident, anonymous and huge pages of areas that both sides have.
+pub(super) fn pages(ours: &Smaps, recorded: &Smaps) -> (u64, Vec<String>) {
+    let mut compared = 0;
+    let mut differing = Vec::new();
+    for (ours, theirs) in pairs(ours, recorded) {
+        for name in ["Rss", "Anonymous", "AnonHugePages"] {
+            let (Some(recorded), Some(ours)) = (theirs.get(name), ours.get(name)) else { continue };
+            compared += 1;
+            if recorded != ours {
+                differing.push(format!("{}: {name}: Linux {recorded} kB, ours {ours} kB", theirs.area));
+            }
+        }
+    }
+    (compared, differing)
+}
+
+/// Returns the areas that both sides have at the same addresses.
+fn pairs<'s>(ours: &'s Smaps, recorded: &'s Smaps) -> impl Iterator<Item = (SmapsArea<'s>, SmapsArea<'s>)> {
+    let ours: BTreeMap<_, _> = ours.areas().map(|area| (area.area.range.start, area)).collect();
+    recorded.areas().filter_map(move |theirs| {
+        let ours = ours.get(&theirs.area.range.start)?;
+        (ours.area.range == theirs.area.range).then(|| (ours.clone(), theirs))
+    })
 }
 
 /// Returns each size of /proc/PID/status that follows from areas: its name, ours and the recorded one in kB.
@@ -74,11 +99,10 @@ pub(super) fn sizes(ours: &VmCounters, recorded: &Counts) -> Vec<(&'static str, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::smaps::AreaPages;
     use super::*;
 
-    fn lines(text: &str) -> Vec<MapsLine<String>> {
-        Maps::parse(text).unwrap().areas().cloned().collect()
+    fn lines(text: &str) -> Maps {
+        Maps::parse(text).unwrap()
     }
 
     const OURS: &str = "1000-2000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00001000 fe:00 7 /tmp/a\n";
@@ -100,12 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn other_flags_of_the_same_area_are_told() {
-        let recorded = Smaps::parse("1000-2000 rw-p 00000000 00:00 0 \nRss: 4 kB\nVmFlags: rd wr mr sd\n").unwrap();
-        let line = lines(OURS).remove(0);
-        let flags_of =
-            |flags| super::flags(&[Area { line: line.clone(), flags, pages: AreaPages::default() }], &recorded);
-        assert_eq!(flags_of(VmFlags::READ | VmFlags::WRITE | VmFlags::MAYREAD), (1, Vec::new()));
-        assert_eq!(flags_of(VmFlags::READ).1.len(), 1);
+    fn other_flags_and_pages_of_the_same_area_are_told() {
+        let area = |rss: u64, flags: &str| {
+            Smaps::parse(&format!("1000-2000 rw-p 00000000 00:00 0 \nRss: {rss} kB\nVmFlags: {flags}\n")).unwrap()
+        };
+        let recorded = area(4, "rd wr mr sd");
+        assert_eq!(super::flags(&area(4, "rd wr mr"), &recorded), (1, Vec::new()));
+        assert_eq!(super::flags(&area(4, "rd"), &recorded).1.len(), 1);
+        assert_eq!(super::pages(&area(4, "rd"), &recorded), (1, Vec::new()));
+        assert_eq!(super::pages(&area(0, "rd"), &recorded).1.len(), 1);
     }
 }

@@ -5,18 +5,23 @@
 //! line. An execve's writes go to the address space that it makes, its reads to the one that it leaves. fork copies where the new task
 //! is announced.
 
+mod exits;
+
+pub(super) use exits::ExitFiles;
+
 use std::collections::BTreeMap;
 
-use address_space::{MmError, PAGE_SHIFT};
+use address_space::{MmError, PAGE_SHIFT, PAGE_SIZE};
+use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use page_fault::{AccessKind, FaultAction, Faulted, X86FaultCode};
-use proc_files::maps::MapsLine;
+use proc_files::parse::{Maps, ParseError};
 use recordings::processes::{
-    Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, ProcessState, Recording,
-    TaskId, TraceReader,
+    Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, Recording, TaskId,
+    TraceReader,
 };
 use serde::Serialize;
-use units::VirtAddr;
+use units::{VirtAddr, VirtRange};
 
 use super::calls::{self, Outcome, Recorded};
 use super::catalogue::Catalogue;
@@ -26,19 +31,9 @@ use super::foresight::{End, Foresight};
 use super::opened::FileTable;
 use super::pages::{self, unlike};
 use super::residency::{self, Neighbours, Place};
-use super::smaps::{self, Area, AreaPages};
 use super::space::{Host, ImportError, Space};
 use super::tasks::{CLONE_VM, Inside, SpaceId, Task, Tasks, is_execve};
 use crate::failure::Failure;
-
-/// Our files of a task at its exit.
-#[derive(Debug, Default)]
-pub(super) struct ExitFiles {
-    /// /proc/PID/maps.
-    pub(super) maps: Vec<MapsLine<String>>,
-    /// Areas of /proc/PID/smaps.
-    pub(super) areas: Vec<Area>,
-}
 
 /// How much was replayed.
 #[derive(Debug, Default)]
@@ -61,6 +56,12 @@ pub(super) struct Totals {
     pub(super) residency: Residency,
     /// Faults that others had answered.
     pub(super) repeated: Repeated,
+    /// Steps that no recorded fault or call made.
+    pub(super) unprompted: u64,
+    /// Steps while other tasks of the address space were changing it.
+    pub(super) crowded: u64,
+    /// Exits whose files were read while other tasks were changing the address space.
+    pub(super) crowded_exits: u64,
 }
 
 /// Faults whose neighbours in memory were found out from the recording.
@@ -180,7 +181,8 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             // An address space is emptied after the exit of its last task.
             Action::RssStat { .. } if self.tasks.has_exited(task) => {}
             Action::RssStat { .. } => {
-                self.task(task)?;
+                let space = self.task(task)?.space;
+                self.unprompted_step(task, space);
             }
             Action::NewTask { child, flags } => self.new_task(task, *child, *flags)?,
             Action::Exec => self.exec(task)?,
@@ -264,11 +266,12 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             self.totals.before_exec += 1;
             return;
         };
-        let before = space.rss();
+        residency::bring_in_populated(space, self.host, &process, recorded.call);
+        let faults = || self.host.manager.objects().vmstat().events(VmEvent::Pgfault);
+        let before = faults();
         let outcome = calls::make(space, self.host, &process, recorded, (&mut self.opened, self.catalogue));
-        // A call that populates takes a fault for each page, which no exception shows.
-        let populated = (space.rss().anon + space.rss().shmem).saturating_sub(before.anon + before.shmem);
-        self.tasks.count_faults(task, populated);
+        // A call that populates takes faults, which no exception shows.
+        self.tasks.count_faults(task, faults() - before);
         match outcome {
             Outcome::Taken(why) => self.findings.taken(why),
             Outcome::Made(ours) => {
@@ -279,11 +282,29 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         }
     }
 
+    /// Follows a step that no recorded fault or call made.
+    fn unprompted_step(&mut self, task: TaskId, id: Option<SpaceId>) {
+        let (line, Some(steps)) = (self.line, self.foresight.unprompted(self.line)) else { return };
+        let Some((id, space)) = id.and_then(|id| Some((id, self.spaces.get(&id)?))) else { return };
+        self.totals.unprompted += 1;
+        residency::let_go(self.host, space, (id, line), &steps, self.foresight);
+        let rows = steps.beside(space.rss()).collect::<Vec<_>>();
+        self.compare_rows(task, id, line, &rows);
+    }
+
     /// Compares resident pages with the recorded steps after the fault or call that began at `line`.
     fn compare_steps(&mut self, task: TaskId, id: SpaceId, line: u64) {
         let Some(space) = self.spaces.get(&id) else { return };
-        let ours = space.rss();
-        for (name, ours, recorded) in self.foresight.after(line).beside(ours) {
+        let rows = self.foresight.after(line).beside(space.rss()).collect::<Vec<_>>();
+        if self.foresight.is_crowded(line) {
+            self.totals.crowded += 1;
+            return;
+        }
+        self.compare_rows(task, id, line, &rows);
+    }
+
+    fn compare_rows(&mut self, task: TaskId, id: SpaceId, line: u64, rows: &[(&'static str, u64, u64)]) {
+        for &(name, ours, recorded) in rows {
             self.findings.compared(Kind::Step, 1);
             let offset = ours as i64 - recorded as i64;
             // An offset that stays was told when it came.
@@ -336,6 +357,10 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         let Some(space) = self.spaces.get(&id) else { return };
         self.totals.faults += 1;
         let access = X86FaultCode(error.bits()).access();
+        if error.is_user() && self.was_refused(space, line, addr) {
+            self.totals.signals += 1;
+            return;
+        }
         if access != AccessKind::Write {
             let place = Place { space: id, line, addr };
             match residency::bring_in(self.host, &process, space, place, self.foresight) {
@@ -345,7 +370,8 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             }
         }
         let outcome = space.fault(self.host, &process, addr, access);
-        let has_step = self.foresight.after(line).has_any();
+        // Linux writes a step also for a fault that looks for neighbours and maps none.
+        let has_step = self.foresight.after(line).beside(space.rss()).any(|(_, ours, recorded)| ours != recorded);
         let described = |what: &dyn std::fmt::Display| {
             format!("fault at {:#x}, error code {:#x}: {what}", addr.raw(), error.bits())
         };
@@ -364,6 +390,18 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         }
         self.last_faults.insert((id, addr.raw() >> PAGE_SHIFT), (task, addr, error));
         self.compare_steps(task, id, line);
+    }
+
+    /// Recognises a fault on a page of a file that Linux did not map, since no step counts it: the file had been cut off before, by a call that is not recorded.
+    fn was_refused(&self, space: &Space<'k>, line: u64, addr: VirtAddr) -> bool {
+        let Some(area) = space.read(self.host.cpu).lookup(addr) else { return false };
+        let mut is_mapped = false;
+        let page = VirtRange::with_len(addr.align_down(PAGE_SIZE), PAGE_SIZE);
+        self.host.manager.tables(self.host.cpu, &space.mm).for_each_mapped(page, |_| is_mapped = true);
+        let steps = self.foresight.after(line);
+        let is_counted = steps.beside(space.rss()).any(|(_, ours, recorded)| ours != recorded);
+        let is_counted = is_counted || self.foresight.is_crowded(line);
+        area.file.is_some() && !is_mapped && !is_counted
     }
 
     /// Recognises a fault whose page another fault made possible before, though the recorded kernel still took it.
@@ -433,7 +471,8 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             )),
             ImportError::Memory(error) => Stop::Machine(format!("the areas of an exec: {error}")),
         })?;
-        let differing = compare::maps(&space.maps(self.host.cpu, &self.opened, self.catalogue), &state.maps);
+        let ours = read_back(Maps::parse(&space.maps(self.host, &self.opened, self.catalogue)))?;
+        let differing = compare::maps(&ours, &state.maps);
         self.note(task, Kind::MapsAtExec, state.maps.areas().count() as u64, differing);
         let space = self.add_space(space);
         let executing = self.task(task)?;
@@ -459,50 +498,6 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         }
     }
 
-    fn exit(&mut self, task: TaskId) -> Result<(), Misplaced> {
-        let id = self.task(task)?.space;
-        self.totals.exits += 1;
-        if id.is_some_and(|id| self.spaces.contains_key(&id)) {
-            let state = self.catalogue.state(task, Moment::Exit).ok_or_else(|| {
-                let found = format!("the exit of task {}", task.0);
-                Misplaced(found, "an exit whose maps lie beside the trace")
-            })?;
-            self.compare_exit(task, id, state);
-        }
-        self.tasks.remove(task);
-        self.put(id);
-        Ok(())
-    }
-
-    fn compare_exit(&mut self, task: TaskId, id: Option<SpaceId>, state: &ProcessState) {
-        let Some(space) = id.and_then(|id| self.spaces.get(&id)) else { return };
-        let maps = space.maps(self.host.cpu, &self.opened, self.catalogue);
-        let mm = space.read(self.host.cpu);
-        let (areas, sizes) = (mm.areas().collect::<Vec<_>>(), compare::sizes(mm.counters(), &state.counts));
-        drop(mm);
-        let areas = maps.iter().zip(&areas);
-        let areas = areas.map(|(line, vma)| Area {
-            line: line.clone(),
-            flags: vma.flags,
-            pages: AreaPages::of(self.host, space, vma),
-        });
-        let areas: Vec<_> = areas.collect();
-        let (rss, tables) = (space.rss(), space.mm.tables().nr_tables());
-        self.note(task, Kind::MapsAtExit, state.maps.areas().count() as u64, compare::maps(&maps, &state.maps));
-        if let Some(recorded) = &state.smaps {
-            let (compared, differing) = compare::flags(&areas, recorded);
-            self.note(task, Kind::Flags, compared, differing);
-            let (compared, differing) = smaps::compare(&areas, recorded);
-            self.note(task, Kind::AreaPages, compared, differing);
-        }
-        self.note_rows(task, Kind::Size, "kB", &sizes);
-        self.note_rows(task, Kind::Resident, "kB", &pages::resident(rss, &state.counts));
-        self.note_rows(task, Kind::Tables, "kB", &pages::tables(tables, &state.counts));
-        let faults = [("minflt + majflt", self.tasks.faults(task), pages::faults(&state.counts))];
-        self.note_rows(task, Kind::FaultCount, "faults", &faults);
-        self.files.insert(task, ExitFiles { maps, areas });
-    }
-
     /// Notes what each row says: name, ours, recorded.
     fn note_rows(&mut self, task: TaskId, kind: Kind, unit: &str, rows: &[(&'static str, u64, u64)]) {
         let differing = rows.iter().filter(|(_, ours, recorded)| ours != recorded);
@@ -522,6 +517,11 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
     pub(super) const fn nr_tasks(&self) -> u64 {
         self.tasks.count
     }
+}
+
+/// Reads a file of ours.
+fn read_back<T>(parsed: Result<T, ParseError>) -> Result<T, Stop> {
+    parsed.map_err(|error| Stop::Machine(format!("a file of ours cannot be read: {error}")))
 }
 
 const fn returns_address(call: &Call) -> bool {

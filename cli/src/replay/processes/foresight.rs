@@ -3,11 +3,11 @@
 //! A step of a resident-set counter stands behind the fault or call that made it. Which pages of a file were in memory shows only in such steps and
 //! in later faults: a page that faults as absent was not mapped before, one that faults for its protection was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object_allocator::mmu::Rss;
 use recordings::processes::{
-    Action, CallName, CallResult, InputError, MappedFile, MmId, Recording, RssMember, TaskId, TraceReader,
+    Action, Call, CallName, CallResult, InputError, MappedFile, MmId, Recording, RssMember, TaskId, TraceReader,
 };
 use units::VirtAddr;
 
@@ -34,11 +34,6 @@ impl Steps {
             RssMember::Shmem => &mut self.shmem,
         };
         *counter = Some(bytes >> PAGE_SHIFT);
-    }
-
-    /// Returns true if any step was recorded.
-    pub(super) const fn has_any(&self) -> bool {
-        self.file.is_some() || self.anon.is_some() || self.swap.is_some() || self.shmem.is_some()
     }
 
     /// Returns the counters with their names, ours beside the recorded ones.
@@ -84,6 +79,10 @@ pub(super) struct Foresight {
     arguments: BTreeMap<u64, u64>,
     /// How each mmap of a task with others in its address space ends, by the line where it begins.
     ends: BTreeMap<u64, End>,
+    /// Faults and calls, by the line where they begin, and exits, in whose time other tasks changed the same address space.
+    crowded: BTreeSet<u64>,
+    /// Steps outside of faults and calls, by their own line.
+    unprompted: BTreeMap<u64, Steps>,
     /// Faults by address space and page: line, and whether it was for protection.
     faults: BTreeMap<(SpaceId, u64), Vec<(u64, bool)>>,
 }
@@ -105,6 +104,12 @@ struct Follower {
     operation: u64,
     /// Line of the last call.
     call: u64,
+    /// Line of the last event.
+    last: u64,
+    /// It is in a call that changes its address space.
+    in_call: bool,
+    /// The last call has returned, and no fault came since.
+    is_outside: bool,
     /// It is in an execve.
     in_execve: bool,
     /// Counters of other address spaces since the last call began.
@@ -138,6 +143,17 @@ impl Foresight {
     /// Returns the counters after the fault or call that began at `line`.
     pub(super) fn after(&self, line: u64) -> Steps {
         self.after.get(&line).copied().unwrap_or_default()
+    }
+
+    /// Returns the counters that `line` gives outside of every fault and call that is recorded: something else changed them, such as a file's truncation.
+    pub(super) fn unprompted(&self, line: u64) -> Option<Steps> {
+        self.unprompted.get(&line).copied()
+    }
+
+    /// Returns true if other tasks changed the address space between the fault or call that began at `line` and its steps, whose order is not recorded; or while
+    /// the files of the task that exits at `line` were read.
+    pub(super) fn is_crowded(&self, line: u64) -> bool {
+        self.crowded.contains(&line)
     }
 
     /// Returns how the mmap ends that begins at `line`.
@@ -178,8 +194,10 @@ struct Reading {
 impl Reading {
     fn event(&mut self, line: u64, task: TaskId, action: &Action) {
         let followed = self.tasks.entry(task).or_default();
+        followed.last = line;
         match action {
             Action::Enter(call) => {
+                (followed.in_call, followed.is_outside) = (changes_memory(call), false);
                 (followed.operation, followed.call) = (line, line);
                 followed.in_execve = is_execve(call);
                 followed.others.clear();
@@ -187,14 +205,14 @@ impl Reading {
                 followed.arguments = None;
             }
             Action::Return { call, result, file } => {
-                followed.in_execve = false;
+                (followed.in_execve, followed.in_call, followed.is_outside) = (false, false, true);
                 if *call == CallName::Mmap && self.has_threads {
                     let end = End { result: *result, file: file.clone() };
                     self.foresight.ends.insert(followed.call, end);
                 }
             }
             Action::UserFault { addr, error, .. } | Action::KernelFault { addr, error } => {
-                followed.operation = line;
+                (followed.operation, followed.is_outside) = (line, false);
                 match followed.space {
                     // An execve's writes are to the address space that it makes.
                     _ if followed.in_execve && error.is_write() => {
@@ -204,11 +222,35 @@ impl Reading {
                     None => {}
                 }
             }
+            Action::RssStat { is_current: true, member, bytes, .. }
+                if followed.is_outside && followed.exec.is_none() =>
+            {
+                self.foresight.unprompted.entry(line).or_default().note(*member, *bytes);
+            }
             Action::RssStat { mm, is_current, member, bytes } => self.step(task, (*mm, *is_current), *member, *bytes),
             Action::NewTask { child, flags } => self.new_task(line, task, *child, *flags),
             Action::Exec => self.exec(line, task),
-            Action::Exit => {}
+            Action::Exit => {
+                let space = followed.space.take();
+                if self.is_changed(space, task, self.tasks.get(&task).map_or(0, |followed| followed.call)) {
+                    self.foresight.crowded.insert(line);
+                }
+            }
         }
+    }
+
+    /// Notes whether others change the address space between a task's fault or call and its step.
+    fn note_crowd(&mut self, task: TaskId) {
+        let Some(&Follower { space, operation, .. }) = self.tasks.get(&task) else { return };
+        if self.is_changed(space, task, operation) {
+            self.foresight.crowded.insert(operation);
+        }
+    }
+
+    /// Returns true if another task of the address space is in a call, or did anything since line `since`.
+    fn is_changed(&self, space: Option<SpaceId>, task: TaskId, since: u64) -> bool {
+        let mut others = self.tasks.iter().filter(|(other, found)| **other != task && found.space == space);
+        space.is_some() && others.any(|(_, other)| other.in_call || other.last > since)
     }
 
     fn step(&mut self, task: TaskId, of: (MmId, bool), member: RssMember, bytes: u64) {
@@ -219,6 +261,8 @@ impl Reading {
             return;
         }
         self.foresight.after.entry(followed.operation).or_default().note(member, bytes);
+        self.note_crowd(task);
+        let Some(followed) = self.tasks.get_mut(&task) else { return };
         // The first step of an exec's address space as the task's own tells which of the others it was.
         if let Some((line, others)) = followed.exec.take() {
             let pages = others.get(&mm).and_then(|steps| steps.anon);
@@ -255,6 +299,23 @@ impl Reading {
         self.has_threads |= flags & CLONE_VM != 0;
         self.tasks.insert(child, Follower { space, ..Follower::default() });
     }
+}
+
+/// Returns false for calls that leave the caller's areas and pages as they are, and may take long: those that make and end tasks.
+const fn changes_memory(call: &Call) -> bool {
+    !matches!(
+        call,
+        Call::Clone { .. }
+            | Call::Clone3 { .. }
+            | Call::Fork {}
+            | Call::Vfork {}
+            | Call::Execve { .. }
+            | Call::Execveat { .. }
+            | Call::Exit { .. }
+            | Call::ExitGroup { .. }
+            | Call::Prlimit64 { .. }
+            | Call::Setrlimit { .. }
+    )
 }
 
 #[cfg(test)]
@@ -314,6 +375,28 @@ E 1 1
     fn a_childs_pages_are_the_steps_of_another_address_space_in_the_call() {
         let known = read(&format!("{EXEC}> 1 1 fork\nR 1 1 m5 0 1 4096\nR 1 1 m5 0 0 8192\nN 1 1 t2 0\n"));
         assert_eq!(rows(known.forked(14)), [("file", 0, 2), ("anonymous", 0, 1)]);
+    }
+
+    #[test]
+    fn a_step_is_crowded_if_another_task_of_the_address_space_comes_between() {
+        let threads = format!("{EXEC}N 1 1 t2 100\n");
+        let known = read(&format!("{threads}U 1 1 9000 0 4\nU 1 2 a000 0 4\nR 1 1 m1 1 0 4096\nR 1 2 m1 1 0 8192\n"));
+        assert_eq!([12, 13].map(|line| known.is_crowded(line)), [true, false]);
+        let known = read(&format!("{threads}> 1 2 munmap 0 0\nU 1 1 9000 0 4\nR 1 1 m1 1 0 4096\n"));
+        assert!(known.is_crowded(13));
+        let apart = read(&format!("{EXEC}N 1 1 t2 0\nU 1 1 9000 0 4\nU 1 2 a000 0 4\nR 1 1 m1 1 0 4096\n"));
+        assert!(!apart.is_crowded(12));
+        let known = read(&format!("{threads}> 1 2 exit 0\nU 1 1 9000 0 4\nQ 1 2\n> 1 1 exit_group 0\nQ 1 1\n"));
+        assert_eq!([14, 16].map(|line| known.is_crowded(line)), [true, false]);
+    }
+
+    #[test]
+    fn a_step_behind_the_end_of_a_call_is_nobodys() {
+        let known = read(&format!(
+            "{EXEC}> 1 1 munmap 0 0\n< 1 1 munmap 0\nR 1 1 m1 1 0 4096\nU 1 1 9000 0 4\nR 1 1 m1 1 0 8192\n"
+        ));
+        assert_eq!(known.unprompted(13).map(rows), Some(vec![("file", 0, 1)]));
+        assert_eq!((rows(known.after(11)), known.unprompted(15)), (Vec::new(), None));
     }
 
     #[test]

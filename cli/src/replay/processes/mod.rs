@@ -11,7 +11,7 @@ mod opened;
 mod pages;
 mod report;
 mod residency;
-mod smaps;
+mod shm;
 mod space;
 mod tasks;
 
@@ -85,15 +85,11 @@ pub(super) fn run(trace: &Path, output: Output, out: &mut impl Write) -> Result<
     match output {
         Output::Maps(task) => {
             let ExitFiles { maps, .. } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
-            for line in maps {
-                writeln!(out, "{line}")?;
-            }
+            out.write_all(maps.as_bytes())?;
         }
         Output::Smaps(task) => {
-            let ExitFiles { areas, .. } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
-            for area in areas {
-                out.write_all(area.text().as_bytes())?;
-            }
+            let ExitFiles { smaps, .. } = engine.files.get(&task).ok_or_else(|| no_exit(task))?;
+            out.write_all(smaps.as_bytes())?;
         }
         Output::Report(format) => {
             let report = Report::new(&Outcome {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use address_space::{Access, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, Pager, Process, Reserve};
 use frame_table::PageRef;
+use kernel_mm::MappedFiles;
 use page_allocator::Hooks;
 use page_cache::{FileCall, FileKind};
 use page_fault::FilePages;
@@ -31,6 +32,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct FileTable {
     by_path: BTreeMap<Box<str>, FileId>,
+    /// System V segments by number.
+    segments: BTreeMap<u64, FileId>,
     known: BTreeMap<u64, Known>,
 }
 
@@ -67,6 +70,29 @@ impl FileTable {
         self.make(&host.manager.files(host.cpu, process), name, UNKNOWN_SIZE, catalogue)
     }
 
+    /// Returns the file behind a System V segment and its size, made of `bytes` bytes if it is new.
+    pub(super) fn segment<H: Hooks + Sync>(
+        &mut self,
+        host: Host<'_, '_, H>,
+        process: &Process,
+        segment: u64,
+        bytes: u64,
+        catalogue: &Catalogue,
+    ) -> Result<(FileId, u64), MmError> {
+        let files = host.manager.files(host.cpu, process);
+        if let Some(&file) = self.segments.get(&segment) {
+            return Ok((file, files.stat(file)?.size));
+        }
+        let file = self.make(&files, catalogue.segment(segment), bytes, catalogue)?;
+        self.segments.insert(segment, file);
+        Ok((file, bytes))
+    }
+
+    /// Returns true if the file is a System V segment.
+    pub(super) fn is_segment(&self, file: FileId) -> bool {
+        self.segments.values().any(|segment| *segment == file)
+    }
+
     fn make<H: Hooks + Sync>(
         &mut self,
         files: &FileCall<'_, '_, SimPlatform, H>,
@@ -99,7 +125,7 @@ impl FileTable {
 
 /// The files, for a call on an address space.
 pub(super) struct OpenFiles<'a, 'k, H: Hooks + Sync> {
-    pub(super) files: FileCall<'a, 'k, SimPlatform, H>,
+    pub(super) files: MappedFiles<'a, 'k, SimPlatform, H>,
     pub(super) table: &'a FileTable,
 }
 
@@ -118,15 +144,15 @@ impl<H: Hooks + Sync> Pager for OpenFiles<'_, '_, H> {
     }
 
     fn open(&mut self, file: FileId) {
-        self.files.open(file);
+        Pager::open(&mut self.files, file);
     }
 
     fn close(&mut self, file: FileId) {
-        self.files.close(file);
+        Pager::close(&mut self.files, file);
     }
 
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
-        self.files.sync(file, offset, bytes)
+        Pager::sync(&mut self.files, file, offset, bytes)
     }
 
     fn punch_hole(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
@@ -140,10 +166,10 @@ impl<H: Hooks + Sync> FilePages for OpenFiles<'_, '_, H> {
     }
 
     fn resident_pages(&self, file: FileId, first: u64, found: &mut [Option<PageRef>]) {
-        FilePages::resident_pages(&self.files, file, first, found);
+        self.files.resident_pages(file, first, found);
     }
 
     fn residency(&self, file: FileId, first: u64, resident: &mut [u8]) {
-        FilePages::residency(&self.files, file, first, resident);
+        self.files.residency(file, first, resident);
     }
 }

@@ -35,6 +35,9 @@ pub(super) struct Report<'a> {
     signals: u64,
     residency: Residency,
     repeated_faults: Repeated,
+    crowded_steps: u64,
+    crowded_exits: u64,
+    unprompted_steps: u64,
     before_first_exec: u64,
     compared: Vec<Compared>,
     differences: &'a [Difference],
@@ -75,6 +78,9 @@ impl<'a> Report<'a> {
             signals: totals.signals,
             residency: totals.residency,
             repeated_faults: totals.repeated,
+            crowded_steps: totals.crowded,
+            crowded_exits: totals.crowded_exits,
+            unprompted_steps: totals.unprompted,
             before_first_exec: totals.before_exec,
             compared: rows.collect(),
             differences: findings.differences(),
@@ -106,6 +112,20 @@ impl<'a> Report<'a> {
             writeln!(
                 out,
                 "{while_disabled} faults followed one that came while page faults were disabled, {of_two_tasks} one of another task on the same page"
+            )?;
+        }
+        if self.unprompted_steps > 0 {
+            writeln!(
+                out,
+                "{} steps come outside of recorded faults and calls, as when a file is cut off; pages of files went that later fault as absent",
+                self.unprompted_steps
+            )?;
+        }
+        if self.crowded_steps + self.crowded_exits > 0 {
+            writeln!(
+                out,
+                "{} steps and {} exits are not compared: other threads changed the same address space meanwhile",
+                self.crowded_steps, self.crowded_exits
             )?;
         }
         if self.signals > 0 {

@@ -4,16 +4,27 @@
 //! first those that later fault for their protection, then those that nothing is known of, lowest first; those that later fault as absent never, unless
 //! nothing else is left. Pages stay in memory once they were. Linux 6.12: mm/memory.c (`do_fault_around`).
 
-use address_space::{Access, FileId, MmError, PAGE_SHIFT, PAGE_SIZE, Process, Vma};
-use page_allocator::Hooks;
-use units::{VirtAddr, VirtRange};
+use std::collections::BTreeMap;
 
-use super::foresight::{Foresight, Later};
+use address_space::{Access, FileId, MmError, PAGE_SHIFT, PAGE_SIZE, Process, Vma};
+use object_allocator::mmu::PageKind;
+use page_allocator::Hooks;
+use page_tables::ZapWhat;
+use recordings::processes::Call;
+use units::{VirtAddr, VirtRange, VmFlags};
+
+use super::foresight::{Foresight, Later, Steps};
 use super::space::{Host, Space};
 use super::tasks::SpaceId;
 
 /// Pages that a fault maps at most.
 const AROUND: u64 = 16;
+/// MADV_POPULATE_READ and MADV_POPULATE_WRITE.
+const POPULATE_READ: u64 = 22;
+const POPULATE_WRITE: u64 = 23;
+/// MCL_CURRENT and MCL_ONFAULT.
+const LOCK_CURRENT: u64 = 1;
+const LOCK_ONFAULT: u64 = 4;
 /// Bytes that one table of entries maps.
 const TABLE_BYTES: u64 = 2 << 20;
 
@@ -73,6 +84,67 @@ pub(super) fn bring_in<'k, H: Hooks + Sync>(
         files.put_page(page);
     }
     Ok(if wanted == 0 { Neighbours::AsTheyWere } else { Neighbours::Entered })
+}
+
+/// Takes pages of files out of an address space of which `steps` count fewer than there are, as when a file is cut off: from the first page of a file on that
+/// later faults as absent, in all areas of the file.
+pub(super) fn let_go<'k, H: Hooks + Sync>(
+    host: Host<'_, 'k, H>,
+    space: &Space<'k>,
+    place: (SpaceId, u64),
+    steps: &Steps,
+    foresight: &Foresight,
+) {
+    let (id, line) = place;
+    let tables = host.manager.tables(host.cpu, &space.mm);
+    let mut mapped = Vec::new();
+    for area in space.read(host.cpu).areas() {
+        let Some(file) = area.file else { continue };
+        tables.for_each_mapped(area.range, |page| {
+            if page.page.is_some_and(|page| page.kind != PageKind::Anon) {
+                mapped.push((file.raw(), area.pgoff_at(page.range.start), page.range));
+            }
+        });
+    }
+    let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
+    for (file, index, range) in &mapped {
+        if foresight.later(id, range.start, line) == Later::Absent {
+            let end = ends.entry(*file).or_insert(u64::MAX);
+            *end = (*end).min(*index);
+        }
+    }
+    let surplus = steps.more_of_files(space.rss()).map_or(0, |more| more.min(0).unsigned_abs());
+    let gone = mapped.iter().filter(|(file, index, _)| ends.get(file).is_some_and(|end| index >= end));
+    for (_, _, range) in gone.take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
+        tables.zap(&mut tables.mmu.gather(tables.tables), *range, ZapWhat::NotAnon);
+    }
+}
+
+/// Brings the pages of files into memory that a call is about to map: with it or by reading ahead they all come in.
+pub(super) fn bring_in_populated<'k, H: Hooks + Sync>(
+    space: &Space<'k>,
+    host: Host<'_, 'k, H>,
+    process: &Process,
+    call: &Call,
+) {
+    let range = match *call {
+        Call::Mlock { addr, len } | Call::Mlock2 { addr, len, flags: 0 } => (addr, len),
+        Call::Madvise { addr, len, advice: POPULATE_READ | POPULATE_WRITE } => (addr, len),
+        Call::Mlockall { flags } if flags & (LOCK_CURRENT | LOCK_ONFAULT) == LOCK_CURRENT => (0, u64::MAX),
+        _ => return,
+    };
+    let range = VirtRange::new(VirtAddr::new(range.0), VirtAddr::new(range.0.saturating_add(range.1)));
+    let areas: Vec<_> = space.read(host.cpu).areas().filter(|area| !area.flags.contains(VmFlags::PFNMAP)).collect();
+    let files = host.manager.files(host.cpu, process);
+    for area in areas {
+        let (Some(file), part) = (area.file, area.range.intersection(range)) else { continue };
+        let first = area.pgoff_at(part.start);
+        for index in first..first + (part.len() >> PAGE_SHIFT) {
+            // What lies behind the end is not brought in, here as there.
+            let Ok(page) = files.page(file, index, Access::Read) else { break };
+            files.put_page(page);
+        }
+    }
 }
 
 /// Returns the pages around a fault that are not mapped and in the file.

@@ -1,15 +1,17 @@
 //! An address space of the replay: areas and pages, and the names that maps shows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use address_space::{
-    Call, Direction, MmError, MmRead, MmRef, MmapLayout, PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, Vma,
+    AreaName, Call, Direction, FileId, MmError, MmRead, MmRef, MmapLayout, PAGE_SHIFT, PAGE_SIZE, Process, Vma,
 };
-use kernel_mm::MemoryManager;
+use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
 use object_allocator::mmu::Rss;
 use page_allocator::Hooks;
 use page_fault::{AccessKind, FaultError, Faulted, MmPages};
-use proc_files::maps::{MapsLine, Permissions};
+use proc_files::maps::MapsLine;
+use proc_files::{Config, Profile, Release};
 use recordings::processes::ProcessState;
 use sim::SimPlatform;
 use sync::Cpu;
@@ -142,8 +144,7 @@ impl<'k> Space<'k> {
         table: &'a FileTable,
     ) -> SpaceCall<'a, 'k, H> {
         let mm = self.mm.write(host.cpu);
-        let mut files = host.manager.files(host.cpu, process);
-        files.total_vm = mm.counters().total;
+        let files = host.manager.mapped_files(host.cpu, process).with_total_vm(mm.counters().total);
         let spaces = host.manager.spaces();
         let tables = host.manager.tables(host.cpu, &self.mm);
         let backing = MmPages::new(tables, OpenFiles { files, table }, spaces.settings().huge);
@@ -183,44 +184,63 @@ impl<'k> Space<'k> {
     }
 
     /// Returns /proc/PID/maps.
-    pub(super) fn maps(&self, cpu: &Cpu, files: &FileTable, catalogue: &Catalogue) -> Vec<MapsLine<String>> {
-        let mm = self.mm.read(cpu);
-        let lines = mm.areas().map(|vma| {
-            let name = self.name(mm.program(), &vma, files);
-            line(&vma, name, catalogue)
-        });
-        lines.chain(self.vsyscall.clone()).collect()
+    pub(super) fn maps<H: Hooks + Sync>(
+        &self,
+        host: Host<'_, 'k, H>,
+        files: &FileTable,
+        catalogue: &Catalogue,
+    ) -> String {
+        let mut text = String::new();
+        // A String takes everything.
+        let _ = self.proc(host, &Names { special: &self.names, files, catalogue }).write_maps(&mut text);
+        if let Some(line) = &self.vsyscall {
+            text += &format!("{line}\n");
+        }
+        text
     }
 
-    /// Returns what maps calls an area (Linux: `get_vma_name`).
-    fn name<'a>(&'a self, program: &ProgramRanges, vma: &Vma, files: &'a FileTable) -> &'a str {
-        match vma.file {
-            Some(file) => files.name(file),
-            None if vma.start() < program.brk && vma.end() > program.start_brk => "[heap]",
-            None if vma.start() <= program.start_stack && vma.end() >= program.start_stack => "[stack]",
-            None => self.names.get(&vma.start().raw()).map_or("", String::as_str),
-        }
+    /// Returns /proc/PID/smaps, as the recorded kernel writes it. How many map a page counts the recorded processes only; others that ran shared the C library
+    /// with them.
+    pub(super) fn smaps<H: Hooks + Sync>(
+        &self,
+        host: Host<'_, 'k, H>,
+        files: &FileTable,
+        catalogue: &Catalogue,
+    ) -> String {
+        let mut text = String::new();
+        let _ = self.proc(host, &Names { special: &self.names, files, catalogue }).write_smaps(&mut text);
+        text
+    }
+
+    fn proc<'a, H: Hooks + Sync>(
+        &'a self,
+        host: Host<'a, 'k, H>,
+        names: &'a Names<'a>,
+    ) -> ProcMm<'a, 'k, SimPlatform, H> {
+        let profile = Profile::new(Release::V6_18, Config::default());
+        ProcMm { manager: host.manager, cpu: host.cpu, mm: &self.mm, names, profile }
     }
 }
 
-/// Returns an area's line of maps.
-fn line(vma: &Vma, name: &str, catalogue: &Catalogue) -> MapsLine<String> {
-    let mut permissions = Permissions::empty();
-    for (flag, permission) in [
-        (VmFlags::READ, Permissions::READ),
-        (VmFlags::WRITE, Permissions::WRITE),
-        (VmFlags::EXEC, Permissions::EXEC),
-        (VmFlags::MAYSHARE, Permissions::SHARED),
-    ] {
-        permissions.set(permission, vma.flags.contains(flag));
+/// What the recording calls areas.
+struct Names<'a> {
+    special: &'a BTreeMap<u64, String>,
+    files: &'a FileTable,
+    catalogue: &'a Catalogue,
+}
+
+impl AreaNames for Names<'_> {
+    fn with_file(&self, file: FileId, show: &mut dyn FnMut(&FileLabel<'_>) -> fmt::Result) -> Option<fmt::Result> {
+        let name = self.files.name(file);
+        let identity = self.catalogue.identity(name);
+        Some(show(&FileLabel { device: identity.device, inode: identity.inode, name }))
     }
-    let identity = catalogue.identity(name);
-    MapsLine {
-        range: vma.range,
-        permissions,
-        offset: if vma.file.is_some() { vma.pgoff << PAGE_SHIFT } else { 0 },
-        device: identity.device,
-        inode: identity.inode,
-        name: name.to_owned(),
+
+    fn special(&self, vma: &Vma) -> Option<&str> {
+        self.special.get(&vma.start().raw()).map(String::as_str)
+    }
+
+    fn with_anon_name(&self, _: AreaName, _: &mut dyn FnMut(&str) -> fmt::Result) -> Option<fmt::Result> {
+        None
     }
 }

@@ -1,5 +1,6 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
+mod locked;
 mod proc;
 mod reverse;
 
