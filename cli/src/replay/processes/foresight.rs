@@ -380,14 +380,16 @@ E 1 1
     #[test]
     fn a_step_is_crowded_if_another_task_of_the_address_space_comes_between() {
         let threads = format!("{EXEC}N 1 1 t2 100\n");
-        let known = read(&format!("{threads}U 1 1 9000 0 4\nU 1 2 a000 0 4\nR 1 1 m1 1 0 4096\nR 1 2 m1 1 0 8192\n"));
-        assert_eq!([12, 13].map(|line| known.is_crowded(line)), [true, false]);
-        let known = read(&format!("{threads}> 1 2 munmap 0 0\nU 1 1 9000 0 4\nR 1 1 m1 1 0 4096\n"));
+        let quiet = "U 1 1 b000 0 4\nR 1 1 m1 1 0 12288\n";
+        let known =
+            read(&format!("{threads}U 1 1 9000 0 4\nU 1 2 a000 0 4\nR 1 1 m1 1 0 4096\nR 1 2 m1 1 0 8192\n{quiet}"));
+        assert_eq!([12, 13, 16].map(|line| known.is_crowded(line)), [true, true, false]);
+        let known = read(&format!("{threads}> 1 2 munmap 0 0\n{quiet}"));
         assert!(known.is_crowded(13));
         let apart = read(&format!("{EXEC}N 1 1 t2 0\nU 1 1 9000 0 4\nU 1 2 a000 0 4\nR 1 1 m1 1 0 4096\n"));
         assert!(!apart.is_crowded(12));
-        let known = read(&format!("{threads}> 1 2 exit 0\nU 1 1 9000 0 4\nQ 1 2\n> 1 1 exit_group 0\nQ 1 1\n"));
-        assert_eq!([14, 16].map(|line| known.is_crowded(line)), [true, false]);
+        let known = read(&format!("{threads}> 1 2 exit 0\n{quiet}Q 1 2\n> 1 1 exit_group 0\nQ 1 1\n"));
+        assert_eq!([15, 17].map(|line| known.is_crowded(line)), [true, false]);
     }
 
     #[test]
