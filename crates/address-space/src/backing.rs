@@ -6,6 +6,7 @@
 use units::{VirtAddr, VirtRange};
 
 use crate::error::MmError;
+use crate::name::AreaName;
 use crate::vma::{FileId, Vma};
 
 /// What a call on areas has to do to the pages that are mapped there.
@@ -173,6 +174,16 @@ pub trait Pager {
     /// One less of them is there.
     fn unmap_writable(&mut self, file: FileId) {
         let _ = file;
+    }
+
+    /// Counts an area that has got a name.
+    fn name_get(&mut self, name: AreaName) {
+        let _ = name;
+    }
+
+    /// Counts an area less that has the name.
+    fn name_put(&mut self, name: AreaName) {
+        let _ = name;
     }
 
     /// Writes dirty pages of the bytes from `offset` back.

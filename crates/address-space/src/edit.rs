@@ -12,6 +12,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
+use crate::name::AreaName;
 use crate::program::ProgramRanges;
 use crate::vma::{PAGE_SHIFT, Slot, Vma};
 
@@ -46,6 +47,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             MmError::NoMemory
         })?;
         self.spaces.rmap.link(self.cpu, slot, vma);
+        self.count_name(None, vma.name);
         Ok(())
     }
 
@@ -56,7 +58,9 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         debug_assert!(taken.is_some(), "an area that is taken out is there");
         let Some(entry) = taken else { return };
         self.spaces.rmap.unlink(self.cpu, entry.value);
-        self.close_file(&entry.value.load());
+        let vma = entry.value.load();
+        self.close_file(&vma);
+        self.count_name(vma.name, None);
         self.free_area(entry.value);
     }
 
@@ -77,7 +81,9 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// page at least once.
     pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
         if let Some(slot) = self.write_lock(start) {
+            let name = slot.load().name;
             self.spaces.rmap.rewrite(self.cpu, slot, vma);
+            self.count_name(name, vma.name);
         }
         make_room(self);
         let moved = self.mm.tree.set_bounds(start, vma.range);
@@ -87,7 +93,22 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
         if let Some(slot) = self.write_lock(vma.start()) {
+            let name = slot.load().name;
             self.spaces.rmap.rewrite(self.cpu, slot, vma);
+            self.count_name(name, vma.name);
+        }
+    }
+
+    /// Counts the names of an area that had the one and has the other.
+    fn count_name(&mut self, before: Option<AreaName>, after: Option<AreaName>) {
+        if before == after {
+            return;
+        }
+        if let Some(name) = after {
+            self.backing.name_get(name);
+        }
+        if let Some(name) = before {
+            self.backing.name_put(name);
         }
     }
 
@@ -111,6 +132,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             self.spaces.rmap.split(self.cpu, lower, &vma.part(VirtRange::new(vma.start(), at)), upper);
         }
         self.open_file(vma);
+        self.count_name(None, vma.name);
         Ok(())
     }
 

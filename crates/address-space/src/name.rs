@@ -1,6 +1,7 @@
 //! Names of anonymous areas.
 //!
-//! The names themselves are kept by the [`Pager`](crate::Pager), which gives equal names equal numbers, so that areas compare by number.
+//! The names themselves are kept by the [`Pager`](crate::Pager), which gives equal names equal numbers, so that areas compare by number, and hears of
+//! every area that gets or loses one.
 //! Linux 6.12: `struct anon_vma_name`, PR_SET_VMA_ANON_NAME.
 
 use core::num::NonZeroU64;

@@ -3,7 +3,7 @@
 //! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
 
 use address_space::{
-    Access, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma,
+    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma,
 };
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
@@ -193,6 +193,14 @@ impl<P: Platform, H: Hooks, F: FilePages> Pager for MmPages<'_, P, H, F> {
 
     fn unmap_writable(&mut self, file: FileId) {
         self.files.unmap_writable(file);
+    }
+
+    fn name_get(&mut self, name: AreaName) {
+        self.files.name_get(name);
+    }
+
+    fn name_put(&mut self, name: AreaName) {
+        self.files.name_put(name);
     }
 
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {

@@ -24,6 +24,8 @@ pub mod rank {
     pub const FILE_AREAS: u8 = 5;
     /// The areas that may map the anonymous pages of a family of processes (anon_vma).
     pub const ANON_AREAS: u8 = 6;
+    /// Names that processes gave to areas. Nothing is allocated or freed under it.
+    pub const AREA_NAMES: u8 = 7;
     /// The list of shrinkers.
     pub const SHRINKERS: u8 = 17;
     /// The areas of vmalloc.

@@ -159,6 +159,16 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         done.map(|()| 0)
     }
 
+    fn name_areas(
+        &self,
+        cpu: &Cpu,
+        (mm, caller): (&Self::Mm, &Caller),
+        range: (VirtAddr, u64),
+        name: Option<&[u8]>,
+    ) -> Result<(), MmError> {
+        self.manager.name_areas(cpu, mm, caller, range, name)
+    }
+
     fn mincore(
         &self,
         cpu: &Cpu,

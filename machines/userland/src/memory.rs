@@ -119,6 +119,18 @@ pub trait Memory {
     /// What the call's manual page says.
     fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError>;
 
+    /// Names the anonymous areas of a range, or takes their names.
+    ///
+    /// # Errors
+    /// What PR_SET_VMA says.
+    fn name_areas(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        range: (VirtAddr, u64),
+        name: Option<&[u8]>,
+    ) -> Result<(), MmError>;
+
     /// Tells for each page from `start` whether it is in memory (mincore).
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use core::ops::RangeInclusive;
 
 use address_space::{
-    Access, AddressSpaces, FileFacts, FileId, MmError, PAGE_SHIFT, PAGE_SIZE, Pager, Process, Reserve,
+    Access, AddressSpaces, AreaName, FileFacts, FileId, MmError, PAGE_SHIFT, PAGE_SIZE, Pager, Process, Reserve,
 };
 use frame_table::PageRef;
 use object_allocator::mmu::MmuReady;
@@ -18,6 +18,7 @@ use platform::Platform;
 use sync::Cpu;
 
 use super::MemoryManager;
+use super::area_names::NameTable;
 
 /// An operation on the files of a machine, by somebody who knows which processes map them.
 #[derive(Debug)]
@@ -25,12 +26,13 @@ pub struct MappedFiles<'a, 'k, P: Platform, H: Hooks + Sync> {
     pub(super) call: FileCall<'a, 'k, P, H>,
     pub(super) spaces: &'a AddressSpaces<'k, P, H>,
     pub(super) mmu: &'a MmuReady<'k, P, H>,
+    pub(super) names: &'a NameTable<'k, P, H>,
 }
 
 impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// Works on files in memory, for `process`, and on what processes map of them.
     pub const fn mapped_files<'a>(&'a self, cpu: &'a Cpu, process: &'a Process) -> MappedFiles<'a, 'k, P, H> {
-        MappedFiles { call: self.files(cpu, process), spaces: &self.spaces, mmu: &self.mmu }
+        MappedFiles { call: self.files(cpu, process), spaces: &self.spaces, mmu: &self.mmu, names: &self.names }
     }
 }
 
@@ -117,6 +119,14 @@ impl<P: Platform, H: Hooks + Sync> Pager for MappedFiles<'_, '_, P, H> {
 
     fn unmap_writable(&mut self, file: FileId) {
         Pager::unmap_writable(&mut self.call, file);
+    }
+
+    fn name_get(&mut self, name: AreaName) {
+        self.names.get(self.call.cpu, name);
+    }
+
+    fn name_put(&mut self, name: AreaName) {
+        self.names.put(self.call.cpu, name);
     }
 
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {

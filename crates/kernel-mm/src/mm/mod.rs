@@ -4,6 +4,7 @@
 //! Lock order: a mmap_lock (`rank::MMAP_LOCK`), then a file, then what allocates; a fault on an area that is there takes neither of the first two
 //! unless it needs the file. Linux 6.12: kernel/fork.c (`mm_alloc`, `dup_mm`, `mmput`), mm/memory.c, mm/util.c.
 
+mod area_names;
 mod fault;
 mod files;
 mod lifetime;
@@ -22,6 +23,7 @@ use platform::Platform;
 use sync::Cpu;
 use units::PhysAddr;
 
+use area_names::NameTable;
 pub use files::MappedFiles;
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
 pub use reverse::{References, UnmapError};
@@ -34,6 +36,7 @@ pub struct MemoryManager<'k, P: Platform, H: Hooks + Sync> {
     mmu: MmuReady<'k, P, H>,
     spaces: AddressSpaces<'k, P, H>,
     files: Files<'k, P, H>,
+    names: NameTable<'k, P, H>,
 }
 
 /// A call on an address space of a [`MemoryManager`].
@@ -55,7 +58,8 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             object_allocator::ObjectError::OutOfMemory => MmError::NoMemory,
             _ => MmError::NotSupported,
         })?;
-        Ok(Self { objects, mmu, spaces: AddressSpaces::new(objects, cpu, settings, commit)?, files })
+        let spaces = AddressSpaces::new(objects, cpu, settings, commit)?;
+        Ok(Self { objects, mmu, spaces, files, names: NameTable::new(objects, cpu)? })
     }
 
     /// Returns what address spaces share.
@@ -89,7 +93,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         total_vm: u64,
     ) -> MmPages<'a, P, H, MappedFiles<'a, 'k, P, H>> {
         let call = FileCall { total_vm, ..self.files(cpu, process) };
-        let files = MappedFiles { call, spaces: &self.spaces, mmu: &self.mmu };
+        let files = MappedFiles { call, spaces: &self.spaces, mmu: &self.mmu, names: &self.names };
         MmPages::new(self.tables(cpu, mm), files, self.spaces.settings().huge)
     }
 

@@ -3,6 +3,7 @@
 //! Linux 6.12: kernel/sys.c, kernel/sched/syscalls.c, arch/x86/kernel/process_64.c, mm/util.c.
 
 use address_space::NO_LIMIT;
+use units::VirtAddr;
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
@@ -20,6 +21,8 @@ const RLIMIT_NOFILE: u64 = 7;
 const RLIMIT_MEMLOCK: u64 = 8;
 const RLIMIT_AS: u64 = 9;
 const NR_LIMITS: u64 = 16;
+/// Bytes of the name of an area with the zero behind it (ANON_VMA_NAME_MAX_LEN).
+const AREA_NAME_BYTES: usize = 80;
 /// End of the addresses that bases of fs and gs may have: those of programs.
 pub(super) const BASES_END: u64 = (1 << 47) - 4096;
 /// Most descriptors that a limit may allow (sysctl_nr_open).
@@ -33,7 +36,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (97, "getrlimit", |cx, [resource, to, ..]| cx.prlimit(0, resource, 0, to)),
             (98, "getrusage", |cx, [who, to, ..]| cx.getrusage(who, to)),
             (99, "sysinfo", |cx, [to, ..]| cx.sysinfo(to)),
-            (157, "prctl", |cx, [option, argument, ..]| cx.prctl(option, argument)),
+            (157, "prctl", |cx, arguments| cx.prctl(arguments)),
             (158, "arch_prctl", |cx, [option, addr, ..]| cx.arch_prctl(option, addr)),
             (160, "setrlimit", |cx, [resource, from, ..]| cx.prlimit(0, resource, from, 0)),
             (204, "sched_getaffinity", |cx, [tid, bytes, to, ..]| cx.sched_getaffinity(tid, bytes, to)),
@@ -125,10 +128,21 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(8)
     }
 
-    fn prctl(&mut self, option: u64, argument: u64) -> Outcome {
+    fn prctl(&mut self, [option, argument, start, len, name, _]: [u64; 6]) -> Outcome {
+        const SET_VMA: u64 = 0x5356_4d41;
+        const SET_VMA_ANON_NAME: u64 = 0;
         const SET_NAME: u64 = 15;
         const GET_NAME: u64 = 16;
         match option {
+            SET_VMA if argument == SET_VMA_ANON_NAME => {
+                let name = match name {
+                    0 => None,
+                    name => Some(self.read_string(name, AREA_NAME_BYTES, Errno::EINVAL)?),
+                };
+                let range = (VirtAddr::new(start), len);
+                self.userland.memory().name_areas(self.cpu, self.thread.memory(), range, name.as_deref())?;
+                Ok(0)
+            }
             SET_NAME => {
                 let name = match self.read_string(argument, NAME_BYTES + 1, Errno::E2BIG) {
                     Err(Errno::E2BIG) => {

@@ -150,6 +150,10 @@ impl Memory for Pages {
         }
     }
 
+    fn name_areas(&self, _: &Cpu, _: (&u64, &Process), _: (VirtAddr, u64), _: Option<&[u8]>) -> Result<(), MmError> {
+        Err(MmError::Invalid)
+    }
+
     fn mincore(&self, _: &Cpu, mm: &u64, _: &Process, at: VirtAddr, to: &mut [u8]) -> Result<(), MmError> {
         let mut state = self.state();
         let space = state.space(*mm)?;

@@ -31,7 +31,8 @@ pub trait AreaNames {
     /// Returns what an area without a file was put there for: `[vdso]`, `[vvar]`.
     fn special(&self, vma: &Vma) -> Option<&str>;
 
-    /// Shows a name that the process gave (PR_SET_VMA_ANON_NAME), at most 80 bytes; `None` of a number that is no name.
+    /// Shows a name that the process gave (PR_SET_VMA_ANON_NAME), at most 80 bytes; `None` of a number that is no name of the embedder's: the memory
+    /// manager has names of its own ([`MemoryManager::name_areas`](crate::MemoryManager::name_areas)).
     fn with_anon_name(&self, name: AreaName, show: &mut dyn FnMut(&str) -> fmt::Result) -> Option<fmt::Result>;
 }
 
@@ -153,7 +154,9 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
     /// Returns the name that the process gave the area, in brackets.
     fn given_name(&self, kind: &str, vma: &Vma) -> Option<Text> {
         let mut text = Text::new();
-        let shown = self.names.with_anon_name(vma.name?, &mut |name| write!(text, "[{kind}:{name}]"));
+        let mut show = |name: &str| write!(text, "[{kind}:{name}]");
+        let own = self.names.with_anon_name(vma.name?, &mut show);
+        let shown = own.or_else(|| self.manager.names.show(self.cpu, vma.name?, &mut show));
         shown.filter(Result::is_ok).map(|_| text)
     }
 }
