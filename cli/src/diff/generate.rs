@@ -49,16 +49,21 @@ pub(super) struct Generator {
     rng: Rng,
     only: Vec<String>,
     theme: Theme,
+    /// Calls that come next, the last one first, whatever else would.
+    pending: Vec<Operation>,
 }
 
 impl Generator {
     /// Starts the calls of a seed; `only` restricts them, unless it is empty.
     pub(super) fn new(seed: u64, part: u64, only: &[String]) -> Self {
-        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), theme: Theme::of(part) }
+        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), theme: Theme::of(part), pending: Vec::new() }
     }
 
     /// Returns the next call.
     pub(super) fn next(&mut self) -> Operation {
+        if let Some(pending) = self.pending.pop() {
+            return pending;
+        }
         let allowed: Vec<_> = WEIGHTS
             .iter()
             .filter(|(call, _)| self.theme.makes(call))
@@ -112,7 +117,7 @@ impl Generator {
         let is_large = self.theme.is_large();
         if self.rng.one_in(if is_large { 2 } else { 4 }) {
             let pages = if is_large && self.rng.one_in(2) { 3 * TABLE_PAGES } else { 8 };
-            Place::Slot(self.rng.index(SLOTS), self.rng.below(pages) * PAGE_SIZE)
+            Place::Slot(self.slot(), self.rng.below(pages) * PAGE_SIZE)
         } else {
             Place::Arena(self.rng.below(ARENA_PAGES) * PAGE_SIZE)
         }
@@ -127,8 +132,16 @@ impl Generator {
         }
     }
 
+    /// A slot for an area; there are few for large ones, so that they are met again.
+    fn slot(&mut self) -> usize {
+        self.rng.index(if self.theme.is_large() { 3 } else { SLOTS })
+    }
+
     /// An address for the process's own accesses, now and then where nothing can be.
     fn wild_byte(&mut self) -> Place {
+        if self.theme == Theme::Huge && self.rng.one_in(2) {
+            return Place::Slot(self.slot(), self.rng.below(2 * TABLE_PAGES * PAGE_SIZE));
+        }
         if !self.rng.one_in(40) {
             return self.byte();
         }
@@ -149,7 +162,7 @@ impl Generator {
     }
 
     fn range(&mut self) -> (Place, u64) {
-        if self.theme.is_large() && self.rng.one_in(4) {
+        if self.theme.is_large() && self.rng.one_in(3) {
             return self.large_range();
         }
         let mut at = self.page();
@@ -175,7 +188,7 @@ impl Generator {
     fn large_range(&mut self) -> (Place, u64) {
         let into = if self.rng.one_in(2) { 0 } else { self.rng.below(8) * PAGE_SIZE };
         let len = ((1 + self.rng.below(2)) * TABLE_PAGES + self.rng.below(3) * 4) * PAGE_SIZE - into;
-        (Place::Slot(self.rng.index(SLOTS), into), len)
+        (Place::Slot(self.slot(), into), len)
     }
 
     fn len(&mut self, most: u64) -> u64 {
@@ -207,12 +220,20 @@ impl Generator {
     fn mmap_large(&mut self) -> Operation {
         let pages = (1 + self.rng.below(3)) * TABLE_PAGES + self.rng.below(3) * 4;
         let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
-        let (len, prot, slot) = (pages * PAGE_SIZE, Prot::READ | Prot::WRITE, self.rng.index(SLOTS));
+        let (len, prot, slot) = (pages * PAGE_SIZE, Prot::READ | Prot::WRITE, self.slot());
+        if self.theme == Theme::Huge {
+            let (at, len) = (Place::Slot(slot, 0), pages / TABLE_PAGES * TABLE_PAGES * PAGE_SIZE);
+            if self.rng.one_in(2) {
+                let at = Place::Slot(slot, self.rng.below(len));
+                self.pending.push(Operation::Store { at, byte: 1 });
+            }
+            self.pending.push(Operation::Madvise { at, len, advice: Advice::HugePage });
+        }
         Operation::Mmap { at: Place::Exact(0), len, prot, flags, file: None, offset: 0, slot }
     }
 
     fn mmap(&mut self) -> Operation {
-        if self.theme.is_large() && self.rng.one_in(2) {
+        if self.theme.is_large() && self.rng.one_in(4) {
             return self.mmap_large();
         }
         let kind = match self.rng.below(20) {
@@ -279,8 +300,8 @@ impl Generator {
         let flags = RemapFlags::from_bits_retain([1, 3, 3, 5, 7][self.rng.index(5)]);
         let beyond = ARENA + (1 << 30) + (self.rng.below(4) << 21);
         let to = Place::Exact(beyond + if self.rng.one_in(2) { into } else { other });
-        let slot = self.rng.index(SLOTS);
-        Operation::Mremap { at: Place::Slot(slot, into), old_len, new_len, flags, to, slot: self.rng.index(SLOTS) }
+        let at = Place::Slot(self.slot(), into);
+        Operation::Mremap { at, old_len, new_len, flags, to, slot: self.slot() }
     }
 
     fn mremap(&mut self) -> Operation {
@@ -323,9 +344,6 @@ impl Generator {
     }
 
     fn advice(&mut self) -> Advice {
-        if self.theme == Theme::Huge && self.rng.one_in(3) {
-            return Advice::HugePage;
-        }
         let fit: Vec<_> = Advice::ALL.into_iter().filter(|one| self.theme.advises(*one)).collect();
         fit[self.rng.index(fit.len())]
     }

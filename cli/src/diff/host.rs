@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::agent::{Agent, access};
 use super::contents::{PageContents, hash};
+use super::huge::HugePages;
 use super::maps::{self, MapLine, Smap};
 use super::operation::{FILE_PAGES, FILES, MOST_CHILDREN, Operation, Place, Slots};
 use super::outcome::Outcome;
@@ -50,7 +51,7 @@ const FIRST_FD: u64 = 3;
 /// MLOCK_ONFAULT.
 const ONFAULT: u64 = 1;
 
-/// PR_SET_THP_DISABLE: whether a fault finds a huge page depends on the memory that is free.
+/// PR_SET_THP_DISABLE.
 const NO_HUGE_PAGES: [u64; 6] = [41, 1, 0, 0, 0, 0];
 
 /// The agent with its files.
@@ -101,7 +102,7 @@ pub(super) fn lowest_address() -> Result<u64, Failure> {
 
 impl Host {
     /// Starts the agent, gives it files and takes its rights.
-    pub(super) fn start() -> Result<Self, Failure> {
+    pub(super) fn start(huge: HugePages) -> Result<Self, Failure> {
         let mut agent = Agent::start()?;
         let mut files = BTreeMap::new();
         for file in 0..=FILES {
@@ -117,7 +118,9 @@ impl Host {
             }
         }
         let scratch = agent.open_fd(FIRST_FD + FILES)?;
-        agent.call(number::PRCTL, NO_HUGE_PAGES)?;
+        if huge == HugePages::Off {
+            agent.call(number::PRCTL, NO_HUGE_PAGES)?;
+        }
         let program = Program::of(&agent.proc_file("stat")?)?;
         Ok(Self { agent, files, scratch, program })
     }

@@ -68,6 +68,10 @@ pub(super) struct Smap {
     pub(super) resident: u64,
     /// Anonymous pages in kB, those that are swapped out included.
     pub(super) anonymous: u64,
+    /// Anonymous huge pages in kB.
+    pub(super) huge: Option<u64>,
+    /// Whether it may get such.
+    pub(super) may_be_huge: Option<u64>,
 }
 
 /// Flags that no call here sets.
@@ -81,6 +85,8 @@ pub(super) fn parse_smaps(text: &str, files: &BTreeMap<u64, String>) -> Result<V
         line: MapLine::of(found.area, files),
         flags: found.flags.unwrap_or_default() - NOT_COMPARED,
         size: found.get("Size"),
+        huge: found.get("AnonHugePages"),
+        may_be_huge: found.get("THPeligible"),
         resident: found.get("Rss").unwrap_or(0),
         anonymous: found.get("Anonymous").unwrap_or(0) + found.get("Swap").unwrap_or(0),
     });

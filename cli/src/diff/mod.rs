@@ -8,6 +8,7 @@ mod agent;
 mod contents;
 mod generate;
 mod host;
+mod huge;
 mod maps;
 mod operation;
 mod ours;
@@ -34,15 +35,19 @@ use units::{CpuId, VirtAddr};
 use crate::failure::Failure;
 use generate::Generator;
 use host::Host;
+use huge::{HugePageEvents, HugePages};
 use maps::{MapLine, Smap};
 use operation::{Operation, Slots};
 use ours::Ours;
 use scarcity::Scarcity;
+use theme::Theme;
 
 /// Calls that are made on one process before the next one starts.
 const RUN: u64 = 500;
 /// Calls between two comparisons of the whole state.
 const STATE_EVERY: usize = 25;
+/// Runs of calls on huge pages until the host has enough of them.
+const HUGE_PAGE_TRIES: usize = 8;
 
 /// Arguments of `mmkit diff`.
 #[derive(Args)]
@@ -72,6 +77,8 @@ struct Difference {
 /// What all runs have in common.
 struct Session<'a, 'k, H: Hooks + Sync> {
     manager: &'a MemoryManager<'k, SimPlatform, H>,
+    /// The same without huge pages.
+    small: &'a MemoryManager<'k, SimPlatform, H>,
     cpu: &'a Cpu,
     process: Process,
 }
@@ -80,6 +87,7 @@ struct Session<'a, 'k, H: Hooks + Sync> {
 #[derive(Clone)]
 struct Trial {
     scarcity: Scarcity,
+    theme: Theme,
     operations: Vec<Operation>,
 }
 
@@ -99,10 +107,12 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode, Failure> {
     let objects = machine.kernel().objects();
     objects.start(&cpu).map_err(|error| Failure::Machine(error.to_string()))?;
     let commit = CommitRules::for_ram(1 << 32);
-    let manager =
-        MemoryManager::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))?;
+    let manager = |settings| {
+        MemoryManager::new(objects, &cpu, settings, commit).map_err(|error| Failure::Machine(error.to_string()))
+    };
+    let (manager, small) = (manager(settings)?, manager(Settings { huge: HugePolicy::Never, ..settings })?);
     let process = Process { rights: Rights::empty(), limits: limits() };
-    let session = Session { manager: &manager, cpu: &cpu, process };
+    let session = Session { manager: &manager, small: &small, cpu: &cpu, process };
     compare(&session, arguments, settings.release)
 }
 
@@ -142,22 +152,35 @@ impl Trial {
         let length = RUN.min(arguments.ops - part * RUN);
         // Apart from the calls' source, so that the calls are the same with and without limits.
         let scarcity = Scarcity::choose(&mut Rng::for_part(!arguments.seed, part));
-        Self { scarcity, operations: (0..length).map(|_| generator.next()).collect() }
+        Self { scarcity, theme: Theme::of(part), operations: (0..length).map(|_| generator.next()).collect() }
     }
 }
 
 impl<H: Hooks + Sync> Session<'_, '_, H> {
-    /// Makes the calls on both sides in a new process.
+    /// Makes the calls on both sides in a new process; once more, if the host had no huge pages meanwhile.
     fn first_difference(&self, trial: &Trial) -> Result<Option<Difference>, Failure> {
-        let mut host = Host::start()?;
+        for _ in 0..HUGE_PAGE_TRIES {
+            let events = HugePageEvents::read()?;
+            let found = self.first_difference_once(trial)?;
+            if found.is_none() || trial.theme.huge_pages() == HugePages::Off || events == HugePageEvents::read()? {
+                return Ok(found);
+            }
+        }
+        Err(Failure::Host("no huge pages are to be had".into()))
+    }
+
+    fn first_difference_once(&self, trial: &Trial) -> Result<Option<Difference>, Failure> {
+        let huge = trial.theme.huge_pages();
+        let manager = if huge == HugePages::On { self.manager } else { self.small };
+        let mut host = Host::start(huge)?;
         let areas = host.smaps()?;
         let size: u64 = areas.iter().map(|area| area.line.end - area.line.start).sum();
         let limits = trial.scarcity.apply(self.process.limits, size);
         host.set_limits(&limits)?;
         host.drop_rights()?;
-        let mut ours = Ours::like(self.manager, self.cpu, self.process, &areas, host.program())?;
+        let mut ours = Ours::like(manager, self.cpu, self.process, &areas, host.program())?;
         ours.set_limits(limits);
-        let found = Pair { host, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
+        let found = Pair { host, huge, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
             .first_difference(&trial.operations);
         ours.end()?;
         found
@@ -167,6 +190,7 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
 /// Both sides of one process.
 struct Pair<'a, 'b, 'k, H: Hooks + Sync> {
     host: Host,
+    huge: HugePages,
     ours: &'a mut Ours<'b, 'k, H>,
     /// Areas that were there before the first call.
     first: &'a [Smap],
@@ -231,7 +255,7 @@ impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
     fn compare_state(&mut self) -> Result<Option<String>, Failure> {
         let (theirs, ours) = (self.host.smaps()?, self.ours.smaps()?);
         let differs = state::compare_areas(&theirs, &ours, self.first)
-            + &state::compare_status(&state::FIELDS, &self.host.status()?, &self.ours.status()?, &ours);
+            + &state::compare_status(self.huge, &self.host.status()?, &self.ours.status()?, &ours);
         if !differs.is_empty() {
             return Ok(Some(differs));
         }

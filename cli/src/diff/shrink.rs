@@ -14,7 +14,7 @@ pub(super) fn shrink<H: Hooks + Sync>(
     failing: &Trial,
     difference: Difference,
 ) -> Result<(Trial, Difference), Failure> {
-    let scarcity = failing.scarcity;
+    let (scarcity, theme) = (failing.scarcity, failing.theme);
     let mut best: Vec<_> = failing.operations.iter().take(difference.at).copied().collect();
     let mut found = difference;
     let mut runs = 0;
@@ -26,7 +26,7 @@ pub(super) fn shrink<H: Hooks + Sync>(
             let end = (start + chunk).min(best.len());
             let candidate: Vec<_> = best.iter().take(start).chain(best.iter().skip(end)).copied().collect();
             runs += 1;
-            let candidate = Trial { scarcity, operations: candidate };
+            let candidate = Trial { scarcity, theme, operations: candidate };
             match session.first_difference(&candidate)? {
                 Some(difference) => {
                     best = candidate.operations.into_iter().take(difference.at).collect();
@@ -40,7 +40,7 @@ pub(super) fn shrink<H: Hooks + Sync>(
             chunk /= 2;
         }
     }
-    Ok((Trial { scarcity, operations: best }, found))
+    Ok((Trial { scarcity, theme, operations: best }, found))
 }
 
 /// Prints the calls as a test, and what differs behind the last.

@@ -5,29 +5,43 @@
 
 use proc_files::parse::Status;
 
+use super::huge::HugePages;
 use super::maps::Smap;
 use super::operation::{ARENA, ARENA_PAGES};
 use address_space::PAGE_SIZE;
 
-/// Fields of status that both sides must agree on.
-pub(super) const FIELDS: [&str; 7] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe", "VmPTE"];
+/// Fields of status that both sides must agree on, page tables aside.
+const FIELDS: [&str; 6] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe"];
+
+/// Returns the fields of status that both sides must agree on. Linux counts a table with each huge page, for the day when that is split; ours makes it then.
+pub(super) fn fields(huge: HugePages) -> impl Iterator<Item = &'static str> {
+    FIELDS.into_iter().chain((huge == HugePages::Off).then_some("VmPTE"))
+}
 
 /// Returns the areas whose flags, sizes or anonymous pages differ; `first` are those that were there from the start.
 pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> String {
     let differing = theirs.iter().zip(ours).filter(|(theirs, ours)| {
         let is_own = first.iter().any(|area| area.line.start < theirs.line.end && theirs.line.start < area.line.end);
-        theirs.flags != ours.flags || theirs.size != ours.size || (theirs.anonymous != ours.anonymous && !is_own)
+        let facts = |area: &Smap| (area.flags, area.size, area.huge, area.may_be_huge);
+        facts(theirs) != facts(ours) || (theirs.anonymous != ours.anonymous && !is_own)
     });
-    let side = |area: &Smap| format!("{:?}, {:?} kB, {} kB anonymous", area.flags, area.size, area.anonymous);
+    let side = |area: &Smap| {
+        let (huge, may_be_huge) = (area.huge.unwrap_or(0), area.may_be_huge.unwrap_or(0));
+        let size = area.size.unwrap_or(0);
+        format!(
+            "{:?}, {size} kB, {} kB anonymous, {huge} kB huge, THPeligible {may_be_huge}",
+            area.flags, area.anonymous
+        )
+    };
     differing.map(|(t, o)| format!("  {}\n  host {}\n  ours {}\n", t.line, side(t), side(o))).collect()
 }
 
 /// Returns the fields of status that differ. Of resident pages ours must be the sum of `smaps`; the host's own are not all comparable.
-pub(super) fn compare_status(fields: &[&str], theirs: &Status, ours: &Status, smaps: &[Smap]) -> String {
+pub(super) fn compare_status(huge: HugePages, theirs: &Status, ours: &Status, smaps: &[Smap]) -> String {
     let shown = |name: &str, theirs: Option<u64>, ours: Option<u64>| {
         if theirs == ours { String::new() } else { format!("  {name}: host {theirs:?}, ours {ours:?}\n") }
     };
-    let mut differs: String = fields.iter().map(|name| shown(name, theirs.number(name), ours.number(name))).collect();
+    let mut differs: String = fields(huge).map(|name| shown(name, theirs.number(name), ours.number(name))).collect();
     let anonymous = smaps.iter().map(|area| area.anonymous).sum();
     if ours.number("RssAnon") != Some(anonymous) {
         differs += &format!("  ours: RssAnon {:?}, sum of Anonymous {anonymous}\n", ours.number("RssAnon"));

@@ -2,6 +2,8 @@
 
 use address_space::Advice;
 
+use super::huge::HugePages;
+
 /// What the calls on one process are mostly about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Theme {
@@ -32,6 +34,11 @@ impl Theme {
         matches!(self, Self::Large | Self::Huge)
     }
 
+    /// Returns whether processes get huge pages.
+    pub(super) fn huge_pages(self) -> HugePages {
+        if self == Self::Huge { HugePages::On } else { HugePages::Off }
+    }
+
     /// Returns true if a call is made.
     pub(super) fn makes(self, call: &str) -> bool {
         match self {
@@ -47,8 +54,8 @@ impl Theme {
             // It depends on the memory that is free.
             Advice::Collapse => false,
             Advice::PageOut => self == Self::PagesOut,
-            Advice::Free => self != Self::PagesOut,
-            Advice::PopulateRead => self != Self::Huge,
+            Advice::Free => !matches!(self, Self::PagesOut | Self::Huge),
+            Advice::PopulateRead | Advice::Cold => self != Self::Huge,
             _ => true,
         }
     }

@@ -12,6 +12,9 @@ use crate::error::{Absent, MmError};
 use crate::limits::{Release, Rights, SwapSupport};
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
+/// Bytes that a page table maps, with one entry of eight bytes a page.
+const TABLE_BYTES: u64 = PAGE_SIZE / 8 * PAGE_SIZE;
+
 /// Advice, with Linux's numbers (MADV_).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -214,6 +217,13 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             Advice::Remove => return self.remove(vma, part).map(|()| PageOutcome::Done),
             Advice::Cold => PageAdvice::Cold,
             Advice::PageOut => PageAdvice::PageOut,
+            // Since 6.14 tables go with what they mapped, if all their addresses are meant.
+            Advice::DontNeed | Advice::DontNeedLocked
+                if self.release() >= Release::V6_18 && part.len() >= TABLE_BYTES =>
+            {
+                self.write_lock(vma.start());
+                PageAdvice::DontNeedTables
+            }
             Advice::DontNeed | Advice::DontNeedLocked => PageAdvice::DontNeed,
             Advice::Free => PageAdvice::Free,
             Advice::Collapse => {

@@ -81,6 +81,8 @@ pub enum Access {
 pub enum PageAdvice {
     /// Contents are not needed: anonymous pages read as zeros afterwards.
     DontNeed,
+    /// Neither are the page tables that are empty then. No fault is under way in the area.
+    DontNeedTables,
     /// Contents may be dropped until they are written again.
     Free,
     /// Not needed soon.

@@ -286,7 +286,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         self.charge(charged)?;
         self.write_lock(vma.start());
         let copied = self.copy_area(vma, request).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
-        let room = self.room_below(vma, old.start, &copied, request.new_addr);
+        let room = self.room_below(old.start, request.new_addr);
         // A walk of the reverse map would otherwise look at the new place before the pages are there, and at the old one after.
         let held = self.spaces.rmap.hold(self.cpu, vma);
         let relocated = self.backing.relocate(vma, old, &copied, request.new_addr, room);
@@ -318,13 +318,15 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         Ok(request.new_addr)
     }
 
-    /// Returns how many bytes below both places of a move hold no area; none if a part of one of the areas lies there.
-    fn room_below(&self, vma: &Vma, from: VirtAddr, copied: &Vma, to: VirtAddr) -> u64 {
-        let room = |area: &Vma, at: VirtAddr| {
+    /// Returns how many bytes below both places of a move hold no area. None if an area reaches down there, as does the one that both places became if they
+    /// are side by side.
+    fn room_below(&self, from: VirtAddr, to: VirtAddr) -> u64 {
+        let room = |at: VirtAddr| {
+            let begins = self.mm.lookup(at).is_some_and(|area| area.start() == at);
             let before = self.mm.find_before(at).map_or(VirtAddr::ZERO, |before| before.end());
-            if area.start() == at { at.since(before) } else { 0 }
+            if begins { at.since(before) } else { 0 }
         };
-        room(vma, from).min(room(copied, to))
+        room(from).min(room(to))
     }
 
     /// Makes the area at the new place, or lets a neighbour reach over it (Linux: `copy_vma`).

@@ -3,7 +3,8 @@
 //! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
 
 use address_space::{
-    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PageAdvice, PageTables, Pager, Reserve, Vma,
+    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PAGE_SIZE, PageAdvice, PageTables, Pager,
+    Reserve, Vma,
 };
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
@@ -58,12 +59,28 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
         FaultContext { pages: self.pages, files: &self.files, huge: self.huge }
     }
 
-    /// Takes all pages of `range` out, with a flush of its own.
-    fn zap(&self, range: VirtRange) -> Result<(), MmError> {
+    /// Splits large pages of which only a part lies in `range`, unless others map them too (Linux: `madvise_free_huge_pmd`,
+    /// `madvise_cold_or_pageout_pte_range`).
+    fn split_own(&self, range: VirtRange) -> Result<(), MmError> {
+        for end in [range.start, range.end] {
+            let mut is_own = false;
+            if self.pages.crosses_large_page(end) {
+                self.pages.for_each_mapped(VirtRange::with_len(end, PAGE_SIZE), |page| is_own = page.mapcount() == 1);
+            }
+            if is_own {
+                let mut gather = self.pages.mmu.gather(self.pages.tables);
+                self.pages.split_large(&mut gather, end).map_err(|_| MmError::NoMemory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all pages of `range` out, with a flush of its own when the result is dropped.
+    fn zap(&self, range: VirtRange) -> Result<Gather<'a, P, H>, MmError> {
         let mut gather = self.pages.mmu.gather(self.pages.tables);
         self.pages.split_ends(&mut gather, range).map_err(|_| MmError::NoMemory)?;
         self.pages.zap(&mut gather, range, ZapWhat::All);
-        Ok(())
+        Ok(gather)
     }
 }
 
@@ -129,9 +146,14 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
 
     fn advise(&mut self, vma: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
         match advice {
-            PageAdvice::DontNeed => self.zap(range)?,
+            PageAdvice::DontNeed => drop(self.zap(range)?),
+            PageAdvice::DontNeedTables => {
+                let mut gather = self.zap(range)?;
+                self.pages.free_lowest_tables(&mut gather, range);
+            }
             // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
-            PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut | PageAdvice::WillNeed => {}
+            PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range)?,
+            PageAdvice::WillNeed => {}
             PageAdvice::Collapse => self.faults().collapse(vma, range)?,
         }
         Ok(())

@@ -2,9 +2,9 @@
 //!
 //! Linux 6.12: mm/memory.c (`free_pgtables`, `free_pgd_range`).
 
-use object_allocator::mmu::{Gather, Row};
+use object_allocator::mmu::{Found, Gather, Row};
 use page_allocator::Hooks;
-use platform::{Level, Platform};
+use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
 
 use crate::Tables;
@@ -31,6 +31,25 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         let Some(walk) = self.walk() else { return };
         if let Some(row) = walk.root_row(range) {
             free_below(gather, row, range, bounds);
+        }
+    }
+}
+
+impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
+    /// Takes the tables of the lowest level out that hold nothing and whose addresses all lie in `range` (Linux 6.14: mm/pt_reclaim.c).
+    ///
+    /// The caller keeps faults from the range.
+    pub fn free_lowest_tables(&self, gather: &mut Gather<'a, P, H>, range: VirtRange) {
+        let Some(walk) = self.walk() else { return };
+        let block = walk.format().leaf_bytes(Level::PMD);
+        let mut at = range.start.align_up(block);
+        while at < range.end && range.end.since(at) >= block {
+            if let Some(Found::Entry(entry)) = walk.find(at, Level::PMD)
+                && entry.is_empty_table()
+            {
+                gather.take_table(&entry);
+            }
+            at = at.saturating_add(block);
         }
     }
 }

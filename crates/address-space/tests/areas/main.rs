@@ -63,6 +63,10 @@ pub(crate) struct Files {
     is_gathering: bool,
     /// Areas whose pages were copied, by start.
     pub(crate) copied: Vec<VirtAddr>,
+    /// Bytes below both places of each move.
+    pub(crate) rooms: Vec<u64>,
+    /// Advice on pages.
+    pub(crate) advised: Vec<PageAdvice>,
 }
 
 impl PageTables for &mut Files {
@@ -88,10 +92,12 @@ impl PageTables for &mut Files {
         Ok(())
     }
     fn protect(&mut self, _: &Vma, _: VirtRange) {}
-    fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr, _: u64) -> Result<(), MmError> {
+    fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr, room: u64) -> Result<(), MmError> {
+        self.rooms.push(room);
         Ok(())
     }
-    fn advise(&mut self, _: &Vma, _: VirtRange, _: PageAdvice) -> Result<(), MmError> {
+    fn advise(&mut self, _: &Vma, _: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
+        self.advised.push(advice);
         Ok(())
     }
     fn populate(&mut self, _: &Vma, _: VirtRange, _: Access) -> Result<(), MmError> {

@@ -152,3 +152,34 @@ fn guard_regions_are_refused_as_what_each_release_knows_of_them() {
     assert_eq!(install(Release::V6_12), Err(MmError::Invalid));
     assert_eq!(install(Release::V6_18), Err(MmError::Absent(Absent::GuardRegions)));
 }
+
+#[test]
+fn a_move_tells_how_much_lies_free_below_both_places() {
+    with_space(|space| {
+        for (page, len) in [(90, 2), (100, 4), (200, 1), (400, 4)] {
+            space.call().mmap(&fixed(at(page).raw(), len * PAGE, RW)).unwrap();
+        }
+        let room = |space: &mut Space<'_, '_>, from, len, to, more| {
+            let (old_len, new_len, flags) = (len * PAGE, len * PAGE, RemapFlags::MAYMOVE | RemapFlags::FIXED | more);
+            let request = RemapRequest { addr: at(from), old_len, new_len, flags, new_addr: at(to) };
+            assert_eq!(space.call().mremap(&request), Ok(at(to)));
+            space.files.rooms.pop()
+        };
+        let none = RemapFlags::empty();
+        assert_eq!(room(space, 100, 4, 203, none), Some(2 * PAGE));
+        assert_eq!(room(space, 205, 2, 300, none), Some(0), "the rest of the area lies below");
+        assert_eq!(room(space, 400, 4, 396, RemapFlags::DONTUNMAP), Some(0), "both places are one area");
+    });
+}
+
+#[test]
+fn tables_go_with_what_is_not_needed_since_6_14_if_all_of_one_is_meant() {
+    for (release, expected) in [(Release::V6_12, PageAdvice::DontNeed), (Release::V6_18, PageAdvice::DontNeedTables)] {
+        with_settings(Settings { release, ..Settings::X86_64 }, |space| {
+            space.call().mmap(&fixed(BASE, 512 * PAGE, RW)).unwrap();
+            space.call().madvise(at(0), 512 * PAGE, Advice::DontNeed).unwrap();
+            space.call().madvise(at(1), 511 * PAGE, Advice::DontNeedLocked).unwrap();
+            assert_eq!(space.files.advised, [expected, PageAdvice::DontNeed]);
+        });
+    }
+}

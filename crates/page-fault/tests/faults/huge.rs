@@ -1,5 +1,8 @@
 //! Large pages: made by a fault, split, copied in parts, gathered from small ones.
 
+use address_space::{PageAdvice, PageTables};
+use mmkit_page_fault::MmPages;
+
 use crate::*;
 use FaultAction as Did;
 
@@ -108,4 +111,25 @@ fn a_part_of_a_large_page_that_leaves_the_area_is_split_off_by_the_next_fault() 
     assert_eq!(space.access(&half, 7, None), Ok((3, vec![Did::Touch])));
     assert!(!space.view.is_large(at(0)));
     space.end();
+}
+
+#[test]
+fn advice_on_a_part_splits_a_large_page_that_nobody_else_maps() {
+    let (objects, cpu) = huge_machine();
+    let (tables, other, files) = (UserTables::new(), UserTables::new(), Files::new(&objects, &cpu, 0));
+    let (parent, child) = (space(&objects, &cpu, &tables, &files), space(&objects, &cpu, &other, &files));
+    let vma = area(WRITE, 512, None);
+    parent.access(&vma, 7, Some(3)).unwrap();
+    let mut pages = MmPages::new(parent.view, Files::new(&objects, &cpu, 0), HugePolicy::Always);
+    let mut cool = |from, to| {
+        pages.advise(&vma, VirtRange::new(at(from), at(to)), PageAdvice::Cold).unwrap();
+        parent.view.is_large(at(7))
+    };
+    assert!(cool(0, 512), "all of it is meant");
+    parent.view.copy_to(&child.view, &mut parent.view.mmu.gather(&tables), vma.range, vma.flags).unwrap();
+    assert!(cool(2, 5), "the child maps it too");
+    child.end();
+    assert!(!cool(2, 5));
+    assert_eq!(parent.access(&vma, 7, None), Ok((3, vec![])));
+    parent.end();
 }

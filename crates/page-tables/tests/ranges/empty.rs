@@ -62,3 +62,21 @@ fn a_child_gets_the_tables_that_its_parent_has() {
     end(&of_parent);
     end(&of_child);
 }
+
+#[test]
+fn an_empty_table_goes_if_all_its_addresses_are_meant() {
+    let (objects, cpu) = machine(256);
+    let tables = UserTables::new();
+    let view = emptied(&objects, &cpu, &tables);
+    let table = VirtRange::with_len(at(3).align_down(2 << 20), 2 << 20);
+    let part = VirtRange::new(table.start, at(4));
+    view.free_lowest_tables(&mut view.mmu.gather(&tables), part);
+    assert_eq!(tables.nr_tables(), 3);
+    map(&view, 3);
+    view.free_lowest_tables(&mut view.mmu.gather(&tables), table);
+    assert_eq!(tables.nr_tables(), 3, "one that holds a page stays");
+    view.zap(&mut view.mmu.gather(&tables), table, ZapWhat::All);
+    view.free_lowest_tables(&mut view.mmu.gather(&tables), table);
+    assert_eq!(tables.nr_tables(), 2);
+    end(&view);
+}

@@ -76,9 +76,13 @@ fn may_get_huge_pages(settings: &Settings, vma: &Vma) -> bool {
     is_wanted && huge != 0 && vma.is_anonymous() && !vma.flags.intersects(never) && holds_aligned(vma.range, huge)
 }
 
-/// Returns true if an aligned block of `bytes` fits at the end of `range`, which is where Linux looks.
+/// Returns true if an aligned block of `bytes` fits at the end of `range`, which is where Linux looks. Where less than a block lies below the end, its
+/// subtraction wraps and it says yes.
 fn holds_aligned(range: VirtRange, bytes: u64) -> bool {
-    range.len() >= bytes && VirtAddr::new(range.end.raw() - bytes).align_down(bytes) >= range.start
+    match range.end.raw().checked_sub(bytes) {
+        Some(last) => VirtAddr::new(last).align_down(bytes) >= range.start,
+        None => true,
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +107,7 @@ mod tests {
         let always = Settings { huge: HugePolicy::Always, ..settings };
         assert!(may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::READ)));
         assert!(!may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::NOHUGEPAGE)));
-        assert!(!may_get_huge_pages(&always, &area(0, 1 << 20, VmFlags::READ)));
+        assert!(!may_get_huge_pages(&always, &area(2 << 20, 3 << 20, VmFlags::READ)));
+        assert!(may_get_huge_pages(&always, &area(1 << 16, 1 << 17, VmFlags::READ)), "the host's kernel says so too");
     }
 }

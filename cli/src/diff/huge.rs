@@ -1,0 +1,46 @@
+//! Huge pages on the host: whether a process gets them, and whether the kernel had them when it was asked.
+
+use crate::failure::Failure;
+
+/// Whether a process gets huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum HugePages {
+    /// Where the kernel's settings and advice say so.
+    On,
+    /// Nowhere.
+    Off,
+}
+
+/// Events after which huge pages are not where they would be with memory at hand: none was free, or the kernel made one on its own.
+const EVENTS: [&str; 3] = ["thp_fault_fallback", "thp_collapse_alloc", "thp_underused_split_page"];
+
+/// How often these came, on the whole host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HugePageEvents([u64; 3]);
+
+impl HugePageEvents {
+    /// Reads /proc/vmstat.
+    pub(super) fn read() -> Result<Self, Failure> {
+        Ok(Self::parse(&std::fs::read_to_string("/proc/vmstat")?))
+    }
+
+    fn parse(text: &str) -> Self {
+        let count = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+            lines.find(|(event, _)| *event == name).and_then(|(_, count)| count.parse().ok()).unwrap_or(0)
+        };
+        Self(EVENTS.map(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_of_huge_pages_that_were_missed_count() {
+        let before = HugePageEvents::parse("pgfault 7\nthp_fault_alloc 3\nthp_fault_fallback 1\n");
+        assert_eq!(before, HugePageEvents::parse("pgfault 9\nthp_fault_alloc 8\nthp_fault_fallback 1\n"));
+        assert_ne!(before, HugePageEvents::parse("thp_fault_fallback 2\n"));
+    }
+}
