@@ -2,7 +2,7 @@
 //!
 //! A user ([`MmRef`]: a task, a call on another process) keeps the areas; the last one's end empties it. A reference ([`MmGrab`]: a CPU that still has
 //! its page tables loaded, a reverse map's walk) keeps the object and its root table. All users together are one reference.
-//! Handles are given back with [`AddressSpaces::mmput`] and [`AddressSpaces::mmdrop`]; one that is dropped instead keeps its address space forever.
+//! Handles are given back with [`MmRef::put`] and [`AddressSpaces::mmdrop`]; one that is dropped instead keeps its address space forever.
 //! Linux 6.12: kernel/fork.c (`mm_alloc`, `mmput`, `__mmdrop`), include/linux/sched/mm.h (`mmget`, `mmget_not_zero`, `mmgrab`).
 
 use core::fmt;
@@ -71,7 +71,7 @@ impl<'k> MmRef<'k> {
         MmGrab::another(self.mm)
     }
 
-    /// Gives the user back. The last one's end returns the reference of all users: who gets it takes all areas out ([`Call::exit`]), and gives it
+    /// Gives the user back. The last one's end returns the reference of all users: who gets it takes all areas out ([`Call::exit`](crate::Call::exit)), and gives it
     /// back ([`AddressSpaces::mmdrop`]) (Linux: `mmput`).
     pub fn put(self) -> Option<MmGrab<'k>> {
         self.mm.uses.put().then_some(MmGrab { mm: self.mm })

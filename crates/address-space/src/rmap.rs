@@ -210,7 +210,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         walk(&self.rmap.files.bucket(file.raw()).read(cpu), file.raw(), numbers, &mut visit);
     }
 
-    /// As [`for_each_file_area`](Self::for_each_file_area), of the anonymous pages of a family ([`AnonVmaId::family`] of its root), under `rank::ANON_AREAS`
+    /// As [`for_each_file_area`](Self::for_each_file_area), of the anonymous pages of a family ([`AnonVmaId::family`](crate::AnonVmaId::family) of its root), under `rank::ANON_AREAS`
     /// (Linux: `rmap_walk_anon`).
     pub fn for_each_anon_area(
         &self,
