@@ -76,6 +76,10 @@ fn visit_row<'w, F: TableFormat>(
         if pte.is_none() {
             continue;
         }
+        if entry.level() != Level::PTE && entry.leaf(pte).is_none() {
+            // A large page was split, or a table made, since the row was found: the walk goes down there.
+            return Some((entry.virt(), Seen::Changed));
+        }
         let seen = visitor.visit(entry, pte);
         if seen != Seen::Done {
             return Some((entry.virt(), seen));

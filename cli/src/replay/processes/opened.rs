@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use address_space::{Access, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, Pager, Process, Reserve};
+use address_space::{Access, AreaName, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, Pager, Process, Reserve};
 use frame_table::PageRef;
 use kernel_mm::MappedFiles;
 use page_allocator::Hooks;
@@ -149,6 +149,26 @@ impl<H: Hooks + Sync> Pager for OpenFiles<'_, '_, H> {
 
     fn close(&mut self, file: FileId) {
         Pager::close(&mut self.files, file);
+    }
+
+    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
+        self.files.map_writable(file)
+    }
+
+    fn copy_writable(&mut self, file: FileId) {
+        self.files.copy_writable(file);
+    }
+
+    fn unmap_writable(&mut self, file: FileId) {
+        self.files.unmap_writable(file);
+    }
+
+    fn name_get(&mut self, name: AreaName) {
+        self.files.name_get(name);
+    }
+
+    fn name_put(&mut self, name: AreaName) {
+        self.files.name_put(name);
     }
 
     fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
