@@ -1,6 +1,6 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
-mod locked;
+mod huge;
 mod names;
 mod proc;
 mod reverse;
