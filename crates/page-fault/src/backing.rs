@@ -164,11 +164,11 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         let kind = if access == Access::Write { AccessKind::Write } else { AccessKind::Read };
         for number in 0..range.len() >> PAGE_SHIFT {
             let addr = range.start.saturating_add(number << PAGE_SHIFT);
-            let faulted = faults.make_possible(vma, addr, kind).map_err(|error| match error {
+            let done = faults.make_possible(vma, addr, kind).map_err(|error| match error {
                 FaultError::NoMemory => MmError::NoMemory,
                 _ => MmError::BadAddress,
             })?;
-            if faulted.action != FaultAction::Touch {
+            if done != FaultAction::Touch {
                 faults.count();
             }
         }

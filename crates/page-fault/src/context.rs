@@ -25,13 +25,6 @@ pub struct FaultContext<'a, 'f, P: Platform, H: Hooks, F: FilePages> {
     pub huge: HugePolicy,
 }
 
-/// An access can go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Faulted {
-    /// What was done, if anything.
-    pub action: FaultAction,
-}
-
 /// An access cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultError {
@@ -92,11 +85,11 @@ pub(crate) enum Attempt {
 impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
     /// Makes an access to `addr`, an address of `vma`, possible, and counts the fault (Linux: handle_mm_fault).
     ///
-    /// The caller keeps the area as it is. Not during a walk of the same CPU.
+    /// Returns what was done about it. The caller keeps the area as it is. Not during a walk of the same CPU.
     ///
     /// # Errors
     /// [`FaultError`], never [`FaultError::NotMapped`].
-    pub fn handle(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<Faulted, FaultError> {
+    pub fn handle(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<FaultAction, FaultError> {
         self.count();
         self.make_possible(vma, addr, access)
     }
@@ -111,11 +104,11 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
     ///
     /// # Errors
     /// As [`FaultContext::handle`].
-    pub fn make_possible(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<Faulted, FaultError> {
+    pub fn make_possible(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<FaultAction, FaultError> {
         let page = addr.align_down(1 << self.pages.mmu.objects().pages().map().geometry.page_shift);
         let fault = Fault { vma, page, access };
         match self.attempt(&fault)? {
-            Some(action) => Ok(Faulted { action }),
+            Some(action) => Ok(action),
             None => self.attempt_again(&fault),
         }
     }
@@ -124,10 +117,10 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
     /// computed ahead as what all rounds of a loop have in common.
     #[cold]
     #[inline(never)]
-    fn attempt_again(&self, fault: &Fault<'_>) -> Result<Faulted, FaultError> {
+    fn attempt_again(&self, fault: &Fault<'_>) -> Result<FaultAction, FaultError> {
         loop {
             if let Some(action) = self.attempt(fault)? {
-                return Ok(Faulted { action });
+                return Ok(action);
             }
         }
     }

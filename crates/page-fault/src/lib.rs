@@ -20,7 +20,7 @@ mod huge;
 mod wp;
 
 pub use backing::MmPages;
-pub use context::{FaultContext, FaultError, Faulted};
+pub use context::{FaultContext, FaultError};
 pub use decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide};
 pub use file_pages::FilePages;
 pub use front_end::{Arm64Abort, Signal, SignalCode, X86FaultCode};

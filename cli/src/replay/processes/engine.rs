@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use address_space::{MmError, PAGE_SHIFT, PAGE_SIZE};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
-use page_fault::{AccessKind, FaultAction, Faulted, X86FaultCode};
+use page_fault::{AccessKind, FaultAction, X86FaultCode};
 use proc_files::parse::{Maps, ParseError};
 use recordings::processes::{
     Action, Call, CallName, CallResult, Event, FaultError, InputError, MappedFile, Moment, Recording, TaskId,
@@ -377,10 +377,10 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
         };
         self.findings.compared(Kind::Fault, 1);
         match outcome {
-            Ok(Faulted { action: FaultAction::Touch }) if self.is_repeated(task, id, addr, error) => {}
-            Ok(faulted) => {
+            Ok(FaultAction::Touch) if self.is_repeated(task, id, addr, error) => {}
+            Ok(action) => {
                 self.tasks.count_faults(task, 1);
-                if let Some(what) = unlike(error, faulted.action) {
+                if let Some(what) = unlike(error, action) {
                     self.findings.differs(line, task, Kind::Fault, described(&what));
                 }
             }

@@ -9,7 +9,7 @@ use address_space::{
 use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
 use object_allocator::mmu::Rss;
 use page_allocator::Hooks;
-use page_fault::{AccessKind, FaultError, Faulted, MmPages};
+use page_fault::{AccessKind, FaultAction, FaultError, MmPages};
 use proc_files::maps::MapsLine;
 use proc_files::{Config, Profile, Release};
 use recordings::processes::ProcessState;
@@ -158,7 +158,7 @@ impl<'k> Space<'k> {
         process: &Process,
         addr: VirtAddr,
         access: AccessKind,
-    ) -> Result<Faulted, FaultError> {
+    ) -> Result<FaultAction, FaultError> {
         host.manager.fault(host.cpu, &self.mm, process, addr, access)
     }
 

@@ -6,7 +6,7 @@
 use address_space::{Access, Mm, MmError, Process};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
-use page_fault::{AccessKind, FaultError, Faulted};
+use page_fault::{AccessKind, FaultAction, FaultError};
 use platform::Platform;
 use sync::Cpu;
 use units::VirtAddr;
@@ -36,7 +36,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         process: &Process,
         addr: VirtAddr,
         access: AccessKind,
-    ) -> Result<Faulted, FaultError> {
+    ) -> Result<FaultAction, FaultError> {
         let place = UserPlace { cpu, mm, process, addr };
         self.objects.vmstat().count_events(cpu, VmEvent::Pgfault, 1);
         self.fault_area(place, access).unwrap_or_else(|| self.fault_locked(place, access))
@@ -44,7 +44,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
 
     /// Handles a fault with the lock of its area only; `None` if that does not suffice.
     #[inline]
-    fn fault_area(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<Result<Faulted, FaultError>> {
+    fn fault_area(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<Result<FaultAction, FaultError>> {
         let mut area = place.mm.lock_area(place.cpu, place.addr)?;
         let backing = self.backing(place.cpu, place.mm, place.process, 0);
         let faults = backing.faults();
@@ -57,7 +57,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         }
     }
 
-    fn fault_locked(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<Faulted, FaultError> {
+    fn fault_locked(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<FaultAction, FaultError> {
         let UserPlace { cpu, mm, process, addr } = place;
         let locked = mm.read(cpu);
         let Some(vma) = locked.lookup(addr) else {
@@ -75,7 +75,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     /// Handles a fault where no area lies: a stack above may grow.
-    fn fault_below_stack(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<Faulted, FaultError> {
+    fn fault_below_stack(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<FaultAction, FaultError> {
         let mut call = self.call(place.cpu, place.mm, place.process);
         let kind = if access == AccessKind::Write { Access::Write } else { Access::Read };
         let found = call.area_for_access(place.addr, kind);
