@@ -5,13 +5,13 @@
 
 use address_space::{HugePolicy, MmError, Vma};
 use frame_table::{OwnedBlock, PageBytes};
-use object_allocator::mmu::{Found, PageKind, Pte};
+use object_allocator::mmu::PageKind;
 use page_allocator::Hooks;
 use page_tables::ZapWhat;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Gfp, VirtRange};
 
-use crate::context::{Fault, FaultContext};
+use crate::context::{Attempt, Fault, FaultContext};
 use crate::decide::AccessKind;
 use crate::file_pages::FilePages;
 use crate::huge::allows_huge;
@@ -126,20 +126,10 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             self.give_back(large);
             MmError::Invalid
         })?;
-        let (at, nr_pages) = (page.pfn(), page.order().nr_pages());
         let attributes = Self::writable(vma, AccessKind::Write);
         let attributes = Attributes { prot: attributes.prot | Prot::DIRTY, ..attributes };
-        let walk = self.pages.mmu.walk(self.pages.tables);
-        let refused = match walk.as_ref().and_then(|walk| walk.find(block.start, Level::PMD)) {
-            Some(Found::Entry(entry)) => entry.install(Pte::NONE, page, at, attributes).err(),
-            _ => Some(page),
-        };
-        drop(walk);
-        debug_assert!(refused.is_none(), "nobody fills an area that is locked for writing");
-        match refused {
-            None => self.pages.tables.add_rss(self.pages.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed()),
-            Some(page) => self.pages.mmu.put(page),
-        }
+        let entered = self.enter_huge(block, page, attributes);
+        debug_assert!(entered == Attempt::Done, "nobody fills an area that is locked for writing");
         Ok(())
     }
 }

@@ -3,10 +3,11 @@
 //! Linux 6.12: mm/huge_memory.c (`do_huge_pmd_anonymous_page`, `__thp_vma_allowable_orders`, `vma_thp_gfp_mask`, `do_huge_pmd_wp_page`).
 
 use address_space::{HugePolicy, Vma};
+use frame_table::PageRef;
 use object_allocator::mmu::{Found, MakeError, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
-use platform::{Level, Platform, TableFormat};
+use platform::{Attributes, Level, Platform, TableFormat};
 use units::{Gfp, Order, VirtRange, VmFlags};
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
@@ -66,13 +67,18 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Puts a fresh large page at an empty entry above the lowest level. [`Attempt::Again`] if there is no page, or the entry is not empty.
     fn install_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Attempt {
-        let Some(page) = self.alloc_huge(fault, range) else { return Attempt::Again };
+        match self.alloc_huge(fault, range) {
+            Some(page) => self.enter_huge(range, page, Self::writable(fault.vma, fault.access)),
+            None => Attempt::Again,
+        }
+    }
+
+    /// Maps a large page by the entry for `range`, and counts it. [`Attempt::Again`], and the page goes, if the entry is not empty.
+    pub(crate) fn enter_huge(&self, range: VirtRange, page: PageRef, attributes: Attributes) -> Attempt {
         let (at, nr_pages) = (page.pfn(), page.order().nr_pages());
         let walk = self.pages.mmu.walk(self.pages.tables);
         let refused = match walk.as_ref().and_then(|walk| walk.find(range.start, Level::PMD)) {
-            Some(Found::Entry(entry)) => {
-                entry.install(Pte::NONE, page, at, Self::writable(fault.vma, fault.access)).err()
-            }
+            Some(Found::Entry(entry)) => entry.install(Pte::NONE, page, at, attributes).err(),
             _ => Some(page),
         };
         drop(walk);
@@ -89,7 +95,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     }
 
     /// Allocates a large page of zeros for the area. Counts what came of it.
-    fn alloc_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Option<frame_table::PageRef> {
+    fn alloc_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Option<PageRef> {
         let objects = self.pages.mmu.objects();
         // Without a request of the process nobody waits for a large page (defrag: madvise).
         let asked = fault.vma.flags.contains(VmFlags::HUGEPAGE);
