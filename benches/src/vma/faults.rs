@@ -77,12 +77,16 @@ fn touch<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, area: u64) -> Spe
     spent
 }
 
-/// Measures and prints the table.
-pub(crate) fn run(rounds: usize) {
+/// Boots the machine that processes run on; its memory and tables lie on huge pages, as a kernel's do.
+pub(super) fn boot() -> SimMachine {
     let Some(description) = Machine::ready("laptop") else { fail("the benchmark's machine", &"no machine `laptop`") };
     let huge = SimOptions { ram_pages: HostPages::Huge, memmap_pages: HostPages::Huge, ..SimOptions::default() };
-    let machine =
-        SimMachine::boot(&description, &huge).unwrap_or_else(|error| fail("the machine did not boot", &error));
+    SimMachine::boot(&description, &huge).unwrap_or_else(|error| fail("the machine did not boot", &error))
+}
+
+/// Measures and prints the table.
+pub(crate) fn run(rounds: usize) {
+    let machine = boot();
     let take = |number: usize| {
         let cpu = CpuId::try_new(number as u64).and_then(|id| machine.cpu(id));
         cpu.unwrap_or_else(|| fail("the machine", &"a CPU is taken"))

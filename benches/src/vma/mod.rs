@@ -6,6 +6,7 @@
 //! measurements; it is printed, not measured, so compare it on a machine of that kind only.
 
 mod areas;
+mod calls;
 mod faults;
 mod map_stores;
 mod tree_store;
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     /// Runs only stores whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Runs only the columns whose heading contains this; `faults` is the table of page faults.
+    /// Runs only the columns whose heading contains this; `calls` is the table of calls, `faults` that of page faults.
     #[arg(long)]
     column: Option<String>,
     /// Runs only this number of areas.
@@ -83,6 +84,9 @@ pub(crate) fn run(options: &Options) {
             measure(&areas, options, &mut samples);
         }
         print_table(*count, linux, &mut samples);
+    }
+    if is_wanted(options.column.as_ref(), "calls") && options.only.is_none() {
+        calls::run(options.rounds, options.areas);
     }
     if is_wanted(options.column.as_ref(), "faults") && options.areas.is_none() && options.only.is_none() {
         faults::run(options.rounds);
