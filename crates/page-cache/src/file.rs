@@ -95,6 +95,8 @@ pub(crate) struct FileState<'k> {
     /// Shared areas that may be written.
     pub(crate) writable_mappings: u32,
     pub(crate) seals: Seals,
+    /// Large mappings are placed for huge pages.
+    pub(crate) huge_aligned: bool,
     pub(crate) name: Option<SlabBox<'k, FileName>>,
     /// Next number that is not in use, while this one is not.
     pub(crate) next_unused: u32,
@@ -111,6 +113,7 @@ impl FileState<'_> {
             mappings: 0,
             writable_mappings: 0,
             seals: Seals::SEAL,
+            huge_aligned: false,
             name: None,
             next_unused: 0,
         }

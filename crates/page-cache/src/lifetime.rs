@@ -187,6 +187,15 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
         Ok(self.lock(file)?.name.as_deref().copied())
     }
 
+    /// Has large mappings of a file placed for huge pages, as its file system wants it (Linux: `thp_get_unmapped_area`).
+    ///
+    /// # Errors
+    /// [`MmError::BadFile`].
+    pub fn align_for_huge_pages(&self, file: FileId) -> Result<(), MmError> {
+        self.lock(file)?.huge_aligned = true;
+        Ok(())
+    }
+
     /// Returns how a file can be mapped, as far as the file itself decides: what its descriptor was not opened for, the caller takes away.
     ///
     /// # Errors
@@ -195,6 +204,7 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
         let state = self.lock(file)?;
         let mut traits = FileTraits::READ | FileTraits::WRITE | FileTraits::MMAP;
         traits.set(FileTraits::SHMEM, state.is_shmem());
+        traits.set(FileTraits::HUGE_ALIGNED, state.huge_aligned);
         traits.set(FileTraits::SEALED_WRITE, state.seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE));
         Ok(FileFacts { traits, max_bytes: MAX_BYTES })
     }

@@ -1,8 +1,8 @@
 //! A recorded system call, made on an address space of ours.
 
 use address_space::{
-    Advice, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, PAGE_SHIFT, PAGE_SIZE, PlaceRequest,
-    Process, Prot, RemapFlags, RemapRequest, SyncFlags,
+    Advice, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, PAGE_SHIFT, PAGE_SIZE, PlaceRequest, Process, Prot,
+    RemapFlags, RemapRequest, SyncFlags,
 };
 use page_allocator::Hooks;
 use recordings::processes::{Call, CallResult, MappedFile};
@@ -50,7 +50,7 @@ pub(super) fn make<'k, H: Hooks + Sync>(
         return mmap(space, host, process, recorded, places);
     }
     if let Call::Mincore { addr, len, .. } = *recorded.call {
-        return Outcome::Made(mincore(space, host, process, places.0, (addr, len)));
+        return Outcome::Made(mincore(space, host, process, (addr, len)));
     }
     match *recorded.call {
         Call::Shmat { shmid, addr, flags } => {
@@ -60,7 +60,7 @@ pub(super) fn make<'k, H: Hooks + Sync>(
         Call::Shmdt { addr } => return shm::detach(space, host, process, VirtAddr::new(addr), places.0),
         _ => {}
     }
-    let mut mm = space.call(host, process, places.0);
+    let mut mm = space.call(host, process);
     let unit = |result: Result<(), MmError>| result.map(|()| 0);
     let at = VirtAddr::new;
     Outcome::Made(match *recorded.call {
@@ -119,7 +119,10 @@ fn mmap<'k, H: Hooks + Sync>(
 ) -> Outcome {
     let (files, catalogue) = places;
     match request(host, process, recorded, (&mut *files, catalogue)) {
-        Ok(Some(request)) => Outcome::Made(space.call(host, process, files).mmap(&request).map(VirtAddr::raw)),
+        Ok(Some(request)) => {
+            let opened = files.opened(request.file);
+            Outcome::Made(space.call(host, process).mmap_opened(&request, opened).map(VirtAddr::raw))
+        }
         Ok(None) => Outcome::Taken("the file behind the descriptor is not recorded"),
         Err(error) => Outcome::Made(Err(error)),
     }
@@ -141,7 +144,7 @@ fn request<H: Hooks + Sync>(
             let id = files.file(host, process, &file.path, Some(file.size), catalogue)?;
             // A shared mapping that may be written tells how the file was opened; of others it makes no difference.
             if flags.contains(MapFlags::SHARED) && prot.contains(Prot::WRITE) {
-                files.set_open(id, FileTraits::WRITE);
+                files.open_for_writing(id);
             }
             Some(id)
         }
@@ -171,14 +174,13 @@ pub(super) fn would_fit<'k, H: Hooks + Sync>(
         pgoff: request.offset >> PAGE_SHIFT,
         flags: request.flags,
     };
-    Some(space.call(host, process, files).unmapped_area(&place) == Ok(VirtAddr::new(address)))
+    Some(space.call(host, process).unmapped_area(&place) == Ok(VirtAddr::new(address)))
 }
 
 fn mincore<'k, H: Hooks + Sync>(
     space: &Space<'k>,
     host: Host<'_, 'k, H>,
     process: &Process,
-    files: &FileTable,
     range: (u64, u64),
 ) -> Result<u64, MmError> {
     let (addr, len) = range;
@@ -188,7 +190,7 @@ fn mincore<'k, H: Hooks + Sync>(
     let mut resident = Vec::new();
     resident.try_reserve_exact(nr_pages).map_err(|_| MmError::NoMemory)?;
     resident.resize(nr_pages, 0);
-    space.call(host, process, files).mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0)
+    space.call(host, process).mincore(VirtAddr::new(addr), len, &mut resident).map(|()| 0)
 }
 
 /// Flags are ints, of which the upper half of a register is no part.

@@ -294,12 +294,12 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
 
     /// Compares resident pages with the recorded steps after the fault or call that began at `line`.
     fn compare_steps(&mut self, task: TaskId, id: SpaceId, line: u64) {
-        let Some(space) = self.spaces.get(&id) else { return };
-        let rows = self.foresight.after(line).beside(space.rss()).collect::<Vec<_>>();
         if self.foresight.is_crowded(line) {
             self.totals.crowded += 1;
             return;
         }
+        let Some(space) = self.spaces.get(&id) else { return };
+        let rows = self.foresight.after(line).beside(space.rss()).collect::<Vec<_>>();
         self.compare_rows(task, id, line, &rows);
     }
 
@@ -394,14 +394,15 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
 
     /// Recognises a fault on a page of a file that Linux did not map, since no step counts it: the file had been cut off before, by a call that is not recorded.
     fn was_refused(&self, space: &Space<'k>, line: u64, addr: VirtAddr) -> bool {
-        let Some(area) = space.read(self.host.cpu).lookup(addr) else { return false };
+        let area = space.read(self.host.cpu).lookup(addr);
+        if area.is_none_or(|area| area.file.is_none()) || self.foresight.is_crowded(line) {
+            return false;
+        }
         let mut is_mapped = false;
         let page = VirtRange::with_len(addr.align_down(PAGE_SIZE), PAGE_SIZE);
         self.host.manager.tables(self.host.cpu, &space.mm).for_each_mapped(page, |_| is_mapped = true);
         let steps = self.foresight.after(line);
-        let is_counted = steps.beside(space.rss()).any(|(_, ours, recorded)| ours != recorded);
-        let is_counted = is_counted || self.foresight.is_crowded(line);
-        area.file.is_some() && !is_mapped && !is_counted
+        !is_mapped && steps.beside(space.rss()).all(|(_, ours, recorded)| ours == recorded)
     }
 
     /// Recognises a fault whose page another fault made possible before, though the recorded kernel still took it.
@@ -471,7 +472,7 @@ impl<'a, 'k, H: Hooks + Sync> Engine<'a, 'k, H> {
             )),
             ImportError::Memory(error) => Stop::Machine(format!("the areas of an exec: {error}")),
         })?;
-        let ours = read_back(Maps::parse(&space.maps(self.host, &self.opened, self.catalogue)))?;
+        let ours = read_back(Maps::parse(&space.maps(self.host, (&self.opened, self.catalogue))))?;
         let differing = compare::maps(&ours, &state.maps);
         self.note(task, Kind::MapsAtExec, state.maps.areas().count() as u64, differing);
         let space = self.add_space(space);

@@ -1,13 +1,10 @@
-//! Files as the recorded processes had opened them: those of the page cache, with what the descriptor and the file system add.
+//! Files as the recorded processes had opened them: those of the page cache, by path, and what descriptors allowed.
 
 use std::collections::BTreeMap;
 
-use address_space::{Access, AreaName, FileFacts, FileId, FileTraits, MmError, PAGE_SHIFT, Pager, Process, Reserve};
-use frame_table::PageRef;
-use kernel_mm::MappedFiles;
+use address_space::{FileId, FileTraits, MmError, PAGE_SHIFT, Process, Reserve};
 use page_allocator::Hooks;
 use page_cache::{FileCall, FileKind};
-use page_fault::FilePages;
 use sim::SimPlatform;
 
 use super::catalogue::Catalogue;
@@ -24,8 +21,8 @@ const IN_MEMORY: [&str; 4] = ["/memfd:", "/dev/shm/", "/SYSV", SHARED_ANONYMOUS]
 #[derive(Debug)]
 struct Known {
     name: Box<str>,
-    /// What descriptors allow and the file system provides.
-    traits: FileTraits,
+    /// What descriptors allow.
+    opened: FileTraits,
 }
 
 /// The files of a recording.
@@ -103,93 +100,29 @@ impl FileTable {
         let is_in_memory = IN_MEMORY.iter().any(|start| name.starts_with(start));
         let kind = if is_in_memory { FileKind::Shmem(Reserve::OnUse) } else { FileKind::Regular };
         let file = files.create(kind, bytes)?;
-        let mut traits = FileTraits::READ | FileTraits::MMAP;
         // File systems on block devices align large mappings for huge pages; devices without a number of their own (shmem, overlays) do not.
-        traits.set(FileTraits::HUGE_ALIGNED, catalogue.identity(name).device.major != 0);
-        self.known.insert(file.raw(), Known { name: name.into(), traits });
+        if catalogue.identity(name).device.major != 0 {
+            files.align_for_huge_pages(file)?;
+        }
+        self.known.insert(file.raw(), Known { name: name.into(), opened: FileTraits::READ });
         Ok(file)
     }
 
-    /// Opens a file for more than it was.
-    pub(super) fn set_open(&mut self, file: FileId, traits: FileTraits) {
+    /// Opens a file for writing too.
+    pub(super) fn open_for_writing(&mut self, file: FileId) {
         if let Some(known) = self.known.get_mut(&file.raw()) {
-            known.traits |= traits;
+            known.opened |= FileTraits::WRITE;
         }
+    }
+
+    /// Returns what the descriptor allows by which a file is mapped; everything without one.
+    pub(super) fn opened(&self, file: Option<FileId>) -> FileTraits {
+        let known = file.and_then(|file| self.known.get(&file.raw()));
+        known.map_or(FileTraits::all(), |known| known.opened)
     }
 
     /// Returns what maps calls a file. What no path was recorded for is shared anonymous memory.
     pub(super) fn name(&self, file: FileId) -> &str {
         self.known.get(&file.raw()).map_or(SHARED_ANONYMOUS, |known| &known.name)
-    }
-}
-
-/// The files, for a call on an address space.
-pub(super) struct OpenFiles<'a, 'k, H: Hooks + Sync> {
-    pub(super) files: MappedFiles<'a, 'k, SimPlatform, H>,
-    pub(super) table: &'a FileTable,
-}
-
-impl<H: Hooks + Sync> Pager for OpenFiles<'_, '_, H> {
-    fn facts(&self, file: FileId) -> Result<FileFacts, MmError> {
-        let facts = self.files.facts(file)?;
-        let traits = match self.table.known.get(&file.raw()) {
-            Some(known) => (facts.traits - FileTraits::WRITE) | known.traits,
-            None => facts.traits,
-        };
-        Ok(FileFacts { traits, ..facts })
-    }
-
-    fn shared_anonymous(&mut self, bytes: u64, reserve: Reserve) -> Result<FileId, MmError> {
-        self.files.shared_anonymous(bytes, reserve)
-    }
-
-    fn open(&mut self, file: FileId) {
-        Pager::open(&mut self.files, file);
-    }
-
-    fn close(&mut self, file: FileId) {
-        Pager::close(&mut self.files, file);
-    }
-
-    fn map_writable(&mut self, file: FileId) -> Result<(), MmError> {
-        self.files.map_writable(file)
-    }
-
-    fn copy_writable(&mut self, file: FileId) {
-        self.files.copy_writable(file);
-    }
-
-    fn unmap_writable(&mut self, file: FileId) {
-        self.files.unmap_writable(file);
-    }
-
-    fn name_get(&mut self, name: AreaName) {
-        self.files.name_get(name);
-    }
-
-    fn name_put(&mut self, name: AreaName) {
-        self.files.name_put(name);
-    }
-
-    fn sync(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
-        Pager::sync(&mut self.files, file, offset, bytes)
-    }
-
-    fn punch_hole(&mut self, file: FileId, offset: u64, bytes: u64) -> Result<(), MmError> {
-        Pager::punch_hole(&mut self.files, file, offset, bytes)
-    }
-}
-
-impl<H: Hooks + Sync> FilePages for OpenFiles<'_, '_, H> {
-    fn page(&self, file: FileId, index: u64, access: Access) -> Result<PageRef, MmError> {
-        self.files.page(file, index, access)
-    }
-
-    fn resident_pages(&self, file: FileId, first: u64, found: &mut [Option<PageRef>]) {
-        self.files.resident_pages(file, first, found);
-    }
-
-    fn residency(&self, file: FileId, first: u64, resident: &mut [u8]) {
-        self.files.residency(file, first, resident);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: ipc/shm.c (`do_shmat`, `ksys_shmdt`).
 
-use address_space::{FileTraits, MapFlags, MapRequest, MmError, PAGE_SIZE, Process, Prot};
+use address_space::{MapFlags, MapRequest, MmError, PAGE_SIZE, Process, Prot};
 use page_allocator::Hooks;
 use recordings::processes::CallResult;
 use units::{VirtAddr, VirtRange};
@@ -48,11 +48,11 @@ pub(super) fn attach<'k, H: Hooks + Sync>(
         prot.set(Prot::WRITE, asked.flags & READ_ONLY == 0);
         prot.set(Prot::EXEC, asked.flags & EXECUTE != 0);
         if prot.contains(Prot::WRITE) {
-            files.set_open(file, FileTraits::WRITE);
+            files.open_for_writing(file);
         }
         let (addr, flags) = (VirtAddr::ZERO, MapFlags::SHARED);
         let request = MapRequest { addr, len: bytes, prot, flags, file: Some(file), offset: 0 };
-        space.call(host, process, files).mmap(&request).map(VirtAddr::raw)
+        space.call(host, process).mmap_opened(&request, files.opened(Some(file))).map(VirtAddr::raw)
     }))
 }
 
@@ -74,7 +74,6 @@ pub(super) fn detach<'k, H: Hooks + Sync>(
         let own = mm.areas().filter(|area| area.file == Some(file) && area.range.intersection(whole) == area.range);
         own.map(|area| area.range).collect()
     };
-    let unmapped =
-        parts.into_iter().try_for_each(|part| space.call(host, process, files).munmap(part.start, part.len()));
+    let unmapped = parts.into_iter().try_for_each(|part| space.call(host, process).munmap(part.start, part.len()));
     Outcome::Made(unmapped.map(|()| 0).map_err(|_| MmError::Invalid))
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use address_space::{
-    AreaName, Call, Direction, FileId, MmError, MmRead, MmRef, MmapLayout, PAGE_SHIFT, PAGE_SIZE, Process, Vma,
+    AreaName, Direction, FileId, MmError, MmRead, MmRef, MmapLayout, PAGE_SHIFT, PAGE_SIZE, Process, Vma,
 };
-use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
+use kernel_mm::{AreaNames, FileLabel, MemoryManager, MmCall, ProcMm};
 use object_allocator::mmu::Rss;
 use page_allocator::Hooks;
-use page_fault::{AccessKind, FaultAction, FaultError, MmPages};
+use page_fault::{AccessKind, FaultAction, FaultError};
 use proc_files::maps::MapsLine;
 use proc_files::{Config, Profile, Release};
 use recordings::processes::ProcessState;
@@ -19,7 +19,7 @@ use units::{VirtAddr, VirtRange, VmFlags};
 
 use super::catalogue::Catalogue;
 use super::import::{self, Behind, VSYSCALL};
-use super::opened::{FileTable, OpenFiles};
+use super::opened::FileTable;
 
 /// The machine that address spaces live on.
 pub(super) struct Host<'a, 'k, H: Hooks + Sync> {
@@ -35,9 +35,6 @@ impl<H: Hooks + Sync> Clone for Host<'_, '_, H> {
 }
 
 impl<H: Hooks + Sync> Copy for Host<'_, '_, H> {}
-
-/// A call on an address space, with the files of the recording.
-pub(super) type SpaceCall<'a, 'k, H> = Call<'a, 'k, SimPlatform, H, MmPages<'a, SimPlatform, H, OpenFiles<'a, 'k, H>>>;
 
 /// An address space.
 pub(super) struct Space<'k> {
@@ -117,7 +114,7 @@ impl<'k> Space<'k> {
         };
         let pgoff = if file.is_some() { line.offset } else { line.range.start.raw() } >> PAGE_SHIFT;
         let vma = Vma { range: line.range, flags, pgoff, file, anon: None, uffd: 0, name: None };
-        self.call(host, process, files).insert_area(&vma)?;
+        self.call(host, process).insert_area(&vma)?;
         Ok(flags)
     }
 
@@ -141,14 +138,8 @@ impl<'k> Space<'k> {
         &'a self,
         host: Host<'a, 'k, H>,
         process: &'a Process,
-        table: &'a FileTable,
-    ) -> SpaceCall<'a, 'k, H> {
-        let mm = self.mm.write(host.cpu);
-        let files = host.manager.mapped_files(host.cpu, process).with_total_vm(mm.counters().total);
-        let spaces = host.manager.spaces();
-        let tables = host.manager.tables(host.cpu, &self.mm);
-        let backing = MmPages::new(tables, OpenFiles { files, table }, spaces.settings().huge);
-        Call { mm, spaces, cpu: host.cpu, process, backing }
+    ) -> MmCall<'a, 'k, SimPlatform, H> {
+        host.manager.call(host.cpu, &self.mm, process)
     }
 
     /// Handles a fault.
@@ -184,15 +175,8 @@ impl<'k> Space<'k> {
     }
 
     /// Returns /proc/PID/maps.
-    pub(super) fn maps<H: Hooks + Sync>(
-        &self,
-        host: Host<'_, 'k, H>,
-        files: &FileTable,
-        catalogue: &Catalogue,
-    ) -> String {
-        let mut text = String::new();
-        // A String takes everything.
-        let _ = self.proc(host, &Names { special: &self.names, files, catalogue }).write_maps(&mut text);
+    pub(super) fn maps<H: Hooks + Sync>(&self, host: Host<'_, 'k, H>, places: (&FileTable, &Catalogue)) -> String {
+        let mut text = self.text(host, places, |proc, text| proc.write_maps(text));
         if let Some(line) = &self.vsyscall {
             text += &format!("{line}\n");
         }
@@ -201,24 +185,22 @@ impl<'k> Space<'k> {
 
     /// Returns /proc/PID/smaps, as the recorded kernel writes it. How many map a page counts the recorded processes only; others that ran shared the C library
     /// with them.
-    pub(super) fn smaps<H: Hooks + Sync>(
-        &self,
-        host: Host<'_, 'k, H>,
-        files: &FileTable,
-        catalogue: &Catalogue,
-    ) -> String {
-        let mut text = String::new();
-        let _ = self.proc(host, &Names { special: &self.names, files, catalogue }).write_smaps(&mut text);
-        text
+    pub(super) fn smaps<H: Hooks + Sync>(&self, host: Host<'_, 'k, H>, places: (&FileTable, &Catalogue)) -> String {
+        self.text(host, places, |proc, text| proc.write_smaps(text))
     }
 
-    fn proc<'a, H: Hooks + Sync>(
-        &'a self,
-        host: Host<'a, 'k, H>,
-        names: &'a Names<'a>,
-    ) -> ProcMm<'a, 'k, SimPlatform, H> {
+    fn text<H: Hooks + Sync>(
+        &self,
+        host: Host<'_, 'k, H>,
+        (files, catalogue): (&FileTable, &Catalogue),
+        write: impl FnOnce(&ProcMm<'_, 'k, SimPlatform, H>, &mut String) -> fmt::Result,
+    ) -> String {
+        let names = &Names { special: &self.names, files, catalogue };
         let profile = Profile::new(Release::V6_18, Config::default());
-        ProcMm { manager: host.manager, cpu: host.cpu, mm: &self.mm, names, profile }
+        let mut text = String::new();
+        // A String takes everything.
+        let _ = write(&ProcMm { manager: host.manager, cpu: host.cpu, mm: &self.mm, names, profile }, &mut text);
+        text
     }
 }
 

@@ -37,12 +37,6 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
 }
 
 impl<'a, 'k, P: Platform, H: Hooks + Sync> MappedFiles<'a, 'k, P, H> {
-    /// Works for an address space of `pages` pages, which overcommit asks for.
-    pub const fn with_total_vm(mut self, pages: u64) -> Self {
-        self.call.total_vm = pages;
-        self
-    }
-
     /// Returns the operation on the files alone.
     pub const fn files(&self) -> &FileCall<'a, 'k, P, H> {
         &self.call

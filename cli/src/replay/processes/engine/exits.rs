@@ -42,8 +42,8 @@ impl<H: Hooks + Sync> Engine<'_, '_, H> {
     fn exit_files(&self, id: Option<SpaceId>) -> ExitFiles {
         let Some(space) = id.and_then(|id| self.spaces.get(&id)) else { return ExitFiles::default() };
         ExitFiles {
-            maps: space.maps(self.host, &self.opened, self.catalogue),
-            smaps: space.smaps(self.host, &self.opened, self.catalogue),
+            maps: space.maps(self.host, (&self.opened, self.catalogue)),
+            smaps: space.smaps(self.host, (&self.opened, self.catalogue)),
         }
     }
 
