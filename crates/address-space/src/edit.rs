@@ -81,8 +81,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// page at least once.
     pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
         if let Some(slot) = self.write_lock(start) {
-            let name = slot.load().name;
-            self.spaces.rmap.rewrite(self.cpu, slot, vma);
+            let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
             self.count_name(name, vma.name);
         }
         make_room(self);
@@ -93,8 +92,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
         if let Some(slot) = self.write_lock(vma.start()) {
-            let name = slot.load().name;
-            self.spaces.rmap.rewrite(self.cpu, slot, vma);
+            let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
             self.count_name(name, vma.name);
         }
     }

@@ -19,6 +19,7 @@ use sync::{Cpu, RwReadGuard, RwSpinLock, RwWriteGuard, rank};
 use units::VirtRange;
 
 use crate::mm::Mm;
+use crate::name::AreaName;
 use crate::spaces::AddressSpaces;
 use crate::vma::{FileId, PAGE_SHIFT, Slot, Vma};
 
@@ -132,20 +133,21 @@ impl<'k> ReverseMap<'k> {
         self.hold(cpu, &vma).remove(slot, &vma);
     }
 
-    /// Writes `vma` to an area that is in its trees, and moves it there to where it belongs then.
-    pub(crate) fn rewrite(&self, cpu: &Cpu, slot: Slot<'k>, vma: &Vma) {
+    /// Writes `vma` to an area that is in its trees, and moves it there to where it belongs then. Returns the name that it had.
+    pub(crate) fn rewrite(&self, cpu: &Cpu, slot: Slot<'k>, vma: &Vma) -> Option<AreaName> {
         let old = slot.load();
         let root = |vma: &Vma| vma.anon.map(|anon| anon.root);
         debug_assert!(old.file == vma.file, "an area keeps its file");
         debug_assert!(root(&old) == root(vma) || old.anon.is_none() || vma.anon.is_none(), "an area keeps its family");
         if pages(&old) == pages(vma) && root(&old) == root(vma) {
             slot.store(vma);
-            return;
+            return old.name;
         }
         let mut held = self.hold(cpu, &Vma { anon: old.anon.or(vma.anon), ..*vma });
         held.remove(slot, &old);
         slot.store(vma);
         held.insert(slot, vma);
+        old.name
     }
 
     /// Enters `upper`, the second part of an area that is split at its start; `slot` is where the area lies, and keeps the first part.

@@ -191,7 +191,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Takes frame `pfn` out of the entry at the fault again.
     pub(crate) fn take_back(&self, fault: &Fault<'_>, pfn: Pfn) {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         let walk = self.pages.mmu.walk(self.pages.tables);
         let entry = walk.as_ref().and_then(|walk| walk.pte(fault.page));
         let entry = entry.filter(|entry| entry.leaf(entry.load()).is_some_and(|(mapped, _)| mapped == pfn));

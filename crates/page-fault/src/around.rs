@@ -44,40 +44,35 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         self.install_file(fault, page, kind, read_attributes(fault, kind))
     }
 
-    fn window(&self, fault: &Fault<'_>) -> VirtRange {
-        window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD))
+    /// Returns the addresses that are looked at around the fault; `None` if that is one page, which is found by the way that makes it if need be.
+    fn window(&self, fault: &Fault<'_>) -> Option<VirtRange> {
+        let window = window(fault, self.pages.mmu.format().leaf_bytes(Level::PMD));
+        (window.len() > PAGE_SIZE).then_some(window)
     }
 
     /// Returns true if some page around the fault is in memory.
     pub(crate) fn has_neighbours(&self, fault: &Fault<'_>) -> bool {
-        if self.window(fault).len() <= PAGE_SIZE {
-            return false;
-        }
-        let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
-        self.find_around(fault, &mut found);
-        let mut pages = found.into_iter().flatten().peekable();
+        let Some(window) = self.window(fault) else { return false };
+        let mut pages = self.find_around(fault, window).into_iter().flatten().peekable();
         let has_some = pages.peek().is_some();
         pages.for_each(|page| self.pages.mmu.put(page));
         has_some
     }
 
-    /// Finds the pages around the fault that are in memory; returns the addresses of all of them.
-    fn find_around(&self, fault: &Fault<'_>, found: &mut [Option<PageRef>; AROUND as usize]) -> VirtRange {
-        let window = self.window(fault);
-        let wanted = found.get_mut(..(window.len() >> PAGE_SHIFT) as usize);
-        let Some((file, wanted)) = fault.vma.file.zip(wanted) else { return VirtRange::default() };
-        self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
-        window
+    /// Finds the pages of `window`, around the fault, that are in memory.
+    #[inline(always)]
+    fn find_around(&self, fault: &Fault<'_>, window: VirtRange) -> [Option<PageRef>; AROUND as usize] {
+        let mut found = [const { None }; AROUND as usize];
+        if let Some((file, wanted)) = fault.vma.file.zip(found.get_mut(..(window.len() >> PAGE_SHIFT) as usize)) {
+            self.files.resident_pages(file, fault.vma.pgoff_at(window.start), wanted);
+        }
+        found
     }
 
     /// Maps the pages around the fault that are in memory. Returns true if the page at the fault is mapped then.
     fn map_around(&self, fault: &Fault<'_>) -> bool {
-        // One page is found by the way that makes it if need be.
-        if self.window(fault).len() <= PAGE_SIZE {
-            return false;
-        }
-        let mut found: [Option<PageRef>; AROUND as usize] = [const { None }; AROUND as usize];
-        let window = self.find_around(fault, &mut found);
+        let Some(window) = self.window(fault) else { return false };
+        let mut found = self.find_around(fault, window);
         let is_mapped = self.map_row(fault, window, &mut found);
         for page in found.into_iter().flatten() {
             self.pages.mmu.put(page);

@@ -68,7 +68,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
                 self.pages.for_each_mapped(VirtRange::with_len(end, PAGE_SIZE), |page| is_own = page.mapcount() == 1);
             }
             if is_own {
-                let mut gather = self.pages.mmu.gather(self.pages.tables);
+                let mut gather = self.pages.gather();
                 self.pages.split_large(&mut gather, end).map_err(|_| MmError::NoMemory)?;
             }
         }
@@ -77,7 +77,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
 
     /// Takes all pages of `range` out, with a flush of its own when the result is dropped.
     fn zap(&self, range: VirtRange) -> Result<Gather<'a, P, H>, MmError> {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.split_ends(&mut gather, range).map_err(|_| MmError::NoMemory)?;
         self.pages.zap(&mut gather, range, ZapWhat::All);
         Ok(gather)
@@ -86,7 +86,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
 
 impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
     fn begin_unmap(&mut self) {
-        let gather = self.pages.mmu.gather(self.pages.tables);
+        let gather = self.pages.gather();
         self.unmapping = Some(Unmapping { gather, range: VirtRange::default(), freeable: VirtRange::default() });
     }
 
@@ -120,12 +120,12 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         }
         debug_assert!(self.parent.is_some(), "fork says whose tables are copied");
         let source = self.parent.ok_or(MmError::Invalid)?;
-        let mut gather = source.mmu.gather(source.tables);
+        let mut gather = source.gather();
         source.copy_to(&self.pages, &mut gather, child.range, parent.flags).map_err(|_| MmError::NoMemory)
     }
 
     fn protect(&mut self, vma: &Vma, range: VirtRange) {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         // A large page that could not be split allows nothing; the fault that comes of it tries again.
         let _ = self.pages.split_ends(&mut gather, range);
         self.pages.protect(&mut gather, range, vma.flags);
@@ -135,12 +135,12 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         if !self.pages.crosses_large_page(at) {
             return Ok(());
         }
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.split_large(&mut gather, at).map_err(|_| MmError::NoMemory)
     }
 
     fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr, room: u64) -> Result<(), MmError> {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.relocate(&mut gather, old, to, room).map_err(|_| MmError::NoMemory)
     }
 

@@ -87,7 +87,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             objects.pages().free(self.pages.mmu.cpu(), large);
             return Err(MmError::NoMemory);
         }
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.zap(&mut gather, block, ZapWhat::All);
         self.pages.free_tables(&mut gather, block, page_tables::Bounds { floor: block.start, ceiling: block.end });
         drop(gather);
@@ -96,7 +96,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Makes all pages of the block read-only, on every CPU.
     fn forbid_writes(&self, block: VirtRange) {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.write_protect(&mut gather, block);
     }
 

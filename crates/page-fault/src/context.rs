@@ -83,27 +83,18 @@ pub(crate) enum Attempt {
 }
 
 impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
-    /// Makes an access to `addr`, an address of `vma`, possible, and counts the fault (Linux: handle_mm_fault).
-    ///
-    /// Returns what was done about it. The caller keeps the area as it is. Not during a walk of the same CPU.
-    ///
-    /// # Errors
-    /// [`FaultError`], never [`FaultError::NotMapped`].
-    pub fn handle(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<FaultAction, FaultError> {
-        self.count();
-        self.make_possible(vma, addr, access)
-    }
-
     /// Counts a fault.
     pub(crate) fn count(&self) {
         let objects = self.pages.mmu.objects();
         objects.vmstat().count_events(self.pages.mmu.cpu(), VmEvent::Pgfault, 1);
     }
 
-    /// As [`FaultContext::handle`], without counting: for the kernel's own accesses (Linux: faultin_page).
+    /// Makes an access to `addr`, an address of `vma`, possible (Linux: handle_mm_fault). The caller counts the fault.
+    ///
+    /// Returns what was done about it. The caller keeps the area as it is. Not during a walk of the same CPU.
     ///
     /// # Errors
-    /// As [`FaultContext::handle`].
+    /// [`FaultError`], never [`FaultError::NotMapped`].
     pub fn make_possible(&self, vma: &Vma, addr: VirtAddr, access: AccessKind) -> Result<FaultAction, FaultError> {
         let page = addr.align_down(1 << self.pages.mmu.objects().pages().map().geometry.page_shift);
         let fault = Fault { vma, page, access };

@@ -109,7 +109,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Splits the large page at the fault.
     pub(crate) fn split(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         self.pages.split_large(&mut gather, fault.page).map_err(|_| FaultError::NoMemory)
     }
 }

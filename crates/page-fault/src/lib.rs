@@ -1,6 +1,6 @@
 //! Page faults: the decision table, and what is done about each case.
 //!
-//! [`decide()`] looks at an access, an area and an entry, and says what has to happen; [`FaultContext::handle`] reads the entry, asks, and acts, until the access
+//! [`decide()`] looks at an access, an area and an entry, and says what has to happen; [`FaultContext::make_possible`] reads the entry, asks, and acts, until the access
 //! can go on or is refused. [`MmPages`] is what calls on areas see as their page tables: unmapping, copying, protecting, populating.
 //! Locking: the caller keeps the area as it is (its own lock for reading, or the address space's); entries change by compare-and-swap, and a
 //! fault that finds another entry than it expected decides anew. Linux 6.12: mm/memory.c (`handle_mm_fault`, `handle_pte_fault`), mm/gup.c.

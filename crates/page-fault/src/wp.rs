@@ -98,7 +98,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Puts `page` in the place of what the entry maps, if it still holds `pte`, and counts it.
     pub(crate) fn exchange(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
-        let mut gather = self.pages.mmu.gather(self.pages.tables);
+        let mut gather = self.pages.gather();
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
             Some(entry) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),

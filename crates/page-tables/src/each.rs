@@ -23,8 +23,6 @@ pub(crate) enum Seen {
     Done,
     /// Others changed the entry since it was read: look again, at what a split put in its place too.
     Changed,
-    /// The walk may end.
-    Enough,
 }
 
 /// Returns true if `range`, of whole pages, holds all that the entry, which translates some of it, maps.
@@ -53,24 +51,22 @@ pub(crate) fn visit_leaves<'w, F: TableFormat>(
     let mut at = range.start;
     while let Some(row) = walk.row(VirtRange::new(at, range.end)) {
         at = row.range().end;
-        let ended = match row.lowest_entries() {
+        let changed = match row.lowest_entries() {
             Some(entries) => visit_row(entries, visitor),
             None => visit_row(row.entries(), visitor),
         };
-        match ended {
-            Some((_, Seen::Enough)) => return,
-            Some((virt, _)) => at = virt.max(range.start),
-            None => {}
+        if let Some(virt) = changed {
+            at = virt.max(range.start);
         }
     }
 }
 
-/// Visits entries of one table. Returns at which it ended before the last, and why.
+/// Visits entries of one table. Returns where one is that is to be looked at again; those behind it were not visited.
 #[inline(always)]
 fn visit_row<'w, F: TableFormat>(
     entries: impl Iterator<Item = EntryRef<'w, F>>,
     visitor: &mut impl Visitor<'w, F>,
-) -> Option<(VirtAddr, Seen)> {
+) -> Option<VirtAddr> {
     for entry in entries {
         let pte = entry.load();
         if pte.is_none() {
@@ -78,11 +74,10 @@ fn visit_row<'w, F: TableFormat>(
         }
         if entry.level() != Level::PTE && entry.leaf(pte).is_none() {
             // A large page was split, or a table made, since the row was found: the walk goes down there.
-            return Some((entry.virt(), Seen::Changed));
+            return Some(entry.virt());
         }
-        let seen = visitor.visit(entry, pte);
-        if seen != Seen::Done {
-            return Some((entry.virt(), seen));
+        if visitor.visit(entry, pte) == Seen::Changed {
+            return Some(entry.virt());
         }
     }
     None

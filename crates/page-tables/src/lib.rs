@@ -17,7 +17,7 @@ mod split;
 mod survey;
 mod zap;
 
-use object_allocator::mmu::{Mmu, PageKind, Taken, UserTables};
+use object_allocator::mmu::{Gather, Mmu, PageKind, Taken, UserTables};
 use page_allocator::Hooks;
 use platform::Platform;
 use sync::Cpu;
@@ -43,6 +43,13 @@ impl<P: Platform, H: Hooks> Clone for Tables<'_, P, H> {
 }
 
 impl<P: Platform, H: Hooks> Copy for Tables<'_, P, H> {}
+
+impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
+    /// Begins to take pages out of these tables.
+    pub fn gather(&self) -> Gather<'a, P, H> {
+        self.mmu.gather(self.tables)
+    }
+}
 
 /// Why pages could not be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,10 +6,11 @@
 use frame_table::PageRef;
 use object_allocator::mmu::{EntryRef, Gather, Pte};
 use page_allocator::Hooks;
-use platform::{Attributes, Platform, Prot};
+use platform::{Platform, Prot};
 use units::{Pfn, VirtRange};
 
 use crate::each::{Seen, each_leaf};
+use crate::protect::change;
 use crate::{RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -18,13 +19,15 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// TLBs are not told, as Linux does not on x86: a use that they remember is seen the next time.
     pub fn take_referenced(&self, range: VirtRange, page: &PageRef) -> u32 {
         let mut referenced = 0;
-        self.each_entry_of(range, page, |entry, pte, before| {
-            if !before.prot.contains(Prot::ACCESSED) {
+        self.each_entry_of(range, page, |entry, pte| {
+            let Some(before) = entry.prot(pte).filter(|before| before.contains(Prot::ACCESSED)) else {
                 return Seen::Done;
+            };
+            if !entry.set_prot(pte, before - Prot::ACCESSED) {
+                return Seen::Changed;
             }
-            let seen = exchange(entry, pte, Attributes { prot: before.prot - Prot::ACCESSED, ..before });
-            referenced += u32::from(seen == Seen::Done);
-            seen
+            referenced += 1;
+            Seen::Done
         });
         referenced
     }
@@ -33,16 +36,11 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// written through. Writes are over when `gather`, which is of these tables, is finished.
     pub fn make_clean(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, page: &PageRef) -> u32 {
         let mut cleaned = 0;
-        self.each_entry_of(range, page, |entry, pte, before| {
+        self.each_entry_of(range, page, |entry, pte| {
             let writes = Prot::WRITE | Prot::DIRTY;
-            if !before.prot.intersects(writes) {
-                return Seen::Done;
-            }
-            let seen = exchange(entry, pte, Attributes { prot: before.prot - writes, ..before });
-            if seen == Seen::Done {
-                gather.note(entry.range());
-                cleaned += 1;
-            }
+            let Some(before) = entry.prot(pte).filter(|before| before.intersects(writes)) else { return Seen::Done };
+            let seen = change(gather, entry, pte, before, before - writes);
+            cleaned += u32::from(seen == Seen::Done);
             seen
         });
         cleaned
@@ -56,7 +54,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         }
         self.tables.note_rss();
         let mut delta = RssDelta::default();
-        self.each_entry_of(range, page, |entry, pte, _| match gather.take_if(entry, pte) {
+        self.each_entry_of(range, page, |entry, pte| match gather.take_if(entry, pte) {
             Some(taken) => {
                 delta.remove(&taken);
                 Seen::Done
@@ -66,24 +64,19 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         delta.apply(self.mmu.cpu(), self.tables);
     }
 
-    /// Shows each entry in `range` that maps `page` or a part of it, with what it held and what that allows.
+    /// Shows each entry in `range` that maps `page` or a part of it, with what it held.
     fn each_entry_of(
         &self,
         range: VirtRange,
         page: &PageRef,
-        mut visit: impl FnMut(&EntryRef<'_, P::Format>, Pte, Attributes) -> Seen,
+        mut visit: impl FnMut(&EntryRef<'_, P::Format>, Pte) -> Seen,
     ) {
         let Some(walk) = self.walk() else { return };
         let behind = page.pfn().add(page.order().nr_pages());
         let is_part = |pfn: Pfn| page.pfn() <= pfn && pfn < behind;
         each_leaf(&walk, range, |entry, pte| match entry.leaf(pte) {
-            Some((pfn, attributes)) if is_part(pfn) => visit(&entry, pte, attributes),
+            Some((pfn, _)) if is_part(pfn) => visit(&entry, pte),
             _ => Seen::Done,
         });
     }
-}
-
-/// Gives an entry other attributes if it still holds `pte`.
-fn exchange<F: platform::TableFormat>(entry: &EntryRef<'_, F>, pte: Pte, attributes: Attributes) -> Seen {
-    if entry.set_attributes(pte, attributes) { Seen::Done } else { Seen::Changed }
 }

@@ -97,7 +97,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
 /// Lets the mapping that the entry holds as `pte` allow something else, and has its addresses flushed. If it holds something else by now, it is to be looked at again: it may
 /// have been split.
 #[inline(always)]
-fn change<P: Platform, H: Hooks>(
+pub(crate) fn change<P: Platform, H: Hooks>(
     gather: &mut Gather<'_, P, H>,
     entry: &EntryRef<'_, P::Format>,
     pte: Pte,

@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::{Seen, each_leaf, each_pair};
+use crate::each::each_pair;
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -103,23 +103,5 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             Found::Entry(entry) => Some((Level::PTE, entry.load().is_none())),
             Found::Above(entry, pte) => Some((entry.level(), pte.is_none())),
         }
-    }
-
-    /// Returns true if something is mapped at `virt`.
-    pub fn is_mapped(&self, virt: VirtAddr) -> bool {
-        let walk = self.walk();
-        walk.as_ref().and_then(|walk| walk.pte(virt)).is_some_and(|entry| !entry.load().is_none())
-    }
-
-    /// Returns true if something is mapped in `range`.
-    pub fn maps_any(&self, range: VirtRange) -> bool {
-        let mut found = false;
-        if let Some(walk) = self.walk() {
-            each_leaf(&walk, range, |_, _| {
-                found = true;
-                Seen::Enough
-            });
-        }
-        found
     }
 }

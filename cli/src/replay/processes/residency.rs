@@ -116,7 +116,7 @@ pub(super) fn let_go<'k, H: Hooks + Sync>(
     let surplus = steps.more_of_files(space.rss()).map_or(0, |more| more.min(0).unsigned_abs());
     let gone = mapped.iter().filter(|(file, index, _)| ends.get(file).is_some_and(|end| index >= end));
     for (_, _, range) in gone.take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
-        tables.zap(&mut tables.mmu.gather(tables.tables), *range, ZapWhat::NotAnon);
+        tables.zap(&mut tables.gather(), *range, ZapWhat::NotAnon);
     }
 }
 

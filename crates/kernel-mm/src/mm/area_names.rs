@@ -42,12 +42,17 @@ struct Chain<'k> {
 }
 
 impl<'k> Chain<'k> {
-    fn find(&mut self, is_meant: impl Fn(&Name<'k>) -> bool) -> Option<&mut Name<'k>> {
+    /// Returns the link to the first name that is meant, or the last link.
+    fn link(&mut self, is_meant: impl Fn(&Name<'k>) -> bool) -> Option<&mut Option<SlabBox<'k, Name<'k>>>> {
         let mut at = &mut self.first;
         while at.as_ref().is_some_and(|name| !is_meant(name)) {
             at = &mut at.as_mut()?.next;
         }
-        at.as_deref_mut()
+        Some(at)
+    }
+
+    fn find(&mut self, is_meant: impl Fn(&Name<'k>) -> bool) -> Option<&mut Name<'k>> {
+        self.link(is_meant)?.as_deref_mut()
     }
 
     /// Counts another user of a text that is there; returns its serial number.
@@ -67,10 +72,7 @@ impl<'k> Chain<'k> {
 
     /// Counts one user less; returns the name if that was the last.
     fn put(&mut self, serial: u64) -> Option<SlabBox<'k, Name<'k>>> {
-        let mut at = &mut self.first;
-        while at.as_ref().is_some_and(|name| name.serial != serial) {
-            at = &mut at.as_mut()?.next;
-        }
+        let at = self.link(|name| name.serial == serial)?;
         let name = at.as_mut()?;
         name.users = name.users.saturating_sub(1);
         if name.users > 0 {

@@ -81,7 +81,7 @@ impl<'a, 'k, P: Platform, H: Hooks + Sync> MappedFiles<'a, 'k, P, H> {
         let cpu = self.call.cpu;
         self.spaces.for_each_file_area(cpu, file, numbers, |mapped| {
             let tables = Tables { mmu: self.mmu.on(cpu), tables: mapped.mm.tables() };
-            tables.zap(&mut tables.mmu.gather(tables.tables), mapped.range, what);
+            tables.zap(&mut tables.gather(), mapped.range, what);
         });
     }
 }

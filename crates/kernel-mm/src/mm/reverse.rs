@@ -5,7 +5,7 @@
 
 use address_space::Mapped;
 use frame_table::PageRef;
-use object_allocator::mmu::{Gather, PageKind};
+use object_allocator::mmu::PageKind;
 use page_allocator::Hooks;
 use page_tables::Tables;
 use platform::Platform;
@@ -64,7 +64,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let mut cleaned = 0;
         self.for_each_area_of(cpu, page, |tables, mapped| {
             if mapped.vma.flags.contains(VmFlags::SHARED) {
-                cleaned += tables.make_clean(&mut gather(tables), mapped.range, page);
+                cleaned += tables.make_clean(&mut tables.gather(), mapped.range, page);
             }
         });
         cleaned
@@ -84,7 +84,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             if mapped.vma.flags.contains(VmFlags::LOCKED) {
                 is_locked = true;
             } else {
-                tables.unmap_page(&mut gather(tables), mapped.range, page);
+                tables.unmap_page(&mut tables.gather(), mapped.range, page);
             }
         });
         match frame.mapcount() {
@@ -99,17 +99,11 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let frame = self.objects.pages().map().frames.at(page.pfn());
         let (number, index) = frame.mapping();
         let numbers = index..=index.saturating_add(page.order().nr_pages() - 1);
-        let visit = |mapped: Mapped<'_, 'k>| {
-            visit(&Tables { mmu: self.mmu(cpu), tables: mapped.mm.tables() }, &mapped);
-        };
+        let visit = |mapped: Mapped<'_, 'k>| visit(&self.tables(cpu, mapped.mm), &mapped);
         if PageKind::of(frame.flags(), number) == PageKind::Anon {
             self.spaces.for_each_anon_area(cpu, number & !PageKind::ANON_MAPPING, numbers, visit);
         } else if let Some((file, _)) = self.files.file_of(page.pfn()) {
             self.spaces.for_each_file_area(cpu, file, numbers, visit);
         }
     }
-}
-
-fn gather<'a, P: Platform, H: Hooks>(tables: &Tables<'a, P, H>) -> Gather<'a, P, H> {
-    tables.mmu.gather(tables.tables)
 }

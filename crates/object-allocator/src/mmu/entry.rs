@@ -430,23 +430,6 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         self.change(expected, self.view.format.with_prot(self.level, expected.0, prot))
     }
 
-    /// Changes the attributes of the mapping by `change`, however often others come in between. Returns what they were; `None` if nothing is mapped.
-    #[inline]
-    pub fn update(&self, mut change: impl FnMut(Attributes) -> Attributes) -> Option<Attributes> {
-        loop {
-            let pte = self.load();
-            let (_, before) = self.leaf(pte)?;
-            let after = change(before);
-            if after == before || self.set_attributes(pte, after) {
-                return Some(before);
-            }
-            // The page of zeros stays as it is.
-            if self.is_zero_page(pte) && after.prot.contains(Prot::WRITE) {
-                return Some(before);
-            }
-        }
-    }
-
     /// Makes an empty entry point to `table`.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ struct Mapping<'a, 'k> {
 impl Mapping<'_, '_> {
     fn fault(&self, page: u64, access: AccessKind) -> Result<FaultAction, FaultError> {
         let context = FaultContext { pages: self.view, files: self.call, huge: HugePolicy::Never };
-        context.handle(&self.vma, at(page), access)
+        context.make_possible(&self.vma, at(page), access)
     }
 
     /// Writes a byte through the entry, as a processor does.

@@ -169,7 +169,7 @@ impl<'a> Space<'a> {
     }
 
     pub(crate) fn fault(&self, vma: &Vma, page: u64, access: AccessKind) -> Result<FaultAction, FaultError> {
-        self.faults().handle(vma, at(page), access)
+        self.faults().make_possible(vma, at(page), access)
     }
 
     /// Touches a byte as a processor does: through the entry if it allows it, else after a fault. Returns what the faults did.
