@@ -153,6 +153,85 @@ Q 1 2
     assert_eq!((&report["differences"], &report["tasks"]), (&Value::Array(Vec::new()), &Value::from(2)));
 }
 
+/// Replays hello with `lines` before its exit, which make `faults` more faults than it had; returns the report.
+fn with_more(test: &str, lines: &str, faults: u32) -> Value {
+    let end = "> 37936 1 exit_group 0\n";
+    let copied = Copied::new(test, &trace("hello").replace(end, &format!("{lines}{end}")), "hello");
+    let counts = copied.0.join("copy.vm/t1.exit.counts");
+    let more = fs::read_to_string(&counts).unwrap().replace("minflt 75\n", &format!("minflt {}\n", 75 + faults));
+    fs::write(counts, more).unwrap();
+    let output = replay(&copied.0.join("copy.vmtrace"), &["--json"]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_segment_is_as_large_as_its_place_says_and_every_attachment_shows_its_pages() {
+    let lines = "\
+> 1 1 shmat 7 0 0
+< 1 1 shmat 7ffff7fbe000
+U 1 1 7ffff7fbe000 0 6
+R 1 1 m1 1 3 4096
+> 1 1 shmat 7 0 1000
+< 1 1 shmat 7ffff7fbc000
+U 1 1 7ffff7fbc008 0 4
+R 1 1 m1 1 3 8192
+> 1 1 shmdt 7ffff7fbe000
+R 1 1 m1 1 3 4096
+< 1 1 shmdt 0
+> 1 1 shmdt 7ffff7fbc000
+R 1 1 m1 1 3 0
+< 1 1 shmdt 0
+";
+    let report = with_more("segments", lines, 2);
+    assert_eq!(report["differences"], Value::Array(Vec::new()));
+    assert_eq!(report["calls_taken"].as_object().unwrap().len(), 1, "limits only: {}", report["calls_taken"]);
+}
+
+#[test]
+fn a_file_that_is_cut_off_by_a_call_that_is_not_recorded_loses_pages_and_answers_no_fault() {
+    let lines = "\
+> 1 1 mmap 0 3000 3 1 3 0
+< 1 1 mmap 7ffff7fbd000 file 12288 /tmp/cut
+U 1 1 7ffff7fbd000 0 6
+R 1 1 m1 1 0 1064960
+U 1 1 7ffff7fbe000 0 6
+R 1 1 m1 1 0 1069056
+> 1 1 msync 7ffff7fbd000 1000 4
+< 1 1 msync 0
+R 1 1 m1 1 0 1064960
+U 1 1 7ffff7fbe000 0 4
+R 1 1 m1 1 0 1064960
+> 1 1 munmap 7ffff7fbd000 3000
+R 1 1 m1 1 0 1060864
+< 1 1 munmap 0
+";
+    let report = with_more("cut", lines, 2);
+    assert_eq!(report["differences"], Value::Array(Vec::new()));
+    assert_eq!((&report["unprompted_steps"], &report["signals"]), (&Value::from(1), &Value::from(1)));
+}
+
+#[test]
+fn pages_that_calls_remove_and_bring_in_are_counted_with_their_faults() {
+    let lines = "\
+> 1 1 mmap 0 2000 3 21 ffffffff 0
+< 1 1 mmap 7ffff7fbe000
+U 1 1 7ffff7fbe000 0 6
+R 1 1 m1 1 3 4096
+> 1 1 madvise 7ffff7fbe000 2000 9
+R 1 1 m1 1 3 0
+< 1 1 madvise 0
+> 1 1 mmap 0 2000 3 22 ffffffff 0
+< 1 1 mmap 7ffff7fbc000
+> 1 1 mlock 7ffff7fbc000 2000
+R 1 1 m1 1 1 98304
+< 1 1 mlock 0
+> 1 1 munmap 7ffff7fbc000 4000
+R 1 1 m1 1 1 90112
+< 1 1 munmap 0
+";
+    assert_eq!(with_more("removed", lines, 3)["differences"], Value::Array(Vec::new()));
+}
+
 #[test]
 fn a_step_that_is_not_linuxs_is_told_with_its_line() {
     let wrong = trace("hello").replace("R 4967 1 m1 1 1 32768", "R 4967 1 m1 1 1 36864");
