@@ -2,20 +2,14 @@
 //!
 //! Areas of four untouched pages with a hole of one page between them. Through the facade, as system calls arrive, page tables included, which Linux's figures are without.
 
-use address_space::{
-    CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Settings,
-};
+use address_space::{MapFlags, MapRequest, MmError, MmRef, Process, Prot, Settings};
 use fastrand::Rng;
-use kernel_mm::MemoryManager;
-use page_allocator::NoPressure;
-use sim::SimPlatform;
 use sync::Cpu;
 use units::VirtAddr;
 
+use super::processes::{self, Manager};
 use crate::clock::{median, per_operation};
 use crate::machine;
-
-type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
 
 const PAGE: u64 = 4096;
 /// Bytes from the start of an area to the next.
@@ -87,20 +81,13 @@ impl Space<'_, '_> {
 
 /// Measures and prints the table.
 pub(crate) fn run(rounds: usize, only_areas: Option<u64>) {
-    let machine = super::faults::boot();
-    let Some(cpu) = machine.cpu(units::CpuId::ZERO) else { return };
-    let kernel = machine.kernel();
-    kernel.start_objects(&cpu).unwrap_or_else(|error| machine::fail(&error));
-    let settings = Settings { max_map_count: 1 << 20, ..Settings::X86_64 };
-    let manager = MemoryManager::new(kernel.objects(), &cpu, settings, CommitRules::for_ram(1 << 22))
-        .unwrap_or_else(|error| machine::fail(&error));
+    let machine = processes::boot();
+    let cpu = processes::cpu(&machine, 0);
+    let manager = processes::manager(&machine, &cpu, Settings { max_map_count: 1 << 20, ..Settings::X86_64 });
     println!("\nns per pair of calls, median; Linux: mm/vma.c in user space, recorded on another machine");
     println!("{:<32} {:>10} {:>12} {:>12}", "pair", "areas", "Linux", "mmkit");
     for (areas, linux) in LINUX.into_iter().filter(|(areas, _)| only_areas.is_none_or(|only| only == *areas)) {
-        let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
-        let mm = manager.mm_alloc(&cpu, layout, ProgramRanges::default());
-        let mm = mm.unwrap_or_else(|error| machine::fail(&error));
-        let space = Space { manager: &manager, cpu: &cpu, mm, areas };
+        let space = Space { manager: &manager, cpu: &cpu, mm: processes::address_space(&manager, &cpu), areas };
         for area in 0..areas {
             let made = space.mmap(START + area * STEP, 4, MapFlags::FIXED);
             made.unwrap_or_else(|error| machine::fail(&error));

@@ -5,21 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use address_space::{
-    CommitRules, Direction, MapFlags, MapRequest, MmRef, MmapLayout, Process, ProgramRanges, Prot, Settings,
-};
-use kernel_mm::MemoryManager;
-use page_allocator::NoPressure;
+use address_space::{MapFlags, MapRequest, MmRef, Process, Prot, Settings};
 use page_fault::AccessKind;
-use sim::description::Machine;
-use sim::{HostPages, SimMachine, SimOptions, SimPlatform};
 use sync::Cpu;
-use units::{CpuId, VirtAddr};
+use units::VirtAddr;
 
+use super::processes::{self, Manager};
 use crate::clock::median;
-use crate::two_threads;
-
-type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
+use crate::{machine, two_threads};
 
 const PAGE: u64 = 4096;
 /// Pages of an area: below the size of a large page, so that each is faulted in by itself.
@@ -27,11 +20,6 @@ const PAGES: u64 = 256;
 const ROUNDS: u64 = 400;
 /// Where the areas lie: in tables of their own.
 const AREAS: [u64; 2] = [0x10_0000_0000, 0x20_0000_0000];
-
-fn fail(what: &str, error: &dyn std::fmt::Display) -> ! {
-    eprintln!("error: {what}: {error}");
-    std::process::exit(1)
-}
 
 /// Wall nanoseconds of a thread's rounds.
 #[derive(Clone, Copy, Default)]
@@ -60,49 +48,31 @@ fn touch<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, area: u64) -> Spe
     let (mut spent, start) = (Spent::default(), Instant::now());
     for _ in 0..ROUNDS {
         if let Err(error) = manager.call(cpu, mm, &process).mmap(&request) {
-            fail("mmap", &error);
+            machine::fail(&error);
         }
         let faults = Instant::now();
         for page in 0..PAGES {
             if let Err(error) = manager.fault(cpu, mm, &process, addr.saturating_add(page * PAGE), AccessKind::Write) {
-                fail("a fault", &error);
+                machine::fail(&error);
             }
         }
         spent.faults += faults.elapsed();
         if let Err(error) = manager.call(cpu, mm, &process).munmap(addr, len) {
-            fail("munmap", &error);
+            machine::fail(&error);
         }
     }
     spent.whole = start.elapsed();
     spent
 }
 
-/// Boots the machine that processes run on; its memory and tables lie on huge pages, as a kernel's do.
-pub(super) fn boot() -> SimMachine {
-    let Some(description) = Machine::ready("laptop") else { fail("the benchmark's machine", &"no machine `laptop`") };
-    let huge = SimOptions { ram_pages: HostPages::Huge, memmap_pages: HostPages::Huge, ..SimOptions::default() };
-    SimMachine::boot(&description, &huge).unwrap_or_else(|error| fail("the machine did not boot", &error))
-}
-
 /// Measures and prints the table.
 pub(crate) fn run(rounds: usize) {
-    let machine = boot();
-    let take = |number: usize| {
-        let cpu = CpuId::try_new(number as u64).and_then(|id| machine.cpu(id));
-        cpu.unwrap_or_else(|| fail("the machine", &"a CPU is taken"))
-    };
-    let cpu = take(0);
-    machine.kernel().start_objects(&cpu).unwrap_or_else(|error| fail("the object allocator", &error));
-    let rules = CommitRules::for_ram(1 << 22);
-    let manager = MemoryManager::new(machine.kernel().objects(), &cpu, Settings::X86_64, rules)
-        .unwrap_or_else(|error| fail("the memory manager", &error));
-    let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
-    let mms = AREAS.map(|_| {
-        let mm = manager.mm_alloc(&cpu, layout, ProgramRanges::default());
-        mm.unwrap_or_else(|error| fail("an address space", &error))
-    });
+    let machine = processes::boot();
+    let cpu = processes::cpu(&machine, 0);
+    let manager = processes::manager(&machine, &cpu, Settings::X86_64);
+    let mms = AREAS.map(|_| processes::address_space(&manager, &cpu));
     drop(cpu);
-    let work = |thread: usize, mm: usize| touch(&manager, &take(thread), &mms[mm], AREAS[thread]);
+    let work = |thread: usize, mm: usize| touch(&manager, &processes::cpu(&machine, thread), &mms[mm], AREAS[thread]);
     let both = |second: usize| {
         let [one, two] = two_threads::both(|thread| work(thread, thread * second));
         one.longer(two)

@@ -9,6 +9,7 @@ mod areas;
 mod calls;
 mod faults;
 mod map_stores;
+mod processes;
 mod tree_store;
 
 use clap::Args;

@@ -12,7 +12,7 @@ use page_allocator::Hooks;
 use page_cache::Seals;
 use page_fault::{AccessKind, FaultError, Signal, SignalCode};
 use proc_files::parse::Status;
-use proc_files::status::{Task, TaskState};
+use proc_files::status::Task;
 use proc_files::{Config, Profile, Release};
 use sim::SimPlatform;
 use sync::Cpu;
@@ -30,22 +30,7 @@ const SIGBUS: u32 = 7;
 const SIGSEGV: u32 = 11;
 
 /// Who /proc/PID/status is of; only its memory is compared.
-const TASK: Task<'static> = Task {
-    name: "ours",
-    umask: 0,
-    state: TaskState::Sleeping,
-    tgid: 1,
-    pid: 1,
-    ppid: 0,
-    tracer_pid: 0,
-    pgid: 1,
-    sid: 1,
-    uids: [0; 4],
-    gids: [0; 4],
-    fd_size: 0,
-    groups: &[],
-    threads: 1,
-};
+const TASK: Task<'static> = Task::first("ours");
 
 /// A process with those that it was forked from, and files.
 pub(super) struct Ours<'a, 'k, H: Hooks + Sync> {

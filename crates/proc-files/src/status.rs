@@ -67,6 +67,28 @@ pub struct Task<'a> {
     pub threads: u64,
 }
 
+impl<'a> Task<'a> {
+    /// Returns the first process of a system, of root, with one thread and no open files.
+    pub const fn first(name: &'a str) -> Self {
+        Self {
+            name,
+            umask: 0,
+            state: TaskState::Sleeping,
+            tgid: 1,
+            pid: 1,
+            ppid: 0,
+            tracer_pid: 0,
+            pgid: 1,
+            sid: 1,
+            uids: [0; 4],
+            gids: [0; 4],
+            fd_size: 0,
+            groups: &[],
+            threads: 1,
+        }
+    }
+}
+
 /// Memory lines in the file's order.
 const MEMORY: [&str; 16] = [
     "VmPeak",

@@ -11,7 +11,7 @@ use proc_files::maps::Device;
 use proc_files::pagemap::{PageBits, PageLocation, PagemapEntry};
 use proc_files::parse::{Maps, NumaMaps, Smaps, Status};
 use proc_files::statm::Statm;
-use proc_files::status::{Task, TaskState};
+use proc_files::status::Task;
 use proc_files::{Config, Profile, Release};
 use sync::Cpu;
 use units::{CpuId, NodeId, VirtAddr, VirtRange, VmFlags};
@@ -24,22 +24,7 @@ const HEAP: u64 = 0x60_0000;
 const STACK: u64 = 0x7fff_f000_0000;
 const VDSO: u64 = 0x7fff_f100_0000;
 
-const INIT: Task<'static> = Task {
-    name: "init",
-    umask: 0o22,
-    state: TaskState::Sleeping,
-    tgid: 1,
-    pid: 1,
-    ppid: 0,
-    tracer_pid: 0,
-    pgid: 1,
-    sid: 1,
-    uids: [0; 4],
-    gids: [0; 4],
-    fd_size: 64,
-    groups: &[],
-    threads: 1,
-};
+const INIT: Task<'static> = Task { umask: 0o22, fd_size: 64, ..Task::first("init") };
 
 /// An embedder with one file system, which `library` lies in, and a vDSO.
 struct Embedder {
