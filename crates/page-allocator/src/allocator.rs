@@ -315,6 +315,12 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         cell.with_remote(cpu, || self.platform.fence_other_cpus(), |set| f(&mut set.0))
     }
 
+    /// Runs `f` on the sets of all CPUs for a zone, from any CPU, with one barrier on the others. An interrupt inside one of the sets leaves it out.
+    pub(crate) fn with_every_pcp(&self, cpu: &Cpu, zone: &Zone, mut f: impl FnMut(&mut PcpLists)) {
+        let cells = (0..self.nr_cpus()).filter_map(|id| self.pcps.get(id, zone.number));
+        OwnerCell::with_each(cells, cpu, || self.platform.fence_other_cpus(), |set| f(&mut set.0));
+    }
+
     /// Returns a copy of a CPU's counters for a zone.
     pub fn pcp_counters(&self, cpu: &Cpu, zone: &Zone, of: CpuId) -> Option<PcpCounters> {
         self.with_pcp(cpu, self.pcp(zone, of)?, |pcp| pcp.counters)
@@ -335,9 +341,9 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns the pages on all per-CPU lists of a zone (Linux: free_pcp in Mem-Info).
     pub fn pcp_pages(&self, cpu: &Cpu, zone: &Zone) -> u64 {
-        let counts = (0..self.nr_cpus())
-            .filter_map(|id| self.with_pcp(cpu, self.pcps.get(id, zone.number)?, |pcp| u64::from(pcp.counters.count)));
-        counts.sum()
+        let mut sum = 0;
+        self.with_every_pcp(cpu, zone, |pcp| sum += u64::from(pcp.counters.count));
+        sum
     }
 }
 

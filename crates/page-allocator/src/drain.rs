@@ -7,6 +7,7 @@ use sync::Cpu;
 use units::{CpuId, NodeMask};
 
 use crate::allocator::PageAllocator;
+use crate::pcp::PcpLists;
 use crate::pressure::Hooks;
 use crate::zone::Zone;
 
@@ -27,9 +28,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Empties the lists of all CPUs for one zone.
     pub fn drain_zone(&self, cpu: &Cpu, zone: &Zone) {
-        for id in (0..self.nr_cpus() as u64).filter_map(CpuId::try_new) {
-            self.drain_cpu_in_zone(cpu, zone, id);
-        }
+        self.with_every_pcp(cpu, zone, |pcp| self.drain_pcp(cpu, zone, pcp));
     }
 
     /// Empties the lists of a CPU that went offline, from another one.
@@ -41,12 +40,14 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     fn drain_cpu_in_zone(&self, cpu: &Cpu, zone: &Zone, of: CpuId) {
         let Some(cell) = self.pcp(zone, of) else { return };
-        self.with_pcp(cpu, cell, |pcp| {
-            let count = pcp.counters.count;
-            if count > 0 {
-                pcp.drain(&mut self.lock(zone, cpu), count, 0);
-            }
-        });
+        self.with_pcp(cpu, cell, |pcp| self.drain_pcp(cpu, zone, pcp));
+    }
+
+    fn drain_pcp(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists) {
+        let count = pcp.counters.count;
+        if count > 0 {
+            pcp.drain(&mut self.lock(zone, cpu), count, 0);
+        }
     }
 
     /// Does what Linux's vmstat worker does to a CPU's lists once per vm.stat_interval: lowers their high marks and gives back

@@ -74,31 +74,72 @@ impl<T> OwnerCell<T> {
     /// Not for another CPU's cell from a handler that arrived inside a section of its own CPU: two CPUs that did so would wait for
     /// each other.
     pub fn with_remote<R>(&self, cpu: &Cpu, fence_other_cpus: impl FnOnce(), f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let own = self.tag == cpu.tag();
-        // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
-        if own && self.is_busy(Ordering::Relaxed) {
+        if self.is_entered_by(cpu) {
             return None;
         }
         let irq_enabled = cpu.irq_save();
-        // Acquire: pairs with the Release store below of the previous remote CPU. A failed try uses nothing, so it is Relaxed.
+        self.claim();
+        if self.tag != cpu.tag() {
+            fence_other_cpus();
+            light_fence();
+        }
+        // SAFETY: claimed, and after that the barrier; none is needed against this CPU's own section, which it is not in.
+        let result = unsafe { self.use_claimed(f) };
+        cpu.irq_restore(irq_enabled);
+        Some(result)
+    }
+
+    /// Runs `f` on the values of several cells as [`OwnerCell::with_remote`] does on one, after one barrier for all of them.
+    ///
+    /// Callers that share cells name them in the same order, each once: the claims are kept together. Leaves out the cell whose section
+    /// the caller interrupted. Interrupts are off on `cpu` throughout.
+    pub fn with_each<'c>(
+        cells: impl Iterator<Item = &'c Self> + Clone,
+        cpu: &Cpu,
+        fence_other_cpus: impl FnOnce(),
+        mut f: impl FnMut(&mut T),
+    ) where
+        T: 'c,
+    {
+        let irq_enabled = cpu.irq_save();
+        // Whether this CPU is inside its own section cannot change before interrupts are on again.
+        let cells = cells.filter(|cell| !cell.is_entered_by(cpu));
+        cells.clone().for_each(Self::claim);
+        fence_other_cpus();
+        light_fence();
+        // SAFETY: as in `with_remote`; the same cells as were claimed.
+        cells.for_each(|cell| unsafe { cell.use_claimed(&mut f) });
+        cpu.irq_restore(irq_enabled);
+    }
+
+    /// Tells whether `cpu` owns the cell and is inside its section.
+    fn is_entered_by(&self, cpu: &Cpu) -> bool {
+        // Relaxed: on the owning CPU this is its own store; elsewhere the value is not used.
+        self.tag == cpu.tag() && self.is_busy(Ordering::Relaxed)
+    }
+
+    /// Waits until no other remote CPU has the cell, and keeps them out.
+    fn claim(&self) {
+        // Acquire: pairs with the Release store in `use_claimed` of the previous remote CPU. A failed try uses nothing, so it is Relaxed.
         while self.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             relax();
         }
-        // The owner itself is here and not inside the section: there is nobody to wait for.
-        if !own {
-            fence_other_cpus();
-            light_fence();
-            // Acquire: pairs with the owner's Release store at the end of `try_with`.
-            while self.is_busy(Ordering::Acquire) {
-                relax();
-            }
+    }
+
+    /// Waits for the owner, runs `f` on the value and gives up the claim.
+    ///
+    /// # Safety
+    /// This CPU claimed the cell, after that made every other CPU execute a barrier unless it is the owner, and is not inside the section.
+    unsafe fn use_claimed<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // Acquire: pairs with the owner's Release store at the end of `try_with`.
+        while self.is_busy(Ordering::Acquire) {
+            relax();
         }
-        // SAFETY: this CPU set `claimed`, and the owner is outside: it is this CPU, or no mark was seen after the barrier: the type invariant gives exclusion.
+        // SAFETY: this CPU set `claimed`, and no mark was seen after the barrier: the type invariant gives exclusion.
         let result = self.value.with_mut(|value| f(unsafe { &mut *value }));
-        // Release: pairs with the Acquire operations on `claimed` here and in `try_with`.
+        // Release: pairs with the Acquire operations on `claimed` in `claim` and `enter`.
         self.claimed.store(false, Ordering::Release);
-        cpu.irq_restore(irq_enabled);
-        Some(result)
+        result
     }
 }
 
@@ -165,6 +206,23 @@ mod tests {
         assert_eq!(cell.try_with(&one, |value| *value), None);
         assert_eq!(cell.with_remote(&one, || (), |value| core::mem::replace(value, 8)), Some(7));
         assert_eq!(cell.try_with(&zero, |value| *value), Some(8));
+    }
+
+    #[test]
+    fn one_barrier_serves_many_cells_and_leaves_out_the_one_that_the_caller_is_in() {
+        // SAFETY: the only token of CPU 0 of machine 5.
+        let zero = unsafe { Cpu::new(5, CpuId::ZERO, IrqControl::NONE) };
+        // SAFETY: the only token of CPU 1 of machine 5.
+        let one = unsafe { Cpu::new(5, CpuId::try_new(1).unwrap(), IrqControl::NONE) };
+        let cells = [OwnerCell::new(zero.tag(), 1), OwnerCell::new(one.tag(), 2)];
+        let mut barriers = 0;
+        OwnerCell::with_each(cells.iter(), &zero, || barriers += 1, |value| *value *= 10);
+        assert_eq!(
+            (barriers, cells[0].try_with(&zero, |v| *v), cells[1].try_with(&one, |v| *v)),
+            (1, Some(10), Some(20))
+        );
+        cells[0].try_with(&zero, |_| OwnerCell::with_each(cells.iter(), &zero, || (), |value| *value += 1));
+        assert_eq!((cells[0].try_with(&zero, |v| *v), cells[1].try_with(&one, |v| *v)), (Some(10), Some(21)));
     }
 
     #[test]

@@ -68,6 +68,32 @@ fn the_owner_enters_its_own_cell_the_remote_way_against_a_remote_cpu() {
 }
 
 #[test]
+fn cpus_that_claim_each_other_s_cells_together_exclude_each_other_and_the_owners() {
+    loom::model(|| {
+        let machine = machine();
+        let tag = |id| Cpu::tag_of(machine, CpuId::try_new(id).unwrap());
+        let cells = Arc::new([OwnerCell::new(tag(0), 0u64), OwnerCell::new(tag(1), 0u64)]);
+        let add_to_all = |cells: &[OwnerCell<u64>; 2], cpu: &Cpu| {
+            OwnerCell::with_each(cells.iter(), cpu, || (), |value| *value += 1)
+        };
+        let other = {
+            let cells = Arc::clone(&cells);
+            thread::spawn(move || {
+                let one = cpu(machine, 1);
+                let entered = cells[1].try_with(&one, |value| *value += 1).is_some();
+                add_to_all(&cells, &one);
+                u64::from(entered)
+            })
+        };
+        let zero = cpu(machine, 0);
+        add_to_all(&cells, &zero);
+        let entered = other.join().unwrap();
+        assert_eq!(cells[0].try_with(&zero, |value| *value), Some(2));
+        assert_eq!(cells[1].with_remote(&zero, || (), |value| *value), Some(2 + entered));
+    });
+}
+
+#[test]
 fn holders_of_a_spin_lock_see_what_the_holder_before_did() {
     loom::model(|| {
         let machine = machine();

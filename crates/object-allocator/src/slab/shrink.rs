@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use frame_table::SlabList;
 use page_allocator::Hooks;
 use platform::Platform;
-use sync::Cpu;
+use sync::{Cpu, OwnerCell};
 
 use super::cache::{Cache, CachePtr};
 use super::table::CacheSlot;
@@ -43,13 +43,12 @@ impl CacheUsage {
 impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
     /// Empties the fronts of all CPUs into the slabs.
     pub(crate) fn flush_fronts(&self, cpu: &Cpu, cache: &Cache) {
-        for front in cache.fronts.iter() {
-            front.0.with_remote(
-                cpu,
-                || self.pages().platform().fence_other_cpus(),
-                |front| front.flush(front.len(), |objects| self.put_back(cpu, cache, objects)),
-            );
-        }
+        OwnerCell::with_each(
+            cache.fronts.iter().map(|front| &front.0),
+            cpu,
+            || self.pages().platform().fence_other_cpus(),
+            |front| front.flush(front.len(), |objects| self.put_back(cpu, cache, objects)),
+        );
     }
 
     /// Frees every page of the cache that holds no object (Linux: kmem_cache_shrink).

@@ -6,7 +6,7 @@
 
 use page_allocator::Hooks;
 use platform::{Attributes, Platform};
-use sync::Cpu;
+use sync::{Cpu, OwnerCell};
 use units::{Gfp, Pfn, VirtAddr, VirtRange};
 
 use super::VmallocError;
@@ -135,31 +135,35 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
         Ok(start)
     }
 
-    /// Counts bytes of a block that are no longer mapped, or will never be; the last of them send the block to the purge.
+    /// Counts bytes of a block that are no longer mapped, or will never be, and purges if enough waits for it.
     fn count_unmapped(&self, cpu: &Cpu, pointer: AreaPtr, bytes: u64) {
+        let waiting = self.retire_bytes(cpu, pointer, bytes);
+        self.purge_if_due(cpu, waiting);
+    }
+
+    /// Counts bytes of a block that are no longer mapped, or will never be; the last of them send the block to the purge. Returns the bytes
+    /// that wait for it then, 0 if the block does not.
+    fn retire_bytes(&self, cpu: &Cpu, pointer: AreaPtr, bytes: u64) -> u64 {
         let page_shift = self.pages().map().geometry.page_shift;
         let mut areas = self.vmalloc.areas.lock(cpu);
         // SAFETY: part of the block was still counted as in use, by the caller, so the block is in the tree.
         let area = unsafe { areas.owned(pointer) };
         area.nr_pages += bytes >> page_shift;
         if area.nr_pages << page_shift < area.range.len() {
-            return;
+            return 0;
         }
         // SAFETY: in the tree, nothing of it is mapped, and nobody hands its addresses out.
-        let waiting = unsafe { areas.push_lazy(pointer) };
-        drop(areas);
-        self.purge_if_due(cpu, waiting);
+        unsafe { areas.push_lazy(pointer) }
     }
 
-    /// Takes the blocks of all CPUs away from them; those without a mapping go to the purge.
+    /// Takes the blocks of all CPUs away from them; those without a mapping wait for the purge, which the caller starts.
     pub(super) fn retire_idle_blocks(&self, cpu: &Cpu) {
-        for front in self.fronts() {
-            let fence = || self.pages().platform().fence_other_cpus();
-            let block = front.with_remote(cpu, fence, |front| front.block.take()).flatten();
-            if let Some(Block { area, left }) = block {
-                self.count_unmapped(cpu, area, left.len());
+        let fence = || self.pages().platform().fence_other_cpus();
+        OwnerCell::with_each(self.fronts().iter(), cpu, fence, |front| {
+            if let Some(Block { area, left }) = front.block.take() {
+                self.retire_bytes(cpu, area, left.len());
             }
-        }
+        });
     }
 }
 
