@@ -242,7 +242,9 @@ impl OwnedBlock {
         self.0 = self.0.compound();
         frames.at(self.pfn()).set_flags(PageFlags::HEAD);
         if self.order() > Order::ZERO {
-            frames.at(self.pfn().add(1)).set_prev(u32::from(self.order().raw()));
+            let first_tail = frames.at(self.pfn().add(1));
+            first_tail.set_prev(u32::from(self.order().raw()));
+            first_tail.start_pins();
         }
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);

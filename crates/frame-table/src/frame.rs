@@ -216,18 +216,50 @@ impl Frame {
 
     /// Takes references and adds as many mappings; the caller holds a reference.
     pub(crate) fn get_mapped(&self, nr: u32) {
+        self.get_many(nr);
+        self.state.fetch_add(nr, Ordering::Relaxed);
+    }
+
+    /// Takes references; the caller holds one.
+    pub(crate) fn get_many(&self, nr: u32) {
         // Relaxed: as in `get`.
         let before = self.count.fetch_add(nr.cast_signed(), Ordering::Relaxed);
         debug_assert!(before > 0, "references are taken by somebody who holds one");
-        self.state.fetch_add(nr, Ordering::Relaxed);
+    }
+
+    /// Undoes [`Frame::get_many`], by a caller who still holds a reference.
+    pub(crate) fn put_many(&self, nr: u32) {
+        // Release: the last holder sees what was done with the page through these. Not the last reference.
+        let before = self.count.fetch_sub(nr.cast_signed(), Ordering::Release);
+        debug_assert!(before > nr.cast_signed(), "more references are given back than there are");
+    }
+
+    /// Begins to count the pins of the compound page whose first tail this is.
+    pub(crate) fn start_pins(&self) {
+        self.next.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns the pins that were counted here.
+    pub(crate) fn pins(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Counts pins, of somebody who holds a reference to the page.
+    pub(crate) fn add_pins(&self, nr: u32) {
+        // Relaxed: who asks excludes those who pin by a lock.
+        self.next.fetch_add(nr, Ordering::Relaxed);
+    }
+
+    /// Counts pins no longer.
+    pub(crate) fn remove_pins(&self, nr: u32) {
+        let before = self.next.fetch_sub(nr, Ordering::Relaxed);
+        debug_assert!(before >= nr, "more pins end than there are");
     }
 
     /// Undoes [`Frame::get_mapped`], by a caller who still holds a reference.
     pub(crate) fn put_mapped(&self, nr: u32) {
         self.state.fetch_sub(nr, Ordering::Relaxed);
-        // Relaxed: not the last reference.
-        let before = self.count.fetch_sub(nr.cast_signed(), Ordering::Relaxed);
-        debug_assert!(before > nr.cast_signed(), "more references are given back than there are");
+        self.put_many(nr);
     }
 
     /// Removes a mapping; true if it was the last one.

@@ -41,7 +41,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Returns the attributes of a page that is the area's own, or written.
     pub(crate) fn writable(vma: &Vma, access: AccessKind) -> Attributes {
         let mut attributes = attributes_of(vma.flags, page_tables::WriteTracking::None);
-        attributes.prot.set(Prot::WRITE, vma.flags.contains(units::VmFlags::WRITE));
+        let is_writable = vma.flags.contains(units::VmFlags::WRITE) && access != AccessKind::Unshare;
+        attributes.prot.set(Prot::WRITE, is_writable);
         attributes.prot.set(Prot::DIRTY, access == AccessKind::Write);
         attributes
     }

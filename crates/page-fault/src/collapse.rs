@@ -65,8 +65,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     fn survey(&self, block: VirtRange) -> Block {
         let mut found = Block::Empty;
         self.pages.for_each_mapped(block, |page| {
-            let may_move =
+            // Somebody who holds the page otherwise, by a pin for instance, would go on with what nobody sees any more.
+            let is_held = page.page.is_some_and(|page| i64::from(page.count) > i64::from(page.mapcount));
+            let is_own =
                 page.exclusive || page.page.is_none_or(|page| page.kind == PageKind::Anon && page.mapcount == 1);
+            let may_move = is_own && !is_held;
             found = match found {
                 _ if page.order > units::Order::ZERO => Block::Large,
                 Block::Fixed => Block::Fixed,

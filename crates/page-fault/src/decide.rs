@@ -11,6 +11,8 @@
 //! | read-only, this address space's own | private | marks | writable again |
 //! | read-only, of others too | private | marks | a copy |
 //!
+//! A pin for reading is a read of which no page may come that others have too: those rows are as for a write, but nothing becomes writable.
+//!
 //! Pure: no state, no locks. Linux 6.12: mm/memory.c (`handle_pte_fault`, `do_fault`, `do_wp_page`), arch/x86/mm/fault.c (`access_error`).
 
 use platform::Prot;
@@ -25,6 +27,9 @@ pub enum AccessKind {
     Write,
     /// Fetching an instruction.
     Fetch,
+    /// Reading for as long as a pin lasts: a page that others may have too gets a copy in its place, so that it is not left behind when somebody
+    /// writes (Linux: FAULT_FLAG_UNSHARE).
+    Unshare,
 }
 
 /// What lies behind an area.
@@ -110,6 +115,11 @@ pub fn decide(situation: &Situation) -> FaultAction {
         (EntryState::Empty, Behind::File) if !is_write => FaultAction::MapFile,
         (EntryState::Empty, Behind::File) if is_shared => FaultAction::MapFileShared,
         (EntryState::Empty, Behind::File) => FaultAction::MapFileCopy,
+        (EntryState::Mapped(what, _), _) if situation.access == AccessKind::Unshare => match what {
+            MappedWhat::SharedAnon => FaultAction::Copy,
+            MappedWhat::Own => FaultAction::Reuse,
+            MappedWhat::Zeros | MappedWhat::FilePage => FaultAction::Touch,
+        },
         (EntryState::Mapped(..), _) if !is_write => FaultAction::Touch,
         (EntryState::Mapped(_, prot), _) if prot.contains(Prot::WRITE) => FaultAction::Touch,
         (EntryState::Mapped(..), _) if is_shared => FaultAction::WriteShared,
@@ -126,7 +136,9 @@ pub(crate) fn is_permitted(access: AccessKind, area: VmFlags, entry: EntryState)
         AccessKind::Write => area.contains(VmFlags::WRITE),
         // x86 can forbid writing and executing only, so any right is a right to read.
         // The key of what may be executed only forbids that as well.
-        AccessKind::Read => area.intersects(VmFlags::ACCESS) && !area.contains(VmFlags::PKEY_BIT0),
+        AccessKind::Read | AccessKind::Unshare => {
+            area.intersects(VmFlags::ACCESS) && !area.contains(VmFlags::PKEY_BIT0)
+        }
         // x86 asks for the right to execute only once a page is there: the first fault brings it in as for reading, the second is refused.
         AccessKind::Fetch if entry == EntryState::Empty => area.intersects(VmFlags::ACCESS),
         AccessKind::Fetch => area.contains(VmFlags::EXEC),
@@ -170,6 +182,23 @@ mod tests {
             assert_eq!(action(Read, area, behind, entry), read, "reading {entry:?} of {area:?}");
             assert_eq!(action(Write, area, behind, entry), write, "writing {entry:?} of {area:?}");
         }
+    }
+
+    #[test]
+    fn a_pin_for_reading_gets_a_page_of_its_own_and_makes_nothing_writable() {
+        let mapped = |what| EntryState::Mapped(what, USED);
+        let rows = [
+            (EntryState::Empty, FaultAction::MapZeros),
+            (mapped(MappedWhat::Zeros), FaultAction::Touch),
+            (mapped(MappedWhat::FilePage), FaultAction::Touch),
+            (mapped(MappedWhat::Own), FaultAction::Reuse),
+            (mapped(MappedWhat::SharedAnon), FaultAction::Copy),
+        ];
+        for (entry, expected) in rows {
+            assert_eq!(action(AccessKind::Unshare, READ, Behind::Anonymous, entry), expected, "{entry:?}");
+        }
+        let refused = action(AccessKind::Unshare, VmFlags::empty(), Behind::Anonymous, EntryState::Empty);
+        assert_eq!(refused, FaultAction::Refuse);
     }
 
     #[test]

@@ -44,13 +44,16 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         })
     }
 
-    /// Lets the page be written, which is nobody else's.
+    /// Makes the page, which is nobody else's, the area's own, and writable if it is to be written.
     pub(crate) fn reuse(&self, fault: &Fault<'_>, pte: Pte) -> Attempt {
         // Held, so that what is marked is still this page: others may take it out of the entry.
         let Some((page, _)) = self.hold(fault, pte) else { return Attempt::Again };
         let attempt = self.with_entry(fault, |entry| {
             let (_, mut attributes) = entry.leaf(pte)?;
-            attributes.prot |= Prot::WRITE | Prot::DIRTY | Prot::ACCESSED;
+            attributes.prot |= Prot::ACCESSED;
+            if fault.access == AccessKind::Write {
+                attributes.prot |= Prot::WRITE | Prot::DIRTY;
+            }
             // Marked first: once it is writable, nobody may take it for shared.
             entry.set_exclusive(pte, Exclusive::Yes);
             entry.set_attributes(pte, attributes).then_some(())

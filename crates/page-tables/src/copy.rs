@@ -26,19 +26,24 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         flags: VmFlags,
     ) -> Result<(), NoMemory> {
         let block = self.mmu.format().leaf_bytes(Level::PMD);
+        let rules = Rules::of(flags, self.tables.has_pinned());
         let mut at = range.start;
         while at < range.end {
             let end = at.align_down(block).saturating_add(block).min(range.end);
             let part = VirtRange::new(at, end);
-            if self.is_large(at) && !(self.is_one_large(part) && child.takes_large(at)?) {
+            let is_pinned = rules.may_be_pinned && self.is_pinned(at);
+            if self.is_large(at) && (is_pinned || !(self.is_one_large(part) && child.takes_large(at)?)) {
                 self.split_large(gather, at)?;
             }
             match self.lowest_entry(at) {
                 Some((Level::PTE, _)) => {
                     child.make_tables(at, Level::PTE)?;
-                    self.copy_level(child, gather, part, flags, Level::PTE);
+                    self.copy_level(child, gather, part, rules, Level::PTE);
+                    if rules.may_be_pinned {
+                        self.copy_pinned(child, part, flags)?;
+                    }
                 }
-                Some((level, false)) => self.copy_level(child, gather, part, flags, level),
+                Some((level, false)) => self.copy_level(child, gather, part, rules, level),
                 // The tables that are here are there too, though they hold nothing.
                 Some((level, true)) => child.make_tables(at, level)?,
                 None => {}
@@ -49,9 +54,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     }
 
     /// Copies what entries of `level` map in `part`; the child has its tables.
-    fn copy_level(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, flags: VmFlags, level: Level) {
+    fn copy_level(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, rules: Rules, level: Level) {
         let (Some(walk), Some(to)) = (self.walk(), child.walk()) else { return };
-        let rules = Rules::of(flags);
         let mut delta = RssDelta::default();
         each_pair(&walk, part, &to, part.start, |row, targets| {
             if row.level() != level {
@@ -79,7 +83,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     {
         for (entry, target) in pairs {
             let mut pte = entry.load();
-            if pte.is_none() {
+            if pte.is_none() || rules.may_be_pinned && is_pinned(&entry, pte) {
                 continue;
             }
             if rules.is_cow {
@@ -93,20 +97,28 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     }
 }
 
+/// Returns true if whoever pinned the page that `entry` maps as `pte` must keep it: nobody else may get it (Linux: `folio_needs_cow_for_dma`).
+#[cold]
+pub(crate) fn is_pinned<F: TableFormat>(entry: &EntryRef<'_, F>, pte: Pte) -> bool {
+    entry.is_exclusive(pte) && entry.is_maybe_pinned(pte)
+}
+
 /// How an area is copied.
 #[derive(Clone, Copy)]
 struct Rules {
     /// Pages are shared until somebody writes (Linux: `is_cow_mapping`).
     is_cow: bool,
+    /// Pages may be pinned: those are copied at once.
+    may_be_pinned: bool,
     /// Marks that the child's entries do not get: it has not used them yet, and where the memory is shared the parent's entry tells of changes.
     forgotten: Prot,
 }
 
 impl Rules {
-    fn of(flags: VmFlags) -> Self {
+    fn of(flags: VmFlags, has_pinned: bool) -> Self {
         let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
         let clean = if flags.contains(VmFlags::SHARED) { Prot::DIRTY } else { Prot::empty() };
-        Self { is_cow, forgotten: Prot::ACCESSED | clean }
+        Self { is_cow, may_be_pinned: is_cow && has_pinned, forgotten: Prot::ACCESSED | clean }
     }
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod copy;
+mod copy_pinned;
 mod each;
 mod free;
 mod page;

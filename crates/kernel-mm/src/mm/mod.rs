@@ -8,6 +8,7 @@ mod area_names;
 mod fault;
 mod files;
 mod lifetime;
+mod pin;
 mod proc;
 mod reverse;
 mod user_access;
@@ -25,6 +26,7 @@ use units::PhysAddr;
 
 use area_names::NameTable;
 pub use files::MappedFiles;
+pub use pin::{Dirtied, PinnedPage};
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
 pub use reverse::{References, UnmapError};
 pub use user_access::BadUserAddress;

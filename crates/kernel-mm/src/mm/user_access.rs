@@ -5,7 +5,7 @@
 
 use address_space::{Mm, Process, ProtectionKeys};
 use frame_table::{PageBytes, PageRef};
-use object_allocator::mmu::Found;
+use object_allocator::mmu::{Found, PageKind};
 use page_allocator::Hooks;
 use page_fault::AccessKind;
 use platform::{Level, Platform, Prot, TableFormat};
@@ -31,7 +31,7 @@ impl core::fmt::Display for BadUserAddress {
 impl core::error::Error for BadUserAddress {}
 
 /// What an address of a process shows.
-enum UserPage {
+pub(super) enum UserPage {
     /// The page of zeros.
     Zeros,
     /// A page that is held, and where in it the address is.
@@ -148,7 +148,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     /// Takes hold of the page at `place` if an entry allows the access, and marks the entry as used.
-    fn find_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
+    pub(super) fn find_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
         let tables = self.tables(place.cpu, place.mm);
         let walk = tables.mmu.walk(tables.tables)?;
         let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(place.addr, Level::PTE)?;
@@ -156,9 +156,11 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let (pfn, mut attributes) = entry.leaf(pte)?;
         let (needed, marks) = match access {
             AccessKind::Write => (Prot::USER | Prot::WRITE, Prot::ACCESSED | Prot::DIRTY),
-            AccessKind::Read | AccessKind::Fetch => (Prot::USER, Prot::ACCESSED),
+            AccessKind::Read | AccessKind::Fetch | AccessKind::Unshare => (Prot::USER, Prot::ACCESSED),
         };
-        if !attributes.prot.contains(needed) {
+        let may_be_shared =
+            access == AccessKind::Unshare && entry.kind(pte) == Some(PageKind::Anon) && !entry.is_exclusive(pte);
+        if !attributes.prot.contains(needed) || may_be_shared {
             return None;
         }
         if entry.is_zero_page(pte) {

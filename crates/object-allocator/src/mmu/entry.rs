@@ -287,6 +287,11 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
     }
 
+    /// Returns true if the page that `pte` maps, or maps a part of, may be pinned (Linux: folio_maybe_dma_pinned).
+    pub fn is_maybe_pinned(&self, pte: Pte) -> bool {
+        self.mapped(pte).is_some_and(|mapped| self.view.frames.maybe_pinned(mapped.head))
+    }
+
     /// Returns how many references and how many mappings the page has that `pte` maps.
     pub fn sharers(&self, pte: Pte) -> Option<(i32, u32)> {
         self.mapped(pte).map(|mapped| (mapped.frame.count(), mapped.frame.mapcount()))

@@ -3,7 +3,7 @@
 //! Type-stable, so that it can be part of an object that lookups without locks may still read. Linux 6.12: `mm_struct` (pgd, rss_stat, pgtables_bytes),
 //! kernel/fork.c (`mm_alloc_pgd`).
 
-use core::sync::atomic::AtomicI64;
+use core::sync::atomic::{AtomicBool, AtomicI64};
 
 use page_allocator::Hooks;
 use platform::{Platform, TableFormat};
@@ -35,6 +35,8 @@ pub struct UserTables {
     hiwater_rss: AtomicI64,
     /// Tables below the root.
     nr_tables: AtomicI64,
+    /// Whether a page was ever pinned (MMF_HAS_PINNED).
+    has_pinned: AtomicBool,
 }
 
 impl Default for UserTables {
@@ -58,7 +60,7 @@ impl UserTables {
 
     const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
         let (hiwater_rss, nr_tables) = (AtomicI64::new(0), AtomicI64::new(0));
-        Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables }
+        Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables, has_pinned: AtomicBool::new(false) }
     }
 
     /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.
@@ -124,6 +126,19 @@ impl UserTables {
         u64::try_from(self.nr_tables.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Notes that pages are pinned from now on; the caller holds a lock that keeps fork out (Linux: mm_set_has_pinned_flag).
+    pub fn note_pinned(&self) {
+        // Relaxed: the lock orders it. Written once only, since fork and pins of other areas read the line.
+        if !self.has_pinned() {
+            self.has_pinned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if pages may be pinned.
+    pub fn has_pinned(&self) -> bool {
+        self.has_pinned.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add_tables(&self, delta: i64) {
         // Relaxed: a statistic.
         self.nr_tables.fetch_add(delta, Ordering::Relaxed);
@@ -144,6 +159,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         let fresh = self.alloc_table(Gfp::KERNEL)?;
         // Relaxed: a statistic, of an address space that nobody uses yet.
         tables.hiwater_rss.store(0, Ordering::Relaxed);
+        tables.has_pinned.store(false, Ordering::Relaxed);
         self.copy_kernel_half(&fresh);
         let pfn = fresh.into_pfn();
         let root = pfn.phys(self.format().page_shift()).raw();

@@ -6,15 +6,15 @@ use units::{CpuId, Order, VirtAddr, VirtRange};
 
 use super::{Manager, machine, manager, map_request, mm};
 
-const HUGE: u64 = 2 << 20;
-const START: VirtAddr = VirtAddr::new(0x7fff_0000_0000);
+pub(crate) const HUGE: u64 = 2 << 20;
+pub(crate) const START: VirtAddr = VirtAddr::new(0x7fff_0000_0000);
 
 fn at(bytes: u64) -> VirtAddr {
     START.saturating_add(bytes)
 }
 
 /// Maps memory that may have large pages at [`START`], and touches the first `large` of them.
-fn map_large<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, len: u64, large: u64) {
+pub(crate) fn map_large<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, len: u64, large: u64) {
     let process = Process::default();
     let prot = Prot::READ | Prot::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED;

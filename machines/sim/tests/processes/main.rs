@@ -2,6 +2,7 @@
 
 mod huge;
 mod names;
+mod pins;
 mod proc;
 mod reverse;
 

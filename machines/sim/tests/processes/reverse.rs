@@ -13,7 +13,12 @@ use super::{Manager, machine, manager, map, map_request, mm, read};
 const PAGE: u64 = 4096;
 
 /// Returns the frame that an address is mapped to, and what the mapping allows.
-fn mapped<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) -> Option<(Pfn, platform::Prot)> {
+pub(crate) fn mapped<'k>(
+    manager: &Manager<'k>,
+    cpu: &Cpu,
+    mm: &MmRef<'k>,
+    addr: VirtAddr,
+) -> Option<(Pfn, platform::Prot)> {
     let mut found = None;
     manager.tables(cpu, mm).for_each_mapped(VirtRange::with_len(addr, PAGE), |page| {
         found = Some((page.pfn, page.attributes.prot));
