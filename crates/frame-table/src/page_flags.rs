@@ -69,6 +69,9 @@ bitflags::bitflags! {
         const ANON_EXCLUSIVE = Self::OWNER_2.bits();
         /// Readahead marker; shares a bit with RECLAIM.
         const READAHEAD = Self::RECLAIM.bits();
+        /// What a page takes along to another frame (Linux: folio_migrate_flags).
+        const MIGRATED = Self::REFERENCED.bits() | Self::UPTODATE.bits() | Self::DIRTY.bits() | Self::WORKINGSET.bits()
+            | Self::SWAPBACKED.bits() | Self::YOUNG.bits() | Self::IDLE.bits();
         /// Flags that must be clear when a page is freed.
         const CHECK_AT_FREE = Self::LRU.bits() | Self::LOCKED.bits() | Self::PRIVATE.bits() | Self::PRIVATE_2.bits()
             | Self::WRITEBACK.bits() | Self::RESERVED.bits() | Self::SLAB.bits() | Self::ACTIVE.bits()

@@ -14,6 +14,7 @@ mod data;
 mod file;
 mod files;
 mod lifetime;
+mod migrate;
 mod name;
 mod pager;
 mod pages;

@@ -140,6 +140,17 @@ impl<T, B: DerefMut<Target = Node<T, B>>> XArray<T, B> {
         }
     }
 
+    /// Puts a value in the place of the one at `index`, which is returned. Marks stay (Linux: `xa_store`).
+    ///
+    /// # Errors
+    /// Gives the value back if there is none.
+    pub fn replace(&mut self, index: u64, value: T) -> Result<T, T> {
+        match self.top_for_change(index) {
+            Some((root, level)) => root.replace(index, level, value),
+            None => Err(value),
+        }
+    }
+
     /// Takes the value at `index` out; nodes that it leaves empty become spare (Linux: `xa_erase`).
     pub fn remove(&mut self, index: u64, spare: &mut Spare<B>) -> Option<T> {
         let (root, level) = self.root.as_deref_mut().zip(self.height.checked_sub(1))?;

@@ -191,6 +191,23 @@ impl<T, B: DerefMut<Target = Self>> Node<T, B> {
         Ok(())
     }
 
+    /// Puts a value in the place of one below this node; gives it back if there is none.
+    pub(super) fn replace(&mut self, index: u64, level: u32, value: T) -> Result<T, T> {
+        if let Some(below) = level.checked_sub(1) {
+            return match self.child_mut(index, level) {
+                Some(child) => child.replace(index, below, value),
+                None => Err(value),
+            };
+        }
+        match &mut self.slots {
+            Slots::Leaf(items) => match items.get_mut(slot_of(index, 0)) {
+                Some(Some(item)) => Ok(core::mem::replace(item, value)),
+                _ => Err(value),
+            },
+            Slots::Inner(_) => Err(value),
+        }
+    }
+
     /// Takes a value out below this node.
     pub(super) fn remove(&mut self, index: u64, level: u32, spare: &mut Spare<B>) -> Option<T> {
         let (slot, bit) = (slot_of(index, level), bit_of(index, level));

@@ -44,6 +44,7 @@ fn put(array: &mut Array, spare: &mut Spare<HeapNode>, index: u64, value: u32) -
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u64, u32),
+    Replace(u64, u32),
     Remove(u64),
     SetMark(u64, usize),
     ClearMark(u64, usize),
@@ -58,6 +59,7 @@ fn index() -> impl Strategy<Value = u64> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (index(), any::<u32>()).prop_map(|(index, value)| Step::Insert(index, value)),
+        2 => (index(), any::<u32>()).prop_map(|(index, value)| Step::Replace(index, value)),
         2 => index().prop_map(Step::Remove),
         2 => (index(), 0..3usize).prop_map(|(index, mark)| Step::SetMark(index, mark)),
         1 => (index(), 0..3usize).prop_map(|(index, mark)| Step::ClearMark(index, mark)),
@@ -73,6 +75,10 @@ fn apply(array: &mut Array, model: &mut Model, spare: &mut Spare<HeapNode>, step
             let is_free = !model.contains_key(&index);
             assert_eq!(put(array, spare, index, value), is_free);
             model.entry(index).or_insert((value, [false; 3]));
+        }
+        Step::Replace(index, value) => {
+            let old = model.get_mut(&index).map(|(old, _)| core::mem::replace(old, value));
+            assert_eq!(array.replace(index, value), old.ok_or(value));
         }
         Step::Remove(index) => {
             assert_eq!(array.remove(index, spare), model.remove(&index).map(|(value, _)| value));

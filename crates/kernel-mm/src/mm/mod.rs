@@ -8,6 +8,7 @@ mod area_names;
 mod fault;
 mod files;
 mod lifetime;
+mod migrate;
 mod pin;
 mod proc;
 mod reverse;
@@ -26,6 +27,7 @@ use units::PhysAddr;
 
 use area_names::NameTable;
 pub use files::MappedFiles;
+pub use migrate::MigrateError;
 pub use pin::{Dirtied, PinnedPage};
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
 pub use reverse::{References, UnmapError};

@@ -23,6 +23,15 @@ pub struct References {
     pub flags: VmFlags,
 }
 
+/// Which areas lose a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unmap {
+    /// All.
+    Everywhere,
+    /// Those that are not locked in memory.
+    NotLocked,
+}
+
 /// Why a page is still mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnmapError {
@@ -79,14 +88,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         if PageKind::of(frame.flags(), frame.mapping().0) == PageKind::Anon {
             return Err(UnmapError::Anonymous);
         }
-        let mut is_locked = false;
-        self.for_each_area_of(cpu, page, |tables, mapped| {
-            if mapped.vma.flags.contains(VmFlags::LOCKED) {
-                is_locked = true;
-            } else {
-                tables.unmap_page(&mut tables.gather(), mapped.range, page);
-            }
-        });
+        let is_locked = self.unmap(cpu, page, Unmap::NotLocked);
         match frame.mapcount() {
             0 => Ok(()),
             _ if is_locked => Err(UnmapError::Locked),
@@ -94,8 +96,26 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         }
     }
 
+    /// Takes a file's page out of the page tables; returns true if a locked area kept it.
+    pub(super) fn unmap(&self, cpu: &Cpu, page: &PageRef, from: Unmap) -> bool {
+        let mut is_locked = false;
+        self.for_each_area_of(cpu, page, |tables, mapped| {
+            if from == Unmap::NotLocked && mapped.vma.flags.contains(VmFlags::LOCKED) {
+                is_locked = true;
+            } else {
+                tables.unmap_page(&mut tables.gather(), mapped.range, page);
+            }
+        });
+        is_locked
+    }
+
     /// Shows each area that may map a page, and the tables of its address space.
-    fn for_each_area_of(&self, cpu: &Cpu, page: &PageRef, mut visit: impl FnMut(&Tables<'_, P, H>, &Mapped<'_, 'k>)) {
+    pub(super) fn for_each_area_of(
+        &self,
+        cpu: &Cpu,
+        page: &PageRef,
+        mut visit: impl FnMut(&Tables<'_, P, H>, &Mapped<'_, 'k>),
+    ) {
         let frame = self.objects.pages().map().frames.at(page.pfn());
         let (number, index) = frame.mapping();
         let numbers = index..=index.saturating_add(page.order().nr_pages() - 1);

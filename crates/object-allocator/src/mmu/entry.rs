@@ -482,13 +482,14 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
 
     /// Puts `page` in the place of what the entry maps, if it still holds `expected`. In between the entry holds nothing, and `flush` is called: if another CPU could
     /// still use the old page while the new one is written, a thread there would miss what it was told of (Linux: `ptep_clear_flush` in `wp_page_copy`).
+    /// If that returns false, everything is left as it was.
     #[inline]
     pub(super) fn exchange(
         &self,
         expected: Pte,
         page: PageRef,
         attributes: Attributes,
-        flush: impl FnOnce(),
+        flush: impl FnOnce() -> bool,
     ) -> Result<(), PageRef> {
         if page.order() != self.order() || !self.fits(&page, page.pfn()) || self.leaf(expected).is_none() {
             return Err(page);
@@ -498,7 +499,11 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         if !self.change(expected, Pte::BUSY.raw()) {
             return Err(page);
         }
-        flush();
+        if !flush() {
+            // Release: as below.
+            self.slot.store(expected.0, Ordering::Release);
+            return Err(page);
+        }
         head.add_mapping();
         page.into_raw();
         // Release: as in `change`. Nobody else changes a busy entry.

@@ -147,10 +147,45 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         if !self.is_of(entry) {
             return Err(page);
         }
-        let platform = self.mmu.objects.pages().platform();
-        let flush = || self.root.into_iter().for_each(|root| platform.flush_user_range(root, entry.range()));
-        entry.exchange(expected, page, attributes, flush)?;
+        entry.exchange(expected, page, attributes, || {
+            self.flush_entry(entry);
+            true
+        })?;
         Ok(self.release(entry, expected))
+    }
+
+    /// Puts `page` in the place of the page that `entry` maps, mapped in the same way, if the entry still holds `expected`. No processor uses either while `copy` runs,
+    /// and nobody finds the old page in the entry any more; if it returns false, everything is left as it was (Linux: set_migration_pte, remove_migration_pte).
+    ///
+    /// Returns true if the page is there now. If not, somebody was faster, or the entry is one of another address space or size, or `copy` said no.
+    pub fn migrate(
+        &mut self,
+        entry: &EntryRef<'_, P::Format>,
+        expected: Pte,
+        page: PageRef,
+        copy: impl FnOnce() -> bool,
+    ) -> bool {
+        let attributes = entry.leaf(expected).filter(|_| self.is_of(entry)).map(|(_, attributes)| attributes);
+        let Some(attributes) = attributes else {
+            self.mmu.put(page);
+            return false;
+        };
+        let exchanged = entry.exchange(expected, page, attributes, || {
+            self.flush_entry(entry);
+            copy()
+        });
+        match exchanged {
+            Ok(()) => self.release(entry, expected).is_some(),
+            Err(page) => {
+                self.mmu.put(page);
+                false
+            }
+        }
+    }
+
+    fn flush_entry(&self, entry: &EntryRef<'_, P::Format>) {
+        let platform = self.mmu.objects.pages().platform();
+        self.root.into_iter().for_each(|root| platform.flush_user_range(root, entry.range()));
     }
 
     /// Lets go of what `entry` held as `pte`, after the flush of what was noted.

@@ -1,6 +1,7 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
 mod huge;
+mod migrate;
 mod names;
 mod pins;
 mod proc;

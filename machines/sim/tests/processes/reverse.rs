@@ -26,12 +26,18 @@ pub(crate) fn mapped<'k>(
     found
 }
 
-fn hold(machine: &SimMachine, pfn: Pfn) -> PageRef {
+pub(crate) fn hold(machine: &SimMachine, pfn: Pfn) -> PageRef {
     PageRef::try_get(&machine.pages().map().frames, pfn).unwrap()
 }
 
 /// Maps a page of a file in a process.
-fn map_file<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, file: FileId, flags: MapFlags) -> VirtAddr {
+pub(crate) fn map_file<'k>(
+    manager: &Manager<'k>,
+    cpu: &Cpu,
+    mm: &MmRef<'k>,
+    file: FileId,
+    flags: MapFlags,
+) -> VirtAddr {
     let prot = Prot::READ | Prot::WRITE;
     map_request(
         manager,

@@ -1,4 +1,5 @@
-//! One process on three CPUs of the hosted machine, under stress: two read and write through their TLBs while its areas come, go, change and move; one reads.
+//! One process on three CPUs of the hosted machine, under stress: two read and write through their TLBs while its areas come, go, change and move; one reads, and moves
+//! pages to other frames.
 //!
 //! Every word that is written says which area, page and CPU it is for, and has a number that only grows, so a page that belongs to somebody else, a write that was
 //! lost and a translation that was not flushed are noticed by whoever reads next. Each CPU changes its own areas only and knows exactly what they hold.
@@ -19,7 +20,7 @@ use sync::Cpu;
 use units::{CpuId, NodeMask};
 
 use lane::{Lane, check_published};
-use layout::{AREAS, Areas, SAMPLES};
+use layout::{AREAS, Areas, SAMPLES, part};
 use view::View;
 
 type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
@@ -48,12 +49,18 @@ fn accounted(machine: &SimMachine, cpu: &Cpu) -> u64 {
     pages.check_invariants(cpu).unwrap() + pages.nodes().iter().map(slab).sum::<u64>()
 }
 
-/// Reads what the others say they wrote.
-fn read_only(view: &View<'_, '_>, areas: &Areas, deadline: Instant) {
+/// Reads what the others say they wrote, and moves it to other frames under them.
+fn read_and_migrate(view: &View<'_, '_>, areas: &Areas, deadline: Instant) {
     let mut rng = Rng::for_part(11, 2);
+    let mut migrated = 0;
     while Instant::now() < deadline {
-        check_published(view, areas, rng.index(2 * AREAS), rng.index(SAMPLES));
+        let (area, sample) = (rng.index(2 * AREAS), rng.index(SAMPLES));
+        check_published(view, areas, area, sample);
+        if rng.index(4) == 0 {
+            migrated += u64::from(view.migrate(part(area, areas.0[area].slot(), sample, sample).start));
+        }
     }
+    assert_ne!(migrated, 0, "some page is not in somebody's hands");
 }
 
 #[test]
@@ -73,7 +80,7 @@ fn cpus_of_a_process_see_their_own_pages_and_every_write() {
     let ended = machine.run_on_cpus(3, |cpu| {
         let view = View { platform: machine.platform(), manager: &manager, cpu, mm: &mm, process: &process };
         if cpu.id().index() == 2 {
-            return read_only(&view, &areas, deadline);
+            return read_and_migrate(&view, &areas, deadline);
         }
         let mut lane = Lane::new(view, &areas);
         let mut steps = 0u64;

@@ -1,13 +1,14 @@
 //! A process as one CPU sees it: accesses through the TLB, with faults handed to the kernel as they come.
 
 use address_space::{MapFlags, MapRequest, MmError, MmRef, Process, Prot, RemapFlags, RemapRequest};
+use frame_table::PageRef;
 use page_fault::{AccessKind, FaultError};
 use sim::{Access, SimPlatform, VirtFault};
 use sync::Cpu;
-use units::{VirtAddr, VirtRange};
+use units::{Gfp, VirtAddr, VirtRange};
 
 use crate::Manager;
-use crate::layout::{Kind, kind, place};
+use crate::layout::{Kind, PAGE, kind, place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a, 'k> {
@@ -74,6 +75,19 @@ impl View<'_, '_> {
 
     pub(crate) fn protect(&self, range: VirtRange, prot: Prot) -> Result<(), MmError> {
         self.manager.call(self.cpu, self.mm, self.process).mprotect(range.start, range.len(), prot)
+    }
+
+    /// Moves the page at an address to another frame, if it is small; returns whether it moved.
+    pub(crate) fn migrate(&self, addr: VirtAddr) -> bool {
+        let pages = self.manager.objects().pages();
+        let mut frame = None;
+        let range = VirtRange::with_len(addr, PAGE);
+        self.manager.tables(self.cpu, self.mm).for_each_mapped(range, |page| frame = page.page.map(|_| page.pfn));
+        let Some(page) = frame.and_then(|frame| PageRef::try_get(&pages.map().frames, frame)) else { return false };
+        let to = pages.alloc(self.cpu, Gfp::HIGHUSER_MOVABLE, page.order()).unwrap();
+        let migrated = self.manager.migrate_page(self.cpu, &page, to);
+        pages.put(self.cpu, page);
+        migrated.is_ok()
     }
 
     /// Moves an area; fails if it is not one piece.
