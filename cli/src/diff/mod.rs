@@ -180,7 +180,7 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
         host.drop_rights()?;
         let mut ours = Ours::like(manager, self.cpu, self.process, &areas, host.program())?;
         ours.set_limits(limits);
-        let found = Pair { host, huge, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
+        let found = Pair { host, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
             .first_difference(&trial.operations);
         ours.end()?;
         found
@@ -190,7 +190,6 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
 /// Both sides of one process.
 struct Pair<'a, 'b, 'k, H: Hooks + Sync> {
     host: Host,
-    huge: HugePages,
     ours: &'a mut Ours<'b, 'k, H>,
     /// Areas that were there before the first call.
     first: &'a [Smap],
@@ -255,7 +254,7 @@ impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
     fn compare_state(&mut self) -> Result<Option<String>, Failure> {
         let (theirs, ours) = (self.host.smaps()?, self.ours.smaps()?);
         let differs = state::compare_areas(&theirs, &ours, self.first)
-            + &state::compare_status(self.huge, &self.host.status()?, &self.ours.status()?, &ours);
+            + &state::compare_status(&self.host.status()?, &self.ours.status()?, &ours);
         if !differs.is_empty() {
             return Ok(Some(differs));
         }

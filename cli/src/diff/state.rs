@@ -5,18 +5,12 @@
 
 use proc_files::parse::Status;
 
-use super::huge::HugePages;
 use super::maps::Smap;
 use super::operation::{ARENA, ARENA_PAGES};
 use address_space::PAGE_SIZE;
 
-/// Fields of status that both sides must agree on, page tables aside.
-const FIELDS: [&str; 6] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe"];
-
-/// Returns the fields of status that both sides must agree on. Linux counts a table with each huge page, for the day when that is split; ours makes it then.
-pub(super) fn fields(huge: HugePages) -> impl Iterator<Item = &'static str> {
-    FIELDS.into_iter().chain((huge == HugePages::Off).then_some("VmPTE"))
-}
+/// Fields of status that both sides must agree on.
+pub(super) const FIELDS: [&str; 7] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe", "VmPTE"];
 
 /// Returns the areas whose flags, sizes or anonymous pages differ; `first` are those that were there from the start.
 pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> String {
@@ -37,11 +31,12 @@ pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> S
 }
 
 /// Returns the fields of status that differ. Of resident pages ours must be the sum of `smaps`; the host's own are not all comparable.
-pub(super) fn compare_status(huge: HugePages, theirs: &Status, ours: &Status, smaps: &[Smap]) -> String {
+pub(super) fn compare_status(theirs: &Status, ours: &Status, smaps: &[Smap]) -> String {
     let shown = |name: &str, theirs: Option<u64>, ours: Option<u64>| {
         if theirs == ours { String::new() } else { format!("  {name}: host {theirs:?}, ours {ours:?}\n") }
     };
-    let mut differs: String = fields(huge).map(|name| shown(name, theirs.number(name), ours.number(name))).collect();
+    let mut differs: String =
+        FIELDS.into_iter().map(|name| shown(name, theirs.number(name), ours.number(name))).collect();
     let anonymous = smaps.iter().map(|area| area.anonymous).sum();
     if ours.number("RssAnon") != Some(anonymous) {
         differs += &format!("  ours: RssAnon {:?}, sum of Anonymous {anonymous}\n", ours.number("RssAnon"));

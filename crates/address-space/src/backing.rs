@@ -34,12 +34,8 @@ pub trait PageTables {
     fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError>;
 
     /// Splits a large page that is mapped across `at`, where an area is about to be split (Linux: `vma_adjust_trans_huge`).
-    ///
-    /// # Errors
-    /// [`MmError::NoMemory`]; the area is not split then.
-    fn split_at(&mut self, at: VirtAddr) -> Result<(), MmError> {
+    fn split_at(&mut self, at: VirtAddr) {
         let _ = at;
-        Ok(())
     }
 
     /// Gives the pages of `range` the permissions of `vma`, which are in force from now on (Linux: `change_protection`).

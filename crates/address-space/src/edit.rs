@@ -117,10 +117,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     pub(crate) fn split_unlimited(&mut self, vma: &Vma, at: VirtAddr) -> Result<(), MmError> {
         let upper = self.make_area(&vma.part(VirtRange::new(at, vma.end())))?;
         let lower = self.write_lock(vma.start());
-        if let Err(error) = self.backing.split_at(at) {
-            self.free_area(upper);
-            return Err(error);
-        }
+        self.backing.split_at(at);
         self.mm.tree.split(at, upper, &mut self.nodes()).map_err(|error| {
             self.free_area(upper);
             debug_assert!(error == TreeError::NoMemory, "an area is split inside: {error}");

@@ -138,14 +138,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             Joins::Before => {
                 if let Some(before) = before {
                     let rest = VirtRange::new(range.end, vma.end());
-                    self.split_page_at(vma, rest, range.end)?;
+                    self.split_page_at(vma, rest, range.end);
                     return Ok(self.grow_up(&before, &part, |call| call.shrink_to(vma, rest)));
                 }
             }
             Joins::Behind => {
                 if let Some(behind) = behind {
                     let rest = VirtRange::new(vma.start(), range.start);
-                    self.split_page_at(vma, rest, range.start)?;
+                    self.split_page_at(vma, rest, range.start);
                     return Ok(self.grow_down(&behind, &part, |call| call.shrink_to(vma, rest)));
                 }
             }
@@ -167,12 +167,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     }
 
     /// Splits a large page across `at`, where `rest` of `vma` begins or ends from now on, before another area reaches there (Linux: `vma_adjust_trans_huge`).
-    fn split_page_at(&mut self, vma: &Vma, rest: VirtRange, at: VirtAddr) -> Result<(), MmError> {
-        if rest.is_empty() {
-            return Ok(());
+    fn split_page_at(&mut self, vma: &Vma, rest: VirtRange, at: VirtAddr) {
+        if !rest.is_empty() {
+            self.write_lock(vma.start());
+            self.backing.split_at(at);
         }
-        self.write_lock(vma.start());
-        self.backing.split_at(at)
     }
 
     /// Leaves of `vma` only `rest`, at one of its ends; nothing of it if that is empty.

@@ -158,14 +158,6 @@ impl PageRef {
         frames.at(self.pfn()).get_mapped(nr);
     }
 
-    /// Gives references back that [`PageRef::get_mapped`] left, with their mappings.
-    ///
-    /// # Safety
-    /// They are `nr` of those that it left, and nobody else has them.
-    pub unsafe fn put_mapped(&self, frames: &FrameTable, nr: u32) {
-        frames.at(self.pfn()).put_mapped(nr);
-    }
-
     /// Takes back what [`PageRef::into_raw`] left.
     ///
     /// # Safety

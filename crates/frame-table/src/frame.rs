@@ -6,7 +6,7 @@
 
 use units::{NodeId, Order, ZoneType};
 
-use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, spin_loop};
 use crate::{PageFlags, PageType};
 
 /// End of a list; no frame has this index.
@@ -256,12 +256,6 @@ impl Frame {
         debug_assert!(before >= nr, "more pins end than there are");
     }
 
-    /// Undoes [`Frame::get_mapped`], by a caller who still holds a reference.
-    pub(crate) fn put_mapped(&self, nr: u32) {
-        self.state.fetch_sub(nr, Ordering::Relaxed);
-        self.put_many(nr);
-    }
-
     /// Removes a mapping; true if it was the last one.
     pub fn remove_mapping(&self) -> bool {
         debug_assert!(self.mapcount() > 0, "a mapping is removed that was never added");
@@ -276,6 +270,24 @@ impl Frame {
     /// Sets the owner's word.
     pub fn set_private(&self, value: u64) {
         self.word.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets `lock`, a bit of the owner's word, once nobody else has it set. Returns the word without it.
+    pub(crate) fn lock_private(&self, lock: u64) -> u64 {
+        loop {
+            let word = self.word.load(Ordering::Relaxed) & !lock;
+            // Acquire: pairs with the Release of `unlock_private`, so that what the word leads to is seen.
+            if self.word.compare_exchange(word, word | lock, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return word;
+            }
+            spin_loop();
+        }
+    }
+
+    /// Sets the owner's word, which the caller locked, to a value without the lock's bit.
+    pub(crate) fn unlock_private(&self, value: u64) {
+        // Release: pairs with the Acquire of `lock_private`.
+        self.word.store(value, Ordering::Release);
     }
 
     /// Returns the number of the mapping and the page's index in it, 40 bits (Linux: page->mapping, page->index).

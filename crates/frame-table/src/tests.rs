@@ -146,16 +146,13 @@ fn an_anonymous_page_is_found_from_any_of_its_frames_while_somebody_holds_it() {
 }
 
 #[test]
-fn mapped_references_come_and_go_together() {
+fn references_that_map_a_page_keep_it() {
     let (_memory, frames) = table(16);
     let page = frames.release_boot_block(Pfn::new(8), order(2)).unwrap().into_owned(&frames).into_ref(&frames);
     page.get_mapped(&frames, 3);
     let head = frames.at(page.pfn());
     assert_eq!((head.count(), head.mapcount()), (4, 3));
-    // SAFETY: of those that were left above.
-    unsafe { page.put_mapped(&frames, 3) };
-    assert_eq!((head.count(), head.mapcount()), (1, 0));
-    assert!(matches!(page.put(&frames), Put::Last(_)));
+    assert_eq!(page.put(&frames), Put::Shared);
 }
 
 #[test]
@@ -171,6 +168,23 @@ fn a_page_table_is_taken_back_once() {
     assert_eq!(unsafe { frames.take_table(pfn) }, None);
     assert_eq!((block.pfn(), block.order()), (pfn, order(0)));
     let _free = block.into_free(&frames);
+}
+
+#[test]
+fn tables_that_wait_beside_another_are_each_taken_once() {
+    let (_memory, frames) = table(16);
+    let made =
+        |pfn| frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap().into_owned(&frames).into_table(&frames);
+    // What the last owner left in the word is no list.
+    frames.at(Pfn::new(8)).set_private(7 << 1);
+    let [upper, other, first, second] = [8, 9, 0, 11].map(made);
+    assert_eq!(frames.withdraw(upper), None);
+    frames.deposit(upper, first);
+    frames.deposit(upper, second);
+    assert_eq!(frames.withdraw(other), None, "they wait beside one table");
+    let mut taken = [frames.withdraw(upper).unwrap(), frames.withdraw(upper).unwrap()];
+    taken.sort();
+    assert_eq!((taken, frames.withdraw(upper)), ([first, second], None));
 }
 
 #[test]

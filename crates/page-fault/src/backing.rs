@@ -61,7 +61,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
 
     /// Splits large pages of which only a part lies in `range`, unless others map them too (Linux: `madvise_free_huge_pmd`,
     /// `madvise_cold_or_pageout_pte_range`).
-    fn split_own(&self, range: VirtRange) -> Result<(), MmError> {
+    fn split_own(&self, range: VirtRange) {
         for end in [range.start, range.end] {
             let mut is_own = false;
             if self.pages.crosses_large_page(end) {
@@ -69,18 +69,17 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
             }
             if is_own {
                 let mut gather = self.pages.gather();
-                self.pages.split_large(&mut gather, end).map_err(|_| MmError::NoMemory)?;
+                self.pages.split_large(&mut gather, end);
             }
         }
-        Ok(())
     }
 
     /// Takes all pages of `range` out, with a flush of its own when the result is dropped.
-    fn zap(&self, range: VirtRange) -> Result<Gather<'a, P, H>, MmError> {
+    fn zap(&self, range: VirtRange) -> Gather<'a, P, H> {
         let mut gather = self.pages.gather();
-        self.pages.split_ends(&mut gather, range).map_err(|_| MmError::NoMemory)?;
+        self.pages.split_ends(&mut gather, range);
         self.pages.zap(&mut gather, range, ZapWhat::All);
-        Ok(gather)
+        gather
     }
 }
 
@@ -126,17 +125,14 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
 
     fn protect(&mut self, vma: &Vma, range: VirtRange) {
         let mut gather = self.pages.gather();
-        // A large page that could not be split allows nothing; the fault that comes of it tries again.
-        let _ = self.pages.split_ends(&mut gather, range);
+        self.pages.split_ends(&mut gather, range);
         self.pages.protect(&mut gather, range, vma.flags);
     }
 
-    fn split_at(&mut self, at: VirtAddr) -> Result<(), MmError> {
-        if !self.pages.crosses_large_page(at) {
-            return Ok(());
+    fn split_at(&mut self, at: VirtAddr) {
+        if self.pages.crosses_large_page(at) {
+            self.pages.split_large(&mut self.pages.gather(), at);
         }
-        let mut gather = self.pages.gather();
-        self.pages.split_large(&mut gather, at).map_err(|_| MmError::NoMemory)
     }
 
     fn relocate(&mut self, _: &Vma, old: VirtRange, _: &Vma, to: VirtAddr, room: u64) -> Result<(), MmError> {
@@ -146,13 +142,13 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
 
     fn advise(&mut self, vma: &Vma, range: VirtRange, advice: PageAdvice) -> Result<(), MmError> {
         match advice {
-            PageAdvice::DontNeed => drop(self.zap(range)?),
+            PageAdvice::DontNeed => drop(self.zap(range)),
             PageAdvice::DontNeedTables => {
-                let mut gather = self.zap(range)?;
+                let mut gather = self.zap(range);
                 self.pages.free_lowest_tables(&mut gather, range);
             }
             // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
-            PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range)?,
+            PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range),
             PageAdvice::WillNeed => {}
             PageAdvice::Collapse => self.faults().collapse(vma, range)?,
         }

@@ -5,7 +5,7 @@
 
 use address_space::{HugePolicy, MmError, Vma};
 use frame_table::{OwnedBlock, PageBytes};
-use object_allocator::mmu::PageKind;
+use object_allocator::mmu::{FreshTable, PageKind};
 use page_allocator::Hooks;
 use page_tables::ZapWhat;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
@@ -85,16 +85,21 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let gfp = Gfp::TRANSHUGE | Gfp::ZERO | Gfp::COMP;
         let large = objects.pages().alloc(self.pages.mmu.cpu(), gfp, self.huge_order());
         let large = large.map_err(|_| MmError::NoMemory)?;
+        let Ok(table) = self.pages.mmu.alloc_table(Gfp::KERNEL) else {
+            objects.pages().free(self.pages.mmu.cpu(), large);
+            return Err(MmError::NoMemory);
+        };
         self.forbid_writes(block);
         if self.copy_block(block, &large).is_err() {
             objects.pages().free(self.pages.mmu.cpu(), large);
+            self.pages.mmu.free_fresh(table);
             return Err(MmError::NoMemory);
         }
         let mut gather = self.pages.gather();
         self.pages.zap(&mut gather, block, ZapWhat::All);
         self.pages.free_tables(&mut gather, block, page_tables::Bounds { floor: block.start, ceiling: block.end });
         drop(gather);
-        self.install_block(vma, block, large)
+        self.install_block(vma, block, large, table)
     }
 
     /// Makes all pages of the block read-only, on every CPU.
@@ -123,15 +128,19 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         Ok(())
     }
 
-    fn install_block(&self, vma: &Vma, block: VirtRange, large: OwnedBlock) -> Result<(), MmError> {
+    fn install_block(&self, vma: &Vma, block: VirtRange, large: OwnedBlock, table: FreshTable) -> Result<(), MmError> {
         let fault = Fault { vma, page: block.start, access: AccessKind::Write };
-        let page = self.own(&fault, large).map_err(|large| {
-            self.give_back(large);
-            MmError::Invalid
-        })?;
+        let page = match self.own(&fault, large) {
+            Ok(page) => page,
+            Err(large) => {
+                self.give_back(large);
+                self.pages.mmu.free_fresh(table);
+                return Err(MmError::Invalid);
+            }
+        };
         let attributes = Self::writable(vma, AccessKind::Write);
         let attributes = Attributes { prot: attributes.prot | Prot::DIRTY, ..attributes };
-        let entered = self.enter_huge(block, page, attributes);
+        let entered = self.enter_huge(block, page, attributes, table);
         debug_assert!(entered == Attempt::Done, "nobody fills an area that is locked for writing");
         Ok(())
     }

@@ -125,7 +125,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         };
         let action = decide(&seen.situation);
         if seen.is_in_the_way(fault, action) {
-            self.split(fault)?;
+            self.split(fault);
             return Ok(None);
         }
         let attempt = self.act(fault, action, seen.pte)?;

@@ -4,7 +4,7 @@
 
 use address_space::{HugePolicy, Vma};
 use frame_table::PageRef;
-use object_allocator::mmu::{Found, MakeError, PageKind, Pte};
+use object_allocator::mmu::{FreshTable, MakeError, PageKind};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, TableFormat};
@@ -65,30 +65,35 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         made(self.pages.mmu.make_tables(self.pages.tables, fault.page, level, Gfp::KERNEL))
     }
 
-    /// Puts a fresh large page at an empty entry above the lowest level. [`Attempt::Again`] if there is no page, or the entry is not empty.
+    /// Puts a fresh large page at an empty entry above the lowest level. [`Attempt::Again`] if there is no memory for it or for the table that waits beside it, or
+    /// the entry is not empty.
     fn install_huge(&self, fault: &Fault<'_>, range: VirtRange) -> Attempt {
-        match self.alloc_huge(fault, range) {
-            Some(page) => self.enter_huge(range, page, Self::writable(fault.vma, fault.access)),
-            None => Attempt::Again,
+        let Some(page) = self.alloc_huge(fault, range) else { return Attempt::Again };
+        match self.pages.mmu.alloc_table(Gfp::KERNEL) {
+            Ok(table) => self.enter_huge(range, page, Self::writable(fault.vma, fault.access), table),
+            Err(_) => {
+                self.pages.mmu.put(page);
+                Attempt::Again
+            }
         }
     }
 
-    /// Maps a large page by the entry for `range`, and counts it. [`Attempt::Again`], and the page goes, if the entry is not empty.
-    pub(crate) fn enter_huge(&self, range: VirtRange, page: PageRef, attributes: Attributes) -> Attempt {
-        let (at, nr_pages) = (page.pfn(), page.order().nr_pages());
-        let walk = self.pages.mmu.walk(self.pages.tables);
-        let refused = match walk.as_ref().and_then(|walk| walk.find(range.start, Level::PMD)) {
-            Some(Found::Entry(entry)) => entry.install(Pte::NONE, page, at, attributes).err(),
-            _ => Some(page),
-        };
-        drop(walk);
-        match refused {
-            None => {
-                self.pages.tables.add_rss(self.pages.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed());
+    /// Maps a large page by the entry for `range`, beside which `table` waits, and counts it. [`Attempt::Again`], and both go, if the entry is not empty.
+    pub(crate) fn enter_huge(
+        &self,
+        range: VirtRange,
+        page: PageRef,
+        attributes: Attributes,
+        table: FreshTable,
+    ) -> Attempt {
+        let (mmu, nr_pages) = (&self.pages.mmu, page.order().nr_pages());
+        match mmu.install_large(self.pages.tables, range.start, page, attributes, table) {
+            Ok(()) => {
+                self.pages.tables.add_rss(mmu.cpu(), PageKind::Anon, nr_pages.cast_signed());
                 Attempt::Done
             }
-            Some(page) => {
-                self.pages.mmu.put(page);
+            Err(page) => {
+                mmu.put(page);
                 Attempt::Again
             }
         }
@@ -108,9 +113,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     }
 
     /// Splits the large page at the fault.
-    pub(crate) fn split(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
-        let mut gather = self.pages.gather();
-        self.pages.split_large(&mut gather, fault.page).map_err(|_| FaultError::NoMemory)
+    pub(crate) fn split(&self, fault: &Fault<'_>) {
+        self.pages.split_large(&mut self.pages.gather(), fault.page);
     }
 }
 

@@ -5,9 +5,9 @@
 use object_allocator::mmu::{EntryRef, Gather, Pte};
 use page_allocator::Hooks;
 use platform::{Level, Platform, Prot, TableFormat};
-use units::{VirtRange, VmFlags};
+use units::{Gfp, VirtRange, VmFlags};
 
-use crate::each::each_pair;
+use crate::each::{each_pair, middle_entry};
 use crate::{NoMemory, RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -33,17 +33,17 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             let part = VirtRange::new(at, end);
             let is_pinned = rules.may_be_pinned && self.is_pinned(at);
             if self.is_large(at) && (is_pinned || !(self.is_one_large(part) && child.takes_large(at)?)) {
-                self.split_large(gather, at)?;
+                self.split_large(gather, at);
             }
             match self.lowest_entry(at) {
                 Some((Level::PTE, _)) => {
                     child.make_tables(at, Level::PTE)?;
-                    self.copy_level(child, gather, part, rules, Level::PTE);
+                    self.copy_lowest(child, gather, part, rules);
                     if rules.may_be_pinned {
                         self.copy_pinned(child, part, flags)?;
                     }
                 }
-                Some((level, false)) => self.copy_level(child, gather, part, rules, level),
+                Some((_, false)) => self.copy_large(child, gather, part, rules)?,
                 // The tables that are here are there too, though they hold nothing.
                 Some((level, true)) => child.make_tables(at, level)?,
                 None => {}
@@ -53,21 +53,44 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         Ok(())
     }
 
-    /// Copies what entries of `level` map in `part`; the child has its tables.
-    fn copy_level(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, rules: Rules, level: Level) {
+    /// Copies what entries of the lowest level map in `part`; the child has its tables.
+    fn copy_lowest(&self, child: &Self, gather: &mut Gather<'a, P, H>, part: VirtRange, rules: Rules) {
         let (Some(walk), Some(to)) = (self.walk(), child.walk()) else { return };
         let mut delta = RssDelta::default();
         each_pair(&walk, part, &to, part.start, |row, targets| {
-            if row.level() != level {
-                return;
-            }
-            match (row.lowest_entries(), targets.lowest_entries()) {
-                (Some(entries), Some(targets)) => self.copy_row(gather, entries.zip(targets), rules, &mut delta),
-                _ => self.copy_row(gather, row.entries().zip(targets.entries()), rules, &mut delta),
+            if let (Some(entries), Some(targets)) = (row.lowest_entries(), targets.lowest_entries()) {
+                self.copy_row(gather, entries.zip(targets), rules, &mut delta);
             }
         });
         drop((walk, to));
         delta.apply(self.mmu.cpu(), child.tables);
+    }
+
+    /// Copies the large page that one entry maps at `part`; the child has the tables above its own (Linux: `copy_huge_pmd`). One of a file comes back by a fault.
+    fn copy_large(
+        &self,
+        child: &Self,
+        gather: &mut Gather<'a, P, H>,
+        part: VirtRange,
+        rules: Rules,
+    ) -> Result<(), NoMemory> {
+        let table = self.mmu.alloc_table(Gfp::KERNEL).map_err(|_| NoMemory)?;
+        let (walk, to) = (self.walk(), child.walk());
+        let entry = walk.as_ref().and_then(|walk| middle_entry(walk, part.start));
+        let target = to.as_ref().and_then(|to| middle_entry(to, part.start));
+        let (Some(entry), Some(target)) = (entry, target) else {
+            self.mmu.free_fresh(table);
+            return Ok(());
+        };
+        let mut pte = entry.load();
+        if rules.is_cow {
+            pte = write_protect(gather, &entry, pte);
+        }
+        let prot = entry.prot(pte).unwrap_or(Prot::empty()) - rules.forgotten;
+        if let Some(kind) = self.mmu.duplicate_large(&entry, pte, (child.tables, &target), prot, table) {
+            child.tables.add_rss(self.mmu.cpu(), kind, entry.order().nr_pages().cast_signed());
+        }
+        Ok(())
     }
 
     /// Copies what the first of each pair of entries of one level maps to the second.

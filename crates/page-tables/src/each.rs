@@ -2,7 +2,7 @@
 //!
 //! Holes are skipped table by table. Linux 6.12: mm/pagewalk.c (`walk_page_range`).
 
-use object_allocator::mmu::{EntryRef, Pte, Row, Walk};
+use object_allocator::mmu::{EntryRef, Found, Pte, Row, Walk};
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
@@ -13,6 +13,14 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Begins a walk of these tables.
     pub(crate) fn walk(&self) -> Option<Walk<'a, P::Format>> {
         self.mmu.walk(self.tables)
+    }
+}
+
+/// Returns the entry of the level that maps large pages that translates `virt`, if there is a table for it.
+pub(crate) fn middle_entry<'w, F: TableFormat>(walk: &'w Walk<'_, F>, virt: VirtAddr) -> Option<EntryRef<'w, F>> {
+    match walk.find(virt, Level::PMD)? {
+        Found::Entry(entry) => Some(entry),
+        Found::Above(..) => None,
     }
 }
 

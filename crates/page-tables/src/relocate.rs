@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::each_pair;
+use crate::each::{each_pair, middle_entry};
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -70,7 +70,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
             let bytes = to_end_of_block(at).min(to_end_of_block(here));
             let part = VirtRange::with_len(at, bytes.min(old.end.since(at)));
             if self.is_large(at) && !(self.is_one_large(part) && self.takes_large(here)?) {
-                self.split_large(gather, at)?;
+                self.split_large(gather, at);
             }
             match self.lowest_entry(at) {
                 // The table itself moves.
@@ -89,7 +89,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub(crate) fn takes_large(&self, virt: VirtAddr) -> Result<bool, NoMemory> {
         self.make_tables(virt, Level::PMD)?;
         let Some(walk) = self.walk() else { return Ok(false) };
-        Ok(matches!(walk.find(virt, Level::PMD), Some(Found::Entry(entry)) if entry.load().is_none()))
+        Ok(middle_entry(&walk, virt).is_some_and(|entry| entry.load().is_none()))
     }
 
     /// Makes the tables down to `level`.

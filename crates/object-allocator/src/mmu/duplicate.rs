@@ -14,7 +14,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// Maps what `entry` maps at `child` too, an empty entry of the same level in another address space, allowing `prot`. `pte` was read from the entry,
     /// which still maps the same if this does anything. Returns what the page is counted as; `None` if nothing was mapped, or only the page of zeros.
     ///
-    /// An anonymous page belongs to no address space alone then: neither entry may allow writing. The caller keeps others from changing what either maps.
+    /// Not for entries for which tables wait ([`Mmu::duplicate_large`]). An anonymous page belongs to no address space alone then: neither entry may allow writing. The caller keeps others from changing what either maps.
     #[inline(always)]
     pub fn duplicate(
         &self,
@@ -73,7 +73,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         }
     }
 
-    /// The general case: a larger page, or a part of one.
+    /// The general case: a part of a larger page.
     #[cold]
     #[inline(never)]
     fn duplicate_part(
@@ -84,6 +84,9 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         prot: Prot,
     ) -> Option<PageKind> {
         let (pfn, _) = entry.leaf(pte)?;
+        if entry.has_deposit(pte) {
+            return None;
+        }
         entry.set_exclusive(pte, Exclusive::No);
         let (page, now) = self.page_seen(&entry, pfn)?;
         let kind = entry.kind(now);

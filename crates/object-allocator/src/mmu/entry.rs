@@ -345,9 +345,20 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Gives the page back if the entry holds something else, or the page does not have that part.
     #[inline]
     pub fn install(&self, expected: Pte, page: PageRef, at: Pfn, attributes: Attributes) -> Result<(), PageRef> {
-        if !self.fits(&page, at) || !self.owns_nothing(expected) {
+        if !self.fits(&page, at) || !self.owns_nothing(expected) || self.needs_deposit(&page) {
             return Err(page);
         }
+        self.install_counted(expected, page, at, attributes)
+    }
+
+    /// Maps `page`, anonymous and of the size that the entry maps, if the entry is empty; a table waits for it.
+    pub(super) fn install_whole(&self, page: PageRef, attributes: Attributes) -> Result<(), PageRef> {
+        let at = page.pfn();
+        self.install_counted(Pte::NONE, page, at, attributes)
+    }
+
+    #[inline(always)]
+    fn install_counted(&self, expected: Pte, page: PageRef, at: Pfn, attributes: Attributes) -> Result<(), PageRef> {
         let head = self.view.frames.at(page.pfn());
         let value = self.encode(self.level, at, attributes);
         // Counted before it can be found, so that whoever takes it out finds it counted.
@@ -369,6 +380,20 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         let behind = page.pfn().add(page.order().nr_pages());
         let is_inside = at >= page.pfn() && at.add(order.nr_pages()) <= behind;
         is_leaf_size && self.level <= format.largest_leaf() && at.is_aligned(order) && is_inside
+    }
+
+    /// Returns true if a large entry may map `page`, an anonymous one, whole.
+    pub(super) fn fits_whole(&self, page: &PageRef) -> bool {
+        self.fits(page, page.pfn()) && page.order() == self.order() && self.needs_deposit(page)
+    }
+
+    /// Returns true if a table has to wait for the entry while it maps `page`.
+    #[inline]
+    fn needs_deposit(&self, page: &PageRef) -> bool {
+        self.level != Level::PTE && {
+            let head = self.view.frames.at(page.pfn());
+            PageKind::of(head.flags(), head.mapping().0) == PageKind::Anon
+        }
     }
 
     /// Returns an entry of `level` that maps memory from frame `at` on. Never for all address spaces: a flush of one would not reach it.
@@ -440,17 +465,40 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// # Errors
     /// Gives the table back if the entry is not empty.
     pub fn link(&self, table: FreshTable) -> Result<(), FreshTable> {
-        self.swap_for_table(Pte::NONE, table)
-    }
-
-    /// Makes the entry point to `table` if it still holds `expected`. What that held is the caller's.
-    pub(super) fn swap_for_table(&self, expected: Pte, table: FreshTable) -> Result<(), FreshTable> {
         if self.level.down().is_none() {
             return Err(table);
         }
         let pfn = table.into_pfn();
-        let value = self.view.format.encode_table(self.level, pfn.phys(self.view.format.page_shift()));
-        if self.change(expected, value) { Ok(()) } else { Err(FreshTable::of(pfn)) }
+        if self.change(Pte::NONE, self.encode_table(pfn)) { Ok(()) } else { Err(FreshTable::of(pfn)) }
+    }
+
+    fn encode_table(&self, pfn: Pfn) -> u64 {
+        self.view.format.encode_table(self.level, pfn.phys(self.view.format.page_shift()))
+    }
+
+    /// Holds an entry that maps memory: whoever reads it waits until it is let go. Returns what it held, which is the caller's; `None` if it maps nothing. The caller
+    /// waits for nobody meanwhile.
+    pub(super) fn hold(&self) -> Option<Pte> {
+        loop {
+            let pte = self.load();
+            self.leaf(pte)?;
+            // Acquire: as in `clear_if`.
+            let held = self.slot.compare_exchange(pte.0, Pte::BUSY.0, Ordering::Acquire, Ordering::Relaxed);
+            if held.is_ok() {
+                return Some(pte);
+            }
+        }
+    }
+
+    /// Lets the entry go, which the caller holds, with `pte` in it.
+    pub(super) fn let_go(&self, pte: Pte) {
+        // Release: as in `change`. Nobody else changes a busy entry.
+        self.slot.store(pte.0, Ordering::Release);
+    }
+
+    /// Lets the entry go, which the caller holds and which is above the lowest level, pointing to `table`.
+    pub(super) fn point_to(&self, table: FreshTable) {
+        self.let_go(Pte(self.encode_table(table.into_pfn())));
     }
 
     /// Empties an entry that points to a table, and returns the table's frame.
@@ -499,15 +547,14 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         if !self.change(expected, Pte::BUSY.raw()) {
             return Err(page);
         }
-        if !flush() {
-            // Release: as below.
-            self.slot.store(expected.0, Ordering::Release);
+        // A table waits for the new page if one did for the old.
+        if self.level != Level::PTE && self.needs_deposit(&page) != self.has_deposit(expected) || !flush() {
+            self.let_go(expected);
             return Err(page);
         }
         head.add_mapping();
         page.into_raw();
-        // Release: as in `change`. Nobody else changes a busy entry.
-        self.slot.store(value, Ordering::Release);
+        self.let_go(Pte(value));
         Ok(())
     }
 }

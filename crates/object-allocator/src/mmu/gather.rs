@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use frame_table::PageRef;
 use page_allocator::Hooks;
-use platform::{Attributes, Platform, Prot, TableFormat};
+use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Pfn, PhysAddr, VirtAddr, VirtRange};
 
 use super::entry::{EntryRef, PageKind, Pte, Taken};
@@ -117,6 +117,9 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         }
         let pte = entry.clear()?;
         self.note(entry.range());
+        if entry.level() != Level::PTE {
+            self.free_deposit(*entry, pte);
+        }
         self.release(entry, pte)
     }
 
@@ -128,6 +131,9 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return None;
         }
         self.note(entry.range());
+        if entry.level() != Level::PTE {
+            self.free_deposit(*entry, pte);
+        }
         self.release(entry, pte)
     }
 

@@ -6,6 +6,7 @@
 //! Locking: none. Entries change by compare-and-swap, and who loses looks again; where that is not enough the callers hold the locks of address
 //! spaces. Linux 6.12: mm/pgtable-generic.c, mm/mmu_gather.c, mm/memory.c (`set_pte_at`, `ptep_get_and_clear`), mm/gup.c (`gup_fast`).
 
+mod deposit;
 mod duplicate;
 mod entry;
 mod gather;

@@ -6,7 +6,7 @@
 use core::mem::MaybeUninit;
 
 use page_allocator::Hooks;
-use platform::{Platform, TableFormat};
+use platform::{Level, Platform, TableFormat};
 
 use super::Gather;
 use super::entry::{EntryRef, Pte};
@@ -45,8 +45,13 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
     /// Lets the entries of `to` hold what those of `from` held, which were emptied and flushed. Returns how many do.
     fn fill(&mut self, from: Row<'_, P::Format>, to: Row<'_, P::Format>, held: &[Pte]) -> usize {
         let mut moved = 0;
+        let is_large = from.level() != Level::PTE;
         for ((entry, target), &pte) in from.entries().zip(to.entries()).zip(held) {
             if pte.is_none() {
+                continue;
+            }
+            if is_large {
+                moved += usize::from(self.fill_large(entry, target, pte));
                 continue;
             }
             if target.change(Pte::NONE, pte.raw()) {
@@ -57,6 +62,28 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
             }
         }
         moved
+    }
+
+    /// As [`Gather::fill`], for one large entry, and the table that waits for it.
+    #[cold]
+    #[inline(never)]
+    fn fill_large(&mut self, entry: EntryRef<'_, P::Format>, target: EntryRef<'_, P::Format>, pte: Pte) -> bool {
+        let has_deposit = entry.has_deposit(pte);
+        if has_deposit {
+            entry.move_deposit(&target);
+        }
+        if target.change(Pte::NONE, pte.raw()) {
+            return true;
+        }
+        if has_deposit {
+            target.move_deposit(&entry);
+        }
+        if !entry.change(Pte::NONE, pte.raw()) {
+            self.note(entry.range());
+            self.free_deposit(entry, pte);
+            self.release(&entry, pte);
+        }
+        false
     }
 }
 

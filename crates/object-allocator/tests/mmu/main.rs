@@ -1,6 +1,7 @@
 //! Page tables of address spaces: what entries hold, when it is flushed, and when it goes.
 #![cfg(not(loom))]
 
+mod large;
 mod machine;
 
 use std::cell::RefCell;
@@ -225,12 +226,10 @@ fn a_large_page_is_in_the_way_of_a_table() {
     with_tables(2048, |mmu, tables| {
         mmu.make_tables(tables, page(0), Level::PMD, Gfp::KERNEL).unwrap();
         let new = anon(&mmu, 9);
-        let pfn = new.pfn();
         let mut gather = mmu.gather(tables);
+        mmu.install_large(tables, page(0), new, USED, mmu.alloc_table(Gfp::KERNEL).unwrap()).unwrap();
         let walk = mmu.walk(tables).unwrap();
         let Some(Found::Entry(entry)) = walk.find(page(0), Level::PMD) else { panic!("there is a table") };
-        let new = entry.install(Pte::NONE, new, pfn.add(1), USED).unwrap_err();
-        entry.install(Pte::NONE, new, pfn, USED).unwrap();
         let made = mmu.make_tables(tables, page(3), Level::PTE, Gfp::KERNEL);
         assert_eq!(made, Err(MakeError::LargePage));
         assert!(!gather.take_table(&entry), "it points to none");
@@ -296,26 +295,6 @@ fn a_table_that_found_no_place_is_given_back() {
         let fresh = walk.pte(page(0)).unwrap().link(fresh).unwrap_err();
         drop(walk);
         mmu.free_fresh(fresh);
-        free_tables(&mmu, tables);
-    });
-}
-
-#[test]
-fn a_split_of_what_is_no_large_page_gives_the_table_back() {
-    with_tables(512, |mmu, tables| {
-        let new = anon(&mmu, 0);
-        let pfn = new.pfn();
-        map(&mmu, tables, page(0), new, pfn);
-        let mut gather = mmu.gather(tables);
-        let walk = mmu.walk(tables).unwrap();
-        let entry = walk.pte(page(0)).unwrap();
-        let fresh = gather.split(&entry, mmu.alloc_table(Gfp::KERNEL).unwrap()).unwrap_err();
-        let Some(Found::Entry(above)) = walk.find(page(0), Level::PMD) else { panic!("there is a table") };
-        let fresh = gather.split(&above, fresh).unwrap_err();
-        gather.take(&entry).unwrap();
-        drop(walk);
-        mmu.free_fresh(fresh);
-        drop(gather);
         free_tables(&mmu, tables);
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mmkit_page_tables::{NoMemory, ZapWhat};
-use object_allocator::mmu::UserTables;
+use object_allocator::mmu::{Found, UserTables};
 use platform::{Arm64, Level, PageTableFormat, Prot, X86_64};
 use proptest::prelude::*;
 use units::{Order, Pfn, VirtAddr, VirtRange, VmFlags};
@@ -92,9 +92,9 @@ fn a_split_page_is_mapped_by_its_parts_with_all_marks() {
         let first = map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
         let before = found(view);
         let tables = view.tables.nr_tables();
-        view.split_large(&mut view.mmu.gather(view.tables), page::<X86_64<4>>(77)).unwrap();
+        view.split_large(&mut view.mmu.gather(view.tables), page::<X86_64<4>>(77));
         assert_eq!(found(view), before);
-        assert_eq!((large_entries(view), view.tables.nr_tables()), (0, tables + 1));
+        assert_eq!((large_entries(view), view.tables.nr_tables()), (0, tables), "the table was there");
         let mut dirty = 0;
         view.for_each_mapped(everything::<X86_64<4>>(), |page| {
             dirty += usize::from(page.attributes.prot.contains(Prot::DIRTY | Prot::ACCESSED));
@@ -112,7 +112,7 @@ fn a_zap_of_a_part_keeps_the_page_until_its_last_part_goes() {
         let first = map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
         let zap = |range| {
             let mut gather = view.mmu.gather(view.tables);
-            view.split_ends(&mut gather, range).unwrap();
+            view.split_ends(&mut gather, range);
             view.zap(&mut gather, range, ZapWhat::All);
         };
         zap(pages::<X86_64<4>>(0, 511));
@@ -124,24 +124,87 @@ fn a_zap_of_a_part_keeps_the_page_until_its_last_part_goes() {
     });
 }
 
+/// Takes all memory that is left.
+fn hoard(view: &View<'_>) -> Vec<frame_table::OwnedBlock> {
+    let pages = view.mmu.objects().pages();
+    std::iter::from_fn(|| pages.alloc(view.mmu.cpu(), units::Gfp::KERNEL, Order::ZERO).ok()).collect()
+}
+
+fn give_back(view: &View<'_>, hoard: Vec<frame_table::OwnedBlock>) {
+    hoard.into_iter().for_each(|block| view.mmu.objects().pages().free(view.mmu.cpu(), block));
+}
+
 #[test]
-fn without_memory_for_the_table_a_large_page_stays() {
+fn without_any_memory_a_large_page_is_split_and_moved_within_its_table() {
+    with_tables(X86_64::<4>, |_, view| {
+        map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
+        map_at(view, page::<X86_64<4>>(512), Level::PMD).unwrap();
+        let before = found(view);
+        let hoard = hoard(view);
+        let mut gather = view.mmu.gather(view.tables);
+        view.split_large(&mut gather, page::<X86_64<4>>(3));
+        assert_eq!((&found(view), large_entries(view)), (&before, 1));
+        view.relocate(&mut gather, pages::<X86_64<4>>(512, 512), page::<X86_64<4>>(1024), 0).unwrap();
+        view.split_ends(&mut gather, pages::<X86_64<4>>(1024, 3));
+        assert_eq!((found(view).len(), large_entries(view)), (1024, 0));
+        give_back(view, hoard);
+    });
+}
+
+#[test]
+fn a_move_that_needs_tables_fails_whole_without_memory() {
     with_tables(X86_64::<4>, |_, view| {
         map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
         let before = found(view);
-        let mut hoard = Vec::new();
-        let alloc = |hoard: &mut Vec<_>| {
-            let pages = view.mmu.objects().pages();
-            pages.alloc(view.mmu.cpu(), units::Gfp::KERNEL, Order::ZERO).map(|block| hoard.push(block)).is_ok()
-        };
-        while alloc(&mut hoard) {}
+        let hoard = hoard(view);
         let mut gather = view.mmu.gather(view.tables);
-        assert_eq!(view.split_large(&mut gather, page::<X86_64<4>>(3)), Err(NoMemory));
-        assert_eq!(view.split_ends(&mut gather, pages::<X86_64<4>>(0, 3)), Err(NoMemory));
-        assert_eq!(view.relocate(&mut gather, pages::<X86_64<4>>(0, 3), page::<X86_64<4>>(1 << 20), 0), Err(NoMemory));
-        assert_eq!((found(view), large_entries(view)), (before, 1));
-        hoard.into_iter().for_each(|block| view.mmu.objects().pages().free(view.mmu.cpu(), block));
-        view.split_large(&mut gather, page::<X86_64<4>>(3)).unwrap();
+        let moved = view.relocate(&mut gather, pages::<X86_64<4>>(0, 512), page::<X86_64<4>>(1 << 20), 0);
+        assert_eq!((moved, found(view), large_entries(view)), (Err(NoMemory), before, 1));
+        give_back(view, hoard);
+    });
+}
+
+#[test]
+fn a_table_waits_for_each_large_page_wherever_it_moves() {
+    with_tables(X86_64::<4>, |objects, view| {
+        map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
+        // The root's three levels below, and the one that waits.
+        assert_eq!(view.tables.nr_tables(), 3);
+        let far = page::<X86_64<4>>(1 << 20);
+        view.relocate(&mut view.mmu.gather(view.tables), pages::<X86_64<4>>(0, 512), far, 0).unwrap();
+        let waits_beside = |virt| {
+            let walk = view.mmu.walk(view.tables).unwrap();
+            let Some(Found::Entry(above)) = walk.find(virt, Level::PUD) else { panic!("there are tables") };
+            let platform::Entry::Table(at) = platform::X86_64::<4>::decode(Level::PUD, above.load().raw()) else {
+                panic!("there is a table")
+            };
+            let (frames, upper) = (&objects.pages().map().frames, at.pfn_down(12));
+            let waiting = frames.withdraw(upper);
+            waiting.into_iter().for_each(|table| frames.deposit(upper, table));
+            waiting.is_some()
+        };
+        assert_eq!((waits_beside(page::<X86_64<4>>(0)), waits_beside(far)), (false, true));
+        let tables = view.tables.nr_tables();
+        let mut gather = view.mmu.gather(view.tables);
+        view.zap(&mut gather, everything::<X86_64<4>>(), ZapWhat::All);
+        assert_eq!((view.tables.nr_tables(), waits_beside(far)), (tables - 1, false));
+    });
+}
+
+#[test]
+fn a_fork_without_memory_for_the_table_that_waits_fails_and_copies_nothing() {
+    with_tables(X86_64::<4>, |_, view| {
+        map_at(view, page::<X86_64<4>>(0), Level::PMD).unwrap();
+        let child = UserTables::new();
+        view.mmu.make_root(&child).unwrap();
+        let of_child = View { mmu: view.mmu, tables: &child };
+        view.mmu.make_tables(&child, page::<X86_64<4>>(0), Level::PMD, units::Gfp::KERNEL).unwrap();
+        let copy = || view.copy_to(&of_child, &mut view.mmu.gather(view.tables), pages::<X86_64<4>>(0, 512), WRITE);
+        let hoard = hoard(view);
+        assert_eq!((copy(), large_entries(&of_child), child.rss().anon), (Err(NoMemory), 0, 0));
+        give_back(view, hoard);
+        assert_eq!((copy(), large_entries(&of_child), child.nr_tables()), (Ok(()), 1, 3));
+        end(&of_child);
     });
 }
 
@@ -195,7 +258,7 @@ impl<F: PageTableFormat> Run<'_, F> {
             4 => self.relocate(at, len, 8 * block + to),
             5 => self.fork(at, len),
             6 => self.protect(at, len, if to % 2 == 0 { READ } else { WRITE }),
-            _ => self.view.split_large(&mut self.view.mmu.gather(self.view.tables), page::<F>(at)).unwrap(),
+            _ => self.view.split_large(&mut self.view.mmu.gather(self.view.tables), page::<F>(at)),
         }
     }
 
@@ -210,7 +273,7 @@ impl<F: PageTableFormat> Run<'_, F> {
 
     fn zap(&mut self, at: u64, len: u64) {
         let mut gather = self.view.mmu.gather(self.view.tables);
-        self.view.split_ends(&mut gather, pages::<F>(at, len)).unwrap();
+        self.view.split_ends(&mut gather, pages::<F>(at, len));
         self.view.zap(&mut gather, pages::<F>(at, len), ZapWhat::All);
         self.model.retain(|index, _| !(at..at + len).contains(index));
     }
@@ -238,7 +301,7 @@ impl<F: PageTableFormat> Run<'_, F> {
 
     fn protect(&mut self, at: u64, len: u64, flags: VmFlags) {
         let mut gather = self.view.mmu.gather(self.view.tables);
-        self.view.split_ends(&mut gather, pages::<F>(at, len)).unwrap();
+        self.view.split_ends(&mut gather, pages::<F>(at, len));
         self.view.protect(&mut gather, pages::<F>(at, len), flags);
         for (_, page) in self.model.range_mut(at..at + len) {
             page.writable = flags.contains(VmFlags::WRITE) && page.exclusive;

@@ -7,7 +7,7 @@ use fixture::{Built, Fixture, Shape, ZoneShape};
 use frame_table::{HeapMemory, PageRef};
 use mmkit_page_tables::{Bounds, Tables, WriteTracking, ZapWhat, attributes_of};
 use object_allocator::ObjectAllocator;
-use object_allocator::mmu::{Found, PageKind, Pte};
+use object_allocator::mmu::{PageKind, Pte};
 use page_allocator::{DebugOptions, Geometry, NoPressure, PcpLimits};
 use platform::{Attributes, Level, PageTableFormat, Prot, X86_64};
 use sync::{Cpu, IrqControl};
@@ -74,11 +74,17 @@ pub(crate) fn map_at<F: PageTableFormat>(view: &View<'_, F>, virt: VirtAddr, lev
     let pfn = fresh.pfn();
     let mut attributes = attributes_of(WRITE, WriteTracking::None);
     attributes.prot |= Prot::WRITE | Prot::DIRTY;
-    let walk = view.mmu.walk(view.tables).unwrap();
-    let Some(Found::Entry(entry)) = walk.find(virt, level) else { panic!("tables were made") };
-    let installed = entry.install(Pte::NONE, fresh, pfn, attributes);
-    let nr_pages = entry.order().nr_pages();
-    drop(walk);
+    let installed = if level == Level::PMD {
+        let Ok(table) = view.mmu.alloc_table(Gfp::KERNEL) else {
+            view.mmu.put(fresh);
+            return None;
+        };
+        view.mmu.install_large(view.tables, virt, fresh, attributes, table)
+    } else {
+        let walk = view.mmu.walk(view.tables).unwrap();
+        walk.pte(virt).unwrap().install(Pte::NONE, fresh, pfn, attributes)
+    };
+    let nr_pages = F::leaf_bytes(level) >> F::PAGE_SHIFT;
     match installed {
         Ok(()) => view.tables.add_rss(view.mmu.cpu(), PageKind::Anon, nr_pages.cast_signed()),
         Err(fresh) => {

@@ -243,16 +243,22 @@ fn a_page_is_replaced_while_it_is_taken() {
 
 /// Maps a page of two by an entry of the middle level.
 fn map_large(view: &View<'_>) {
-    view.mmu.make_tables(view.tables, page(0), Level::PMD, Gfp::KERNEL).unwrap();
+    map_large_at(view, page(0));
+}
+
+fn map_large_at(view: &View<'_>, virt: VirtAddr) {
+    view.mmu.make_tables(view.tables, virt, Level::PMD, Gfp::KERNEL).unwrap();
     let new = anon(&view.mmu, Order::new_truncate(1));
-    let at = new.pfn();
-    let walk = view.mmu.walk(view.tables).unwrap();
-    let Some(Found::Entry(entry)) = walk.find(page(0), Level::PMD) else { panic!("tables were made") };
-    entry.install(Pte::NONE, new, at, USED).unwrap();
+    let table = view.mmu.alloc_table(Gfp::KERNEL).unwrap();
+    view.mmu.install_large(view.tables, virt, new, USED, table).unwrap();
 }
 
 fn split(view: &View<'_>) {
-    view.split_large(&mut view.mmu.gather(view.tables), page(0)).unwrap();
+    split_at(view, page(0));
+}
+
+fn split_at(view: &View<'_>, virt: VirtAddr) {
+    view.split_large(&mut view.mmu.gather(view.tables), virt);
 }
 
 #[test]
@@ -293,4 +299,39 @@ fn two_cpus_split_one_large_page() {
         assert_eq!(sharers(view, page(0)), Some((2, 2)));
         assert_eq!(view.tables.nr_tables(), 2);
     });
+}
+
+#[test]
+fn tables_that_wait_beside_one_table_go_to_who_is_entitled_to_them() {
+    let zap = |view: &View<'_>| {
+        let mut gather = view.mmu.gather(view.tables);
+        view.zap(&mut gather, VirtRange::new(page(2), page(4)), ZapWhat::All);
+    };
+    let setup = |view: &View<'_>| {
+        map_large(view);
+        map_large_at(view, page(2));
+        assert_eq!(view.tables.nr_tables(), 3);
+    };
+    two_cpus(setup, split, zap, |view, (), ()| {
+        assert_eq!((sharers(view, page(0)), sharers(view, page(2))), (Some((2, 2)), None));
+        assert_eq!(view.tables.nr_tables(), 2);
+    });
+}
+
+#[test]
+fn a_large_page_is_mapped_while_its_neighbour_is_taken() {
+    let take_first = |view: &View<'_>| {
+        let mut gather = view.mmu.gather(view.tables);
+        view.zap(&mut gather, VirtRange::new(page(0), page(2)), ZapWhat::All);
+    };
+    two_cpus(
+        map_large,
+        take_first,
+        |view| map_large_at(view, page(2)),
+        |view, (), ()| {
+            assert_eq!(view.tables.nr_tables(), 2);
+            split_at(view, page(2));
+            assert_eq!((sharers(view, page(0)), sharers(view, page(2))), (None, Some((2, 2))));
+        },
+    );
 }

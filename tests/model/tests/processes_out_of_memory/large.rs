@@ -1,10 +1,13 @@
 //! Large pages: their fault, and calls that split them.
 
-use address_space::{Advice, MapFlags, MmError, Prot};
+use address_space::{Advice, CommitRules, MapFlags, MmError, Prot, Settings};
+use kernel_mm::MemoryManager;
 use page_fault::AccessKind;
-use units::VirtAddr;
+use sim::description::Machine;
+use sim::{SimMachine, SimOptions};
+use units::{CpuId, VirtAddr};
 
-use crate::{ELSEWHERE, Leaves, PAGE, PROCESS, Subject, failures_after, request};
+use crate::{ELSEWHERE, Leaves, PAGE, PROCESS, Subject, accounted, failures_after, request};
 
 const LARGE_PAGES: u64 = 512;
 
@@ -47,15 +50,38 @@ fn a_fault_without_a_large_page_takes_a_small_one_and_without_any_fails_whole() 
 }
 
 #[test]
-fn a_large_page_is_split_or_stays_whole() {
+fn a_fault_that_misses_one_page_maps_a_large_page_or_a_small_one_and_loses_nothing() {
+    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    machine.kernel().start_objects(&cpu).unwrap();
+    let objects = machine.kernel().objects();
+    let manager = MemoryManager::new(objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap();
+    let before = accounted(&machine, &cpu);
+    let mut outcomes = Vec::new();
+    for after in 0..8 {
+        let subject = Subject::new(&machine, &manager, &cpu);
+        map(&subject);
+        let (pages, tables) = (manager.rss(&subject.mm).anon, manager.tables(&cpu, &subject.mm).tables.nr_tables());
+        subject.arm(after, 1);
+        let result = subject.fault(elsewhere(3), AccessKind::Write);
+        subject.arm(u64::MAX, 0);
+        let tables = manager.tables(&cpu, &subject.mm).tables.nr_tables() - tables;
+        outcomes.push((result, manager.rss(&subject.mm).anon - pages, tables));
+        subject.end();
+        assert_eq!(accounted(&machine, &cpu), before, "after {after} pages");
+    }
+    let [upper, large, small] = [(Err(MmError::NoMemory), 0, 0), (Ok(()), 512, 2), (Ok(()), 1, 2)];
+    // A table for the entry, then the large page, then the table that waits.
+    assert_eq!(outcomes, [upper, small, small, large, large, large, large, large]);
+}
+
+#[test]
+fn a_large_page_is_split_whatever_memory_there_is() {
     let unmap = split(|subject| subject.call().munmap(elsewhere(100), PAGE));
     let protect = split(|subject| subject.call().mprotect(elsewhere(100), PAGE, Prot::READ));
     let advise = split(|subject| subject.call().madvise(elsewhere(100), PAGE, Advice::DontFork));
-    // Each needs at most a table for the small entries, and has it if one was kept with the large page.
-    assert_eq!((unmap, protect), (advise, advise));
-    assert!(advise <= 1);
     let drop_part = split(|subject| subject.call().madvise(elsewhere(100), PAGE, Advice::DontNeed));
-    assert!(drop_part <= 1);
+    assert_eq!([unmap, protect, advise, drop_part], [0; 4], "the table waits beside the large page");
 }
 
 #[test]
