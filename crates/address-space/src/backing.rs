@@ -3,7 +3,7 @@
 //! Every method is called with the address space locked for writing, and says for which area it is called as the area is then.
 //! Linux 6.12: mm/memory.c and mm/mprotect.c for [`PageTables`]; `struct file`, `struct vm_operations_struct` and mm/shmem.c for [`Pager`].
 
-use units::{VirtAddr, VirtRange};
+use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::error::MmError;
 use crate::name::AreaName;
@@ -40,6 +40,13 @@ pub trait PageTables {
 
     /// Gives the pages of `range` the permissions of `vma`, which are in force from now on (Linux: `change_protection`).
     fn protect(&mut self, vma: &Vma, range: VirtRange);
+
+    /// Returns the flag of areas that are new since marks of writes were last taken back: [`VmFlags::SOFTDIRTY`], or none if entries keep no such marks (Linux:
+    /// VM_SOFTDIRTY, which is VM_NONE without CONFIG_MEM_SOFT_DIRTY).
+    fn soft_dirty(&self) -> VmFlags;
+
+    /// Takes `mark` back from the pages of `areas`, which are locked for writing, with one flush for all (Linux: `clear_refs_pte_range`).
+    fn clear_marks(&mut self, areas: &mut dyn Iterator<Item = Vma>, mark: PageMark);
 
     /// Moves the pages of `old` to `to` in `target` (Linux: `move_page_tables`). No area lies in the `room` bytes below either place.
     ///
@@ -89,6 +96,15 @@ pub enum PageAdvice {
     WillNeed,
     /// To be put into huge pages.
     Collapse,
+}
+
+/// A mark of pages that may be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageMark {
+    /// That they were used, in their entries and descriptors (Linux: young, referenced).
+    Referenced,
+    /// That they were written to. Their entries are read-only then, and the next write is a fault that marks them again.
+    SoftDirty,
 }
 
 /// What of a file decides how it can be mapped.

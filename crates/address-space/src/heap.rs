@@ -72,6 +72,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Maps a range of the heap, where nothing is (Linux: `do_brk_flags`).
     fn grow_heap(&mut self, range: VirtRange) -> Result<(), MmError> {
         let mut flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAYACCESS | VmFlags::ACCOUNT | self.mm.def_flags;
+        flags |= self.backing.soft_dirty();
         flags.set(VmFlags::EXEC, self.process.rights.contains(Rights::READ_IMPLIES_EXEC));
         let nr_pages = range.len() >> PAGE_SHIFT;
         if !self.may_expand(flags, nr_pages) || self.mm.nr_areas() > self.spaces.settings.max_map_count {

@@ -12,6 +12,7 @@ mod advise;
 mod atomic;
 mod backing;
 mod call;
+mod clear_refs;
 mod counters;
 mod edit;
 mod error;
@@ -42,8 +43,9 @@ mod unmap;
 mod vma;
 
 pub use advise::{Advice, Whose};
-pub use backing::{Access, FileFacts, FileTraits, PageAdvice, PageTables, Pager, Reserve};
+pub use backing::{Access, FileFacts, FileTraits, PageAdvice, PageMark, PageTables, Pager, Reserve};
 pub use call::Call;
+pub use clear_refs::{BadClearRefs, ClearRefs};
 pub use counters::VmCounters;
 pub use error::{Absent, MmError};
 pub use flags::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags};

@@ -14,11 +14,17 @@ use crate::mm::MmWrite;
 use crate::vma::{AnonVma, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
-    /// Enters an area as it is: a stack, the vDSO, what a recording says (Linux: `insert_vm_struct`). Its file has one more user.
+    /// Enters an area: a stack, the vDSO, what a recording says. It counts as written to, as all that is new does; otherwise it is as `vma` says. Its file
+    /// has one more user.
     ///
     /// # Errors
     /// [`MmError::NoMemory`] if something is there, or the promise of an area with `ACCOUNT` cannot be made.
     pub fn insert_area(&mut self, vma: &Vma) -> Result<(), MmError> {
+        self.insert_as_is(&Vma { flags: vma.flags | self.backing.soft_dirty(), ..*vma })
+    }
+
+    /// Linux: `insert_vm_struct`.
+    fn insert_as_is(&mut self, vma: &Vma) -> Result<(), MmError> {
         if self.mm.find_intersection(vma.range).is_some() {
             return Err(MmError::NoMemory);
         }
@@ -56,7 +62,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
                 }
                 _ => None,
             };
-            self.insert_area(&copy)?;
+            self.insert_as_is(&copy)?;
             if !vma.flags.contains(VmFlags::WIPEONFORK) {
                 self.backing.copy(&vma, &copy)?;
             }

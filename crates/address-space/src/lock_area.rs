@@ -155,7 +155,7 @@ impl<'k, L> MmGuard<'_, 'k, L> {
 fn shares_anon(low: &Vma, high: &Vma) -> bool {
     low.end() == high.start()
         && low.file == high.file
-        && low.flags - VmFlags::ACCESS == high.flags - VmFlags::ACCESS
+        && (low.flags ^ high.flags) - VmFlags::ACCESS - VmFlags::SOFTDIRTY == VmFlags::empty()
         && low.pgoff.wrapping_add(low.nr_pages()) == high.pgoff
 }
 

@@ -171,7 +171,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let mut vma = Vma {
             range: plan.range,
-            flags: plan.flags,
+            flags: plan.flags | self.backing.soft_dirty(),
             pgoff: plan.pgoff,
             file: plan.file,
             anon: None,

@@ -28,9 +28,10 @@ pub(crate) enum Joins {
     Both,
 }
 
-/// Properties that must be equal (Linux: `is_mergeable_vma`).
+/// Properties that must be equal (Linux: `is_mergeable_vma`). That one was written to is none.
 fn is_alike(one: &Vma, other: &Vma) -> bool {
-    one.flags == other.flags && one.file == other.file && one.uffd == other.uffd && one.name == other.name
+    let same_flags = one.flags - VmFlags::SOFTDIRTY == other.flags - VmFlags::SOFTDIRTY;
+    same_flags && one.file == other.file && one.uffd == other.uffd && one.name == other.name
 }
 
 /// Returns true if the anonymous pages of `range` can share the reverse map of `neighbour` (Linux: `is_mergeable_anon_vma`).
@@ -81,17 +82,19 @@ fn joined_anon(of: [Option<AnonVma>; 3]) -> Option<AnonVma> {
 }
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
-    /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits.
+    /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
+    /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
     pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
         let before = self.mm.find_before(range.start());
         let behind = self.mm.find(range.start());
         match joins(self.spaces.settings.release, range, before.as_ref(), behind.as_ref()) {
             Joins::Neither => None,
-            Joins::Before => before.map(|before| self.grow_up(&before, range, |_| ())),
-            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range, |_| ())),
+            Joins::Before => before.map(|before| self.grow_up(&before, range, before.flags | range.flags, |_| ())),
+            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range, behind.flags | range.flags, |_| ())),
             Joins::Both => before.zip(behind).map(|(before, behind)| {
                 let anon = joined_anon([before.anon, behind.anon, range.anon]);
-                let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
+                let flags = before.flags | range.flags;
+                let whole = Vma { range: before.range.joined(behind.range), flags, anon, ..before };
                 self.rewrite(before.start(), &whole, |call| call.take_out(behind.start()));
                 whole
             }),
@@ -103,25 +106,25 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     pub(crate) fn merge_new_before(&mut self, range: &Vma, lowest: VirtAddr) -> Option<Vma> {
         let before = self.mm.find_before(range.start()).filter(|before| before.end() > lowest);
         let fits = joins(self.spaces.settings.release, range, before.as_ref(), None) == Joins::Before;
-        before.filter(|_| fits).map(|before| self.grow_up(&before, range, |_| ()))
+        before.filter(|_| fits).map(|before| self.grow_up(&before, range, before.flags | range.flags, |_| ()))
     }
 
-    fn grow_up(&mut self, before: &Vma, range: &Vma, make_room: impl FnOnce(&mut Self)) -> Vma {
+    fn grow_up(&mut self, before: &Vma, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
         let anon = joined_anon([before.anon, range.anon, None]);
-        let whole = Vma { range: before.range.joined(range.range), anon, ..*before };
+        let whole = Vma { range: before.range.joined(range.range), flags, anon, ..*before };
         self.rewrite(before.start(), &whole, make_room);
         whole
     }
 
-    fn grow_down(&mut self, behind: &Vma, range: &Vma, make_room: impl FnOnce(&mut Self)) -> Vma {
+    fn grow_down(&mut self, behind: &Vma, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
         let anon = joined_anon([behind.anon, range.anon, None]);
-        let whole = Vma { range: behind.range.joined(range.range), pgoff: range.pgoff, anon, ..*behind };
+        let whole = Vma { range: behind.range.joined(range.range), flags, pgoff: range.pgoff, anon, ..*behind };
         self.rewrite(behind.start(), &whole, make_room);
         whole
     }
 
     /// Makes `range`, a part of `vma` or all of it, an area with what `changed` says, joined with its neighbours or split off
-    /// (Linux: `vma_modify`). Returns the area that holds it then.
+    /// (Linux: `vma_modify`). Returns the area that holds it then, which counts as written to if the range did: its flags are set as a whole.
     ///
     /// The area has the changed properties in the tree already. Counts nothing.
     ///
@@ -139,20 +142,20 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
                 if let Some(before) = before {
                     let rest = VirtRange::new(range.end, vma.end());
                     self.split_page_at(vma, rest, range.end);
-                    return Ok(self.grow_up(&before, &part, |call| call.shrink_to(vma, rest)));
+                    return Ok(self.grow_up(&before, &part, part.flags, |call| call.shrink_to(vma, rest)));
                 }
             }
             Joins::Behind => {
                 if let Some(behind) = behind {
                     let rest = VirtRange::new(vma.start(), range.start);
                     self.split_page_at(vma, rest, range.start);
-                    return Ok(self.grow_down(&behind, &part, |call| call.shrink_to(vma, rest)));
+                    return Ok(self.grow_down(&behind, &part, part.flags, |call| call.shrink_to(vma, rest)));
                 }
             }
             Joins::Both => {
                 if let (Some(before), Some(behind)) = (before, behind) {
                     let anon = joined_anon([before.anon, behind.anon, part.anon]);
-                    let whole = Vma { range: before.range.joined(behind.range), anon, ..before };
+                    let whole = Vma { range: before.range.joined(behind.range), flags: part.flags, anon, ..before };
                     self.rewrite(before.start(), &whole, |call| {
                         call.take_out(vma.start());
                         call.take_out(behind.start());
@@ -260,6 +263,7 @@ mod tests {
         let decide = |range: Vma| joins(Release::V6_12, &range, Some(&low), None);
         assert_eq!(decide(range), Joins::Before);
         assert_eq!(decide(Vma { flags: range.flags | VmFlags::EXEC, ..range }), Joins::Neither);
+        assert_eq!(decide(Vma { flags: range.flags | VmFlags::SOFTDIRTY, ..range }), Joins::Before);
         assert_eq!(decide(Vma { pgoff: 3, ..range }), Joins::Neither);
         assert_eq!(decide(Vma { uffd: 1, ..range }), Joins::Neither);
         assert_eq!(decide(Vma { file: crate::FileId::new(1), ..range }), Joins::Neither);

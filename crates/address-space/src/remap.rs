@@ -336,7 +336,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let is_untouched = vma.is_anonymous() && vma.anon.is_none();
         let pgoff = if is_untouched { Self::page_of(range.start) } else { vma.pgoff_at(request.addr) };
         let copy = Vma { range, pgoff, ..*vma };
-        if let Some(whole) = self.merge_new(&copy) {
+        // The pages take their marks along; a neighbour becomes no other for that.
+        if let Some(whole) = self.merge_new(&Vma { flags: copy.flags - VmFlags::SOFTDIRTY, ..copy }) {
             return Ok(whole);
         }
         self.enter(&copy)?;

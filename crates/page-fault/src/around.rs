@@ -41,7 +41,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     #[inline]
     pub(crate) fn install_read(&self, fault: &Fault<'_>, page: PageRef) -> Attempt {
         let kind = self.kind_of(&page);
-        self.install_file(fault, page, kind, read_attributes(fault, kind))
+        self.install_file(fault, page, kind, self.read_attributes(fault, kind))
     }
 
     /// Returns the addresses that are looked at around the fault; `None` if that is one page, which is found by the way that makes it if need be.
@@ -90,7 +90,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         for (entry, slot) in entries.zip(pages) {
             let Some(page) = slot.take() else { continue };
             let (pfn, kind) = (page.pfn(), self.kind_of(&page));
-            match entry.install(Pte::NONE, page, pfn, read_attributes(fault, kind)) {
+            match entry.install(Pte::NONE, page, pfn, self.read_attributes(fault, kind)) {
                 Ok(()) => {
                     counts.iter_mut().filter(|(counted, _)| *counted == kind).for_each(|(_, nr_pages)| *nr_pages += 1);
                     if !self.belongs_to_file(fault, pfn, fault.vma.pgoff_at(entry.virt())) {
@@ -106,11 +106,13 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         }
         is_mapped
     }
-}
 
-/// Returns what a page that is read gets.
-fn read_attributes(fault: &Fault<'_>, kind: PageKind) -> Attributes {
-    attributes_of(fault.vma.flags, WriteTracking::of(kind))
+    /// Returns what a page that is read gets.
+    #[inline(always)]
+    fn read_attributes(&self, fault: &Fault<'_>, kind: PageKind) -> Attributes {
+        let flags = fault.vma.flags;
+        attributes_of(flags, WriteTracking::of(self.pages.mmu.format(), flags, kind))
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
 
 use address_space::{
-    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PAGE_SIZE, PageAdvice, PageTables, Pager,
-    Reserve, Vma,
+    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PAGE_SIZE, PageAdvice, PageMark, PageTables,
+    Pager, Reserve, Vma,
 };
 use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
@@ -127,6 +127,20 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
         let mut gather = self.pages.gather();
         self.pages.split_ends(&mut gather, range);
         self.pages.protect(&mut gather, range, vma.flags);
+    }
+
+    fn soft_dirty(&self) -> VmFlags {
+        if self.pages.mmu.format().soft_dirty() == 0 { VmFlags::empty() } else { VmFlags::SOFTDIRTY }
+    }
+
+    fn clear_marks(&mut self, areas: &mut dyn Iterator<Item = Vma>, mark: PageMark) {
+        let mut gather = self.pages.gather();
+        for vma in areas {
+            match mark {
+                PageMark::Referenced => self.pages.clear_referenced(vma.range),
+                PageMark::SoftDirty => self.pages.clear_soft_dirty(&mut gather, vma.range, vma.flags),
+            }
+        }
     }
 
     fn split_at(&mut self, at: VirtAddr) {

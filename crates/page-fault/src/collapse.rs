@@ -8,7 +8,7 @@ use frame_table::{OwnedBlock, PageBytes};
 use object_allocator::mmu::{FreshTable, PageKind};
 use page_allocator::Hooks;
 use page_tables::ZapWhat;
-use platform::{Attributes, Level, Platform, Prot, TableFormat};
+use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtRange};
 
 use crate::context::{Attempt, Fault, FaultContext};
@@ -138,9 +138,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 return Err(MmError::Invalid);
             }
         };
-        let attributes = Self::writable(vma, AccessKind::Write);
-        let attributes = Attributes { prot: attributes.prot | Prot::DIRTY, ..attributes };
-        let entered = self.enter_huge(block, page, attributes, table);
+        let entered = self.enter_huge(block, page, Self::writable(vma, AccessKind::Write), table);
         debug_assert!(entered == Attempt::Done, "nobody fills an area that is locked for writing");
         Ok(())
     }

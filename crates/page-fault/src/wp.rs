@@ -38,7 +38,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             attributes.prot |= Prot::ACCESSED | Prot::USER;
             attributes.prot.set(Prot::EXECUTE, fault.vma.flags.contains(VmFlags::EXEC));
             if fault.access == AccessKind::Write {
-                attributes.prot |= Prot::DIRTY;
+                attributes.prot |= Prot::WRITTEN;
             }
             attributes
         })
@@ -52,7 +52,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             let (_, mut attributes) = entry.leaf(pte)?;
             attributes.prot |= Prot::ACCESSED;
             if fault.access == AccessKind::Write {
-                attributes.prot |= Prot::WRITE | Prot::DIRTY;
+                attributes.prot |= Prot::WRITE | Prot::WRITTEN;
             }
             // Marked first: once it is writable, nobody may take it for shared.
             entry.set_exclusive(pte, Exclusive::Yes);
@@ -67,7 +67,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let (file, index) = Self::file_page(fault)?;
         let page = self.files.page(file, index, Access::Write)?;
         let attempt = self.change(fault, pte, |mut attributes| {
-            attributes.prot |= Prot::WRITE | Prot::DIRTY | Prot::ACCESSED;
+            attributes.prot |= Prot::WRITE | Prot::WRITTEN | Prot::ACCESSED;
             attributes
         });
         self.pages.mmu.put(page);
@@ -104,7 +104,14 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let mut gather = self.pages.gather();
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
-            Some(entry) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),
+            Some(entry) => {
+                let mut attributes = Self::writable(fault.vma, fault.access);
+                if fault.access == AccessKind::Unshare {
+                    // A copy that nobody wrote to counts as written to if the page did.
+                    attributes.prot |= entry.prot(pte).unwrap_or_default() & Prot::SOFT_DIRTY;
+                }
+                gather.replace(&entry, pte, page, attributes)
+            }
             None => Err(page),
         };
         drop(walk);

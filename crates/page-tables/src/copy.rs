@@ -126,10 +126,15 @@ pub(crate) fn is_pinned<F: TableFormat>(entry: &EntryRef<'_, F>, pte: Pte) -> bo
     entry.is_exclusive(pte) && entry.is_maybe_pinned(pte)
 }
 
+/// Returns true if pages of the area are shared until somebody writes.
+pub(crate) fn is_cow_mapping(flags: VmFlags) -> bool {
+    flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE
+}
+
 /// How an area is copied.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// Pages are shared until somebody writes (Linux: `is_cow_mapping`).
+    /// Linux: `is_cow_mapping`.
     is_cow: bool,
     /// Pages may be pinned: those are copied at once.
     may_be_pinned: bool,
@@ -139,7 +144,7 @@ struct Rules {
 
 impl Rules {
     fn of(flags: VmFlags, has_pinned: bool) -> Self {
-        let is_cow = flags & (VmFlags::SHARED | VmFlags::MAYWRITE) == VmFlags::MAYWRITE;
+        let is_cow = is_cow_mapping(flags);
         let clean = if flags.contains(VmFlags::SHARED) { Prot::DIRTY } else { Prot::empty() };
         Self { is_cow, may_be_pinned: is_cow && has_pinned, forgotten: Prot::ACCESSED | clean }
     }

@@ -51,7 +51,7 @@ impl<P: Platform, H: Hooks> Tables<'_, P, H> {
             return copied;
         }
         let page = block.into_anon(&pages.map().frames, mapping, index + offset);
-        let mut prot = (attributes.prot - Prot::ACCESSED) | Prot::DIRTY;
+        let mut prot = (attributes.prot - Prot::ACCESSED) | Prot::WRITTEN;
         prot.set(Prot::WRITE, flags.contains(VmFlags::WRITE));
         child.enter_copy(at, page, Attributes { prot, ..attributes });
         Ok(())

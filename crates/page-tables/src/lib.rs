@@ -10,6 +10,7 @@ mod copy;
 mod copy_pinned;
 mod each;
 mod free;
+mod marks;
 mod page;
 mod protect;
 mod protection;

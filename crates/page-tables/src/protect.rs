@@ -2,14 +2,14 @@
 //!
 //! Linux 6.12: mm/mprotect.c (`change_protection`, `change_pte_range`, `can_change_pte_writable`).
 
-use object_allocator::mmu::{EntryRef, Gather, Pte};
+use object_allocator::mmu::{EntryRef, Gather, PageKind, Pte};
 use page_allocator::Hooks;
 use platform::{Platform, Prot, TableFormat};
 use units::{VirtRange, VmFlags};
 
 use crate::Tables;
 use crate::each::{Seen, Visitor, each_leaf, holds_whole, visit_leaves};
-use crate::protection::{WriteTracking, attributes_of};
+use crate::protection::{WriteTracking, attributes_of, is_watched};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// Gives the pages of `range` the permissions of an area with `flags`. Marks of use stay. What lost a right is noted in `gather`, to be flushed.
@@ -18,7 +18,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// the range does not hold whole allow nothing any more, until a fault splits them.
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
-        visit_leaves(&walk, range, &mut Protect { gather, range, rules: Rules::of(flags) });
+        visit_leaves(&walk, range, &mut Protect { gather, range, rules: Rules::of(self.mmu.format(), flags) });
     }
 }
 
@@ -49,19 +49,22 @@ struct Rules {
     tracked: Prot,
     /// Of others.
     untracked: Prot,
+    /// Marks that an entry has to have to be writable.
+    needed: Prot,
 }
 
 impl Rules {
-    fn of(flags: VmFlags) -> Self {
-        let prot = |tracking| attributes_of(flags, tracking).prot - Prot::ACCESSED;
-        Self { flags, tracked: prot(WriteTracking::FirstWrite), untracked: prot(WriteTracking::None) }
+    fn of(format: impl TableFormat, flags: VmFlags) -> Self {
+        let prot = |kind| attributes_of(flags, WriteTracking::of(format, flags, kind)).prot - Prot::ACCESSED;
+        let needed = if is_watched(format, flags) { Prot::SOFT_DIRTY } else { Prot::empty() };
+        Self { flags, tracked: prot(PageKind::File), untracked: prot(PageKind::Shmem), needed }
     }
 
     /// Returns what the entry, which holds `pte` and allows `before`, allows by the rules. Marks of use stay.
     #[inline(always)]
     fn prot<F: TableFormat>(&self, entry: &EntryRef<'_, F>, pte: Pte, before: Prot) -> Prot {
         // Only what may be written depends on the page.
-        let mut prot = self.untracked | before & (Prot::ACCESSED | Prot::DIRTY);
+        let mut prot = self.untracked | before & Prot::MARKS;
         if self.flags.contains(VmFlags::WRITE) {
             prot.set(Prot::WRITE, self.allows_write(entry, pte, before));
         }
@@ -72,12 +75,11 @@ impl Rules {
     #[inline(always)]
     fn allows_write<F: TableFormat>(&self, entry: &EntryRef<'_, F>, pte: Pte, before: Prot) -> bool {
         if !self.flags.contains(VmFlags::SHARED) {
-            return entry.is_exclusive(pte);
+            return before.contains(self.needed) && entry.is_exclusive(pte);
         }
-        let is_tracked = entry.kind(pte).map_or(WriteTracking::None, WriteTracking::of) == WriteTracking::FirstWrite;
-        let fresh = if is_tracked { self.tracked } else { self.untracked };
+        let fresh = if entry.kind(pte) == Some(PageKind::File) { self.tracked } else { self.untracked };
         // Somebody was told of the first write already if there was one.
-        (fresh.contains(Prot::WRITE) || before.contains(Prot::DIRTY)) && !entry.is_zero_page(pte)
+        (fresh.contains(Prot::WRITE) || before.contains(self.needed | Prot::DIRTY)) && !entry.is_zero_page(pte)
     }
 }
 

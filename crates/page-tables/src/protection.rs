@@ -3,7 +3,7 @@
 //! Linux 6.12: mm/pgprot.c and arch/x86/mm/pgprot.c (`protection_map`), mm/mmap.c (`vma_set_page_prot`, `vma_wants_writenotify`).
 
 use object_allocator::mmu::PageKind;
-use platform::{Attributes, MemoryType, Prot};
+use platform::{Attributes, MemoryType, Prot, TableFormat};
 use units::VmFlags;
 
 /// Whether the first write through a clean entry of a shared area has to be noticed.
@@ -16,14 +16,23 @@ pub enum WriteTracking {
 }
 
 impl WriteTracking {
-    /// Returns what pages of a kind need: files are told of the first write, shared memory is its own backing store.
+    /// Returns what pages of a kind need in an area with `flags`: files are told of the first write, shared memory is its own backing store; but whoever
+    /// watches an area for writes is told of each page's first.
     #[inline]
-    pub const fn of(kind: PageKind) -> Self {
+    pub fn of(format: impl TableFormat, flags: VmFlags, kind: PageKind) -> Self {
         match kind {
             PageKind::File => Self::FirstWrite,
+            PageKind::Anon | PageKind::Shmem if is_watched(format, flags) => Self::FirstWrite,
             PageKind::Anon | PageKind::Shmem => Self::None,
         }
     }
+}
+
+/// Returns true if somebody may ask which pages of an area with `flags` were written to: not as long as the area as a whole counts as written to. An entry of a
+/// watched area is writable only if it has the mark (Linux: `vma_soft_dirty_enabled`).
+#[inline]
+pub(crate) fn is_watched(format: impl TableFormat, flags: VmFlags) -> bool {
+    format.soft_dirty() != 0 && !flags.contains(VmFlags::SOFTDIRTY)
 }
 
 /// Returns the attributes of fresh entries of an area: never writable in private areas, whose writable pages are made by faults.
@@ -40,6 +49,8 @@ pub fn attributes_of(flags: VmFlags, tracking: WriteTracking) -> Attributes {
 
 #[cfg(test)]
 mod tests {
+    use platform::{Arm64, X86_64};
+
     use super::*;
 
     fn prot(flags: VmFlags, tracking: WriteTracking) -> Prot {
@@ -52,6 +63,17 @@ mod tests {
         assert_eq!(prot(write, WriteTracking::None), Prot::USER);
         assert_eq!(prot(write | VmFlags::SHARED, WriteTracking::None), Prot::USER | Prot::WRITE);
         assert_eq!(prot(write | VmFlags::SHARED, WriteTracking::FirstWrite), Prot::USER);
+    }
+
+    #[test]
+    fn files_are_always_told_and_others_where_somebody_watches() {
+        use PageKind::{Anon, File, Shmem};
+        let new = VmFlags::READ | VmFlags::SOFTDIRTY;
+        let kinds = [File, Shmem, Anon];
+        let told = |flags| kinds.map(|kind| WriteTracking::of(X86_64::<4>, flags, kind) == WriteTracking::FirstWrite);
+        assert_eq!((told(new), told(VmFlags::READ)), ([true, false, false], [true; 3]));
+        let unmarked = kinds.map(|kind| WriteTracking::of(Arm64::<12, 48>, VmFlags::READ, kind));
+        assert_eq!(unmarked, [WriteTracking::FirstWrite, WriteTracking::None, WriteTracking::None]);
     }
 
     #[test]

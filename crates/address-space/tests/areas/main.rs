@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 mod calls;
+mod clear_refs;
 mod failures;
 mod model;
 mod rare_calls;
@@ -67,6 +68,8 @@ pub(crate) struct Files {
     pub(crate) rooms: Vec<u64>,
     /// Advice on pages.
     pub(crate) advised: Vec<PageAdvice>,
+    /// Areas that marks were taken back from, by start.
+    pub(crate) cleared: Vec<(PageMark, VirtAddr)>,
 }
 
 impl PageTables for &mut Files {
@@ -92,6 +95,12 @@ impl PageTables for &mut Files {
         Ok(())
     }
     fn protect(&mut self, _: &Vma, _: VirtRange) {}
+    fn soft_dirty(&self) -> VmFlags {
+        VmFlags::SOFTDIRTY
+    }
+    fn clear_marks(&mut self, areas: &mut dyn Iterator<Item = Vma>, mark: PageMark) {
+        self.cleared.extend(areas.map(|vma| (mark, vma.start())));
+    }
     fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr, room: u64) -> Result<(), MmError> {
         self.rooms.push(room);
         Ok(())

@@ -144,6 +144,10 @@ impl PageTables for &mut Marks<'_> {
         Ok(())
     }
     fn protect(&mut self, _: &Vma, _: VirtRange) {}
+    fn soft_dirty(&self) -> VmFlags {
+        VmFlags::SOFTDIRTY
+    }
+    fn clear_marks(&mut self, _: &mut dyn Iterator<Item = Vma>, _: PageMark) {}
     fn relocate(&mut self, _: &Vma, _: VirtRange, _: &Vma, _: VirtAddr, _: u64) -> Result<(), MmError> {
         Ok(())
     }

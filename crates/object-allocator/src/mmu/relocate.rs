@@ -17,7 +17,8 @@ const AT_ONCE: usize = 512;
 
 impl<P: Platform, H: Hooks> Gather<'_, P, H> {
     /// Moves what the entries of `from` map to those of `to`, empty ones of the same level and address space, each to the one with its number (mremap). No CPU uses the
-    /// old addresses when this returns. Returns how many entries were moved; what finds no place stays.
+    /// old addresses when this returns. Returns how many entries were moved; what finds no place stays. What moved counts as written to for those who watch its new place
+    /// (Linux: `move_soft_dirty_pte`).
     ///
     /// The caller keeps others from both rows.
     pub fn relocate(&mut self, from: Row<'_, P::Format>, to: Row<'_, P::Format>) -> usize {
@@ -46,6 +47,7 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
     fn fill(&mut self, from: Row<'_, P::Format>, to: Row<'_, P::Format>, held: &[Pte]) -> usize {
         let mut moved = 0;
         let is_large = from.level() != Level::PTE;
+        let mark = self.mmu().format().soft_dirty();
         for ((entry, target), &pte) in from.entries().zip(to.entries()).zip(held) {
             if pte.is_none() {
                 continue;
@@ -54,7 +56,7 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
                 moved += usize::from(self.fill_large(entry, target, pte));
                 continue;
             }
-            if target.change(Pte::NONE, pte.raw()) {
+            if target.change(Pte::NONE, pte.raw() | mark) {
                 moved += 1;
             } else if !entry.change(Pte::NONE, pte.raw()) {
                 self.note(entry.range());
@@ -69,10 +71,11 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
     #[inline(never)]
     fn fill_large(&mut self, entry: EntryRef<'_, P::Format>, target: EntryRef<'_, P::Format>, pte: Pte) -> bool {
         let has_deposit = entry.has_deposit(pte);
+        let mark = self.mmu().format().soft_dirty();
         if has_deposit {
             entry.move_deposit(&target);
         }
-        if target.change(Pte::NONE, pte.raw()) {
+        if target.change(Pte::NONE, pte.raw() | mark) {
             return true;
         }
         if has_deposit {

@@ -5,7 +5,7 @@
 
 use frame_table::{PageFlags, PageRef};
 use page_allocator::Hooks;
-use platform::{Level, Platform, TableFormat};
+use platform::{Level, Platform, Prot, TableFormat};
 use units::Pfn;
 
 use super::entry::{EntryRef, Pte, Taken};
@@ -71,7 +71,9 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
 impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// Counts a reference and a mapping for each part, fills the table, and lets the entry, which is held, point to it.
     fn link_parts(&self, large: &Large<'_, '_, P::Format>, table: FreshTable) {
-        let Some((_, attributes)) = large.entry.leaf(large.pte) else { return };
+        let Some((_, mut attributes)) = large.entry.leaf(large.pte) else { return };
+        // What is dirty makes its parts count as written to, though the mark was taken back from the whole (Linux does so where making dirty makes soft-dirty).
+        attributes.prot.set(Prot::SOFT_DIRTY, attributes.prot.intersects(Prot::WRITTEN));
         if let Some(mapped) = large.entry.mapped(large.pte) {
             // SAFETY: the reference of the entry, which is held; it stays, for one of the parts.
             let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };

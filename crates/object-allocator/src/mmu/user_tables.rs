@@ -120,6 +120,12 @@ impl UserTables {
         u64::try_from(self.hiwater_rss.load(Ordering::Relaxed)).unwrap_or(0).max(self.rss().resident())
     }
 
+    /// Lets the most resident pages be those that there are (Linux: `reset_mm_hiwater_rss`).
+    pub fn reset_peak_rss(&self) {
+        // Relaxed: a statistic.
+        self.hiwater_rss.store(self.rss().resident().cast_signed(), Ordering::Relaxed);
+    }
+
     /// Returns the number of tables below the root (Linux: mm_pgtables_bytes, in pages).
     pub fn nr_tables(&self) -> u64 {
         // Relaxed: a statistic.

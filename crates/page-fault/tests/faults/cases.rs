@@ -103,6 +103,36 @@ fn shared_writes_reach_the_file_and_are_told_where_it_wants_to_know() {
 }
 
 #[test]
+fn where_somebody_watches_each_page_faults_once_at_its_first_write() {
+    let (objects, cpu) = machine(512);
+    let (tables, mut files) = (UserTables::new(), Files::new(&objects, &cpu, 40));
+    files.tracking = WriteTracking::None;
+    let space = Space::new(&objects, &cpu, &tables, &files);
+    let marked = |page| {
+        let walk = space.view.mmu.walk(&tables).unwrap();
+        let entry = walk.pte(at(page)).unwrap();
+        entry.prot(entry.load()).is_some_and(|prot| prot.contains(Prot::SOFT_DIRTY))
+    };
+    let own = area(WRITE - VmFlags::SOFTDIRTY, 16, None);
+    let shared =
+        Vma { range: VirtRange::new(at(16), at(32)), pgoff: 16, ..area(SHARED - VmFlags::SOFTDIRTY, 40, Some(file())) };
+    space.access(&own, 0, Some(1)).unwrap();
+    space.access(&shared, 16, Some(2)).unwrap();
+    space.view.clear_soft_dirty(&mut space.view.gather(), EVERYTHING, own.flags);
+    assert_eq!((marked(0), marked(16)), (false, false));
+    assert_eq!(space.access(&own, 0, None), Ok((1, vec![])));
+    assert_eq!(space.access(&shared, 17, None), Ok((18, vec![Did::MapFile])));
+    for (vma, page, did) in [(&own, 0, Did::Reuse), (&shared, 16, Did::WriteShared), (&shared, 17, Did::WriteShared)] {
+        assert!(!marked(page));
+        assert_eq!(space.access(vma, page, Some(9)), Ok((9, vec![did])));
+        assert_eq!(space.access(vma, page, Some(9)), Ok((9, vec![])));
+        assert!(marked(page));
+    }
+    space.end();
+    files.end();
+}
+
+#[test]
 fn behind_the_end_of_a_file_there_is_no_page() {
     let (objects, cpu) = machine(256);
     let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 2));

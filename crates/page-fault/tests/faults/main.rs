@@ -25,7 +25,8 @@ use units::{CpuId, Gfp, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange, VmFla
 pub(crate) type Objects = Built<ObjectAllocator<HeapMemory>>;
 pub(crate) type View<'a> = Tables<'a, HeapMemory, NoPressure>;
 
-pub(crate) const WRITE: VmFlags = VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAYWRITE);
+pub(crate) const WRITE: VmFlags =
+    VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAYWRITE).union(VmFlags::SOFTDIRTY);
 pub(crate) const SHARED: VmFlags = WRITE.union(VmFlags::SHARED).union(VmFlags::MAYSHARE);
 pub(crate) const EVERYTHING: VirtRange = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(1 << 47));
 

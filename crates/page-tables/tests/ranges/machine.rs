@@ -45,7 +45,9 @@ pub(crate) fn machine_of<F: PageTableFormat>(nr_pages: u64, format: F) -> (Objec
     (objects, cpu)
 }
 
-pub(crate) const WRITE: VmFlags = VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAYWRITE);
+pub(crate) const WRITE: VmFlags = WATCHED.union(VmFlags::SOFTDIRTY);
+/// The same, of an area whose writes somebody watches.
+pub(crate) const WATCHED: VmFlags = VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAYWRITE);
 
 pub(crate) fn at(page: u64) -> VirtAddr {
     VirtAddr::new(0x7fff_0000_0000 - (5 << 12) + (page << 12))
@@ -73,7 +75,7 @@ pub(crate) fn map_at<F: PageTableFormat>(view: &View<'_, F>, virt: VirtAddr, lev
     let fresh = anon(view, Order::new_truncate((F::shift(level) - F::PAGE_SHIFT) as u8))?;
     let pfn = fresh.pfn();
     let mut attributes = attributes_of(WRITE, WriteTracking::None);
-    attributes.prot |= Prot::WRITE | Prot::DIRTY;
+    attributes.prot |= Prot::WRITE | Prot::WRITTEN;
     let installed = if level == Level::PMD {
         let Ok(table) = view.mmu.alloc_table(Gfp::KERNEL) else {
             view.mmu.put(fresh);

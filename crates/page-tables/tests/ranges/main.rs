@@ -3,6 +3,7 @@
 mod empty;
 mod large;
 mod machine;
+mod marks;
 mod whole_tables;
 
 use std::collections::BTreeMap;

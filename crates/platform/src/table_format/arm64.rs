@@ -81,6 +81,8 @@ impl<const PAGE_SHIFT: u32, const VIRT_BITS: u32> PageTableFormat for Arm64<PAGE
     const DIRECT_MAP_BYTES: u64 = 1 << (VIRT_BITS - 1);
     /// 1 GiB, so that the largest blocks fit; 512 MiB, a block and a section, with 64 KiB pages (Linux: ARM64_MEMSTART_ALIGN).
     const DIRECT_MAP_ALIGN: u64 = if PAGE_SHIFT == 16 { 1 << 29 } else { 1 << 30 };
+    /// Linux 6.12 keeps none on arm64.
+    const SOFT_DIRTY: u64 = 0;
     /// From the end of the modules, 2 GiB above the direct map, to 8 MiB below the frame descriptors, which take 64 bytes a page of
     /// the direct map and end 1 GiB below the top.
     const VMALLOC: VirtRange = {

@@ -18,6 +18,14 @@ bitflags::bitflags! {
         const ACCESSED = 1 << 4;
         /// It has been written to.
         const DIRTY = 1 << 5;
+        /// It has been written to since somebody who watches last cleared the mark. Kept by software, in formats that have room for it
+        /// ([`PageTableFormat::SOFT_DIRTY`](super::PageTableFormat::SOFT_DIRTY)); elsewhere it is dropped.
+        const SOFT_DIRTY = 1 << 6;
+
+        /// What a write leaves behind: nothing is made dirty without being made soft-dirty (Linux: `pte_mkdirty`).
+        const WRITTEN = Self::DIRTY.bits() | Self::SOFT_DIRTY.bits();
+        /// What was done through a mapping; the rest is what may be.
+        const MARKS = Self::ACCESSED.bits() | Self::WRITTEN.bits();
     }
 }
 

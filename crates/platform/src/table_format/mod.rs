@@ -106,6 +106,8 @@ pub trait PageTableFormat: Copy + fmt::Debug + Default + Send + Sync + 'static {
     const DIRECT_MAP_BYTES: u64;
     /// What the physical address at the start of the direct map is a multiple of; 0 if it is always address 0.
     const DIRECT_MAP_ALIGN: u64;
+    /// Bit of an entry that maps memory which software keeps for [`Prot::SOFT_DIRTY`] (Linux: `_PAGE_SOFT_DIRTY`); 0 where no such bit is kept.
+    const SOFT_DIRTY: u64;
     /// Addresses for areas that are contiguous in virtual memory only (Linux: VMALLOC_START to VMALLOC_END, of which x86 counts the
     /// last byte out).
     const VMALLOC: VirtRange;

@@ -8,14 +8,28 @@ use super::{Arm64, Attributes, Entry, Level, MemoryType, PageTableFormat, Prot, 
 
 fn any_attributes() -> impl Strategy<Value = Attributes> {
     let types = [MemoryType::Normal, MemoryType::WriteCombining, MemoryType::Device, MemoryType::StrictDevice];
-    (0u8..64, prop::sample::select(types.to_vec()))
+    (0u8..128, prop::sample::select(types.to_vec()))
         .prop_map(|(bits, memory_type)| Attributes { prot: Prot::from_bits_truncate(bits), memory_type })
+}
+
+/// What of `prot` an entry of the format can say.
+fn kept<F: PageTableFormat>(prot: Prot) -> Prot {
+    if F::SOFT_DIRTY == 0 { prot - Prot::SOFT_DIRTY } else { prot }
 }
 
 fn leaves_come_back<F: PageTableFormat>(level: u8, raw: u64, attributes: Attributes) {
     let level = Level(level.min(F::LARGEST_LEAF.raw()));
     let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(F::leaf_bytes(level));
-    assert_eq!(F::decode(level, F::encode_leaf(level, phys, attributes)), Entry::Leaf(phys, attributes));
+    let expected = Attributes { prot: kept::<F>(attributes.prot), ..attributes };
+    assert_eq!(F::decode(level, F::encode_leaf(level, phys, attributes)), Entry::Leaf(phys, expected));
+}
+
+fn the_mark_is_one_bit<F: PageTableFormat>(level: u8, raw: u64, attributes: Attributes) {
+    let level = Level(level.min(F::LARGEST_LEAF.raw()));
+    let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(F::leaf_bytes(level));
+    let entry = |prot| F::encode_leaf(level, phys, Attributes { prot, ..attributes });
+    let (clean, marked) = (entry(attributes.prot - Prot::SOFT_DIRTY), entry(attributes.prot | Prot::SOFT_DIRTY));
+    assert_eq!((clean & F::SOFT_DIRTY, clean | F::SOFT_DIRTY), (0, marked));
 }
 
 fn permissions_change_alone<F: PageTableFormat>(level: u8, raw: u64, attributes: Attributes, bits: u8) {
@@ -23,7 +37,7 @@ fn permissions_change_alone<F: PageTableFormat>(level: u8, raw: u64, attributes:
     let phys = PhysAddr::new(raw & ((1 << F::PHYS_BITS) - 1)).align_down(F::leaf_bytes(level));
     let prot = Prot::from_bits_truncate(bits);
     let entry = F::encode_leaf(level, phys, attributes);
-    assert_eq!(F::prot(level, entry), Some(attributes.prot));
+    assert_eq!(F::prot(level, entry), Some(kept::<F>(attributes.prot)));
     assert_eq!(F::with_prot(level, entry, prot), F::encode_leaf(level, phys, Attributes { prot, ..attributes }));
     let table = F::encode_table(Level::PMD, phys.align_down(1 << F::PAGE_SHIFT));
     assert_eq!((F::prot(Level::PMD, table), F::with_prot(Level::PMD, table, prot)), (None, table));
@@ -87,6 +101,9 @@ fn known_entries_have_the_bits_of_the_manuals() {
     assert_eq!(X86_64::<4>::encode_leaf(Level::PTE, page, Attributes::KERNEL_DATA), 0x8000_0000_4020_0163);
     assert_eq!(X86_64::<4>::encode_leaf(Level::PMD, page, Attributes::KERNEL_CODE), 0x4020_01e1);
     assert_eq!(X86_64::<4>::encode_table(Level::PUD, page), 0x4020_0067);
+    let written = Attributes { prot: Prot::WRITTEN, memory_type: MemoryType::Normal };
+    assert_eq!(X86_64::<4>::encode_leaf(Level::PTE, page, written), 0x8000_0000_4020_0841);
+    assert_eq!(X86Pae::encode_leaf(Level::PTE, page, written), 0x8000_0000_4020_0041);
     assert_eq!(Arm64::<12, 48>::encode_leaf(Level::PTE, page, Attributes::KERNEL_DATA), 0x00e0_0000_4020_0703);
     assert_eq!(Arm64::<12, 48>::encode_leaf(Level::PMD, page, Attributes::KERNEL_CODE), 0x00c0_0000_4020_0781);
     assert_eq!(Arm64::<16, 52>::encode_table(Level::PMD, PhysAddr::new(0xa_0000_4020_0000)), 0x4020_a003);
@@ -186,7 +203,12 @@ proptest! {
     }
 
     #[test]
-    fn other_permissions_leave_address_and_type(level in 0u8..3, raw: u64, attributes in any_attributes(), bits in 0u8..64) {
+    fn the_mark_of_watchers_is_a_bit_of_its_own_or_none(level in 0u8..3, raw: u64, attributes in any_attributes()) {
+        for_every_format!(the_mark_is_one_bit(level, raw, attributes));
+    }
+
+    #[test]
+    fn other_permissions_leave_address_and_type(level in 0u8..3, raw: u64, attributes in any_attributes(), bits in 0u8..128) {
         for_every_format!(permissions_change_alone(level, raw, attributes, bits));
     }
 

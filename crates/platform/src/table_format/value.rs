@@ -27,6 +27,9 @@ pub trait TableFormat: Copy + fmt::Debug + Send + Sync + 'static {
     /// Returns the level of the root table.
     fn root_level(self) -> Level;
 
+    /// Returns the bit of an entry that maps memory which says that it was written to since the mark was cleared; 0 in formats without.
+    fn soft_dirty(self) -> u64;
+
     /// Returns the addresses for areas that are contiguous in virtual memory only (Linux: VMALLOC_START, VMALLOC_END).
     fn vmalloc_range(self) -> VirtRange;
 
@@ -117,6 +120,11 @@ impl<F: PageTableFormat> TableFormat for F {
     #[inline(always)]
     fn root_level(self) -> Level {
         F::ROOT
+    }
+
+    #[inline(always)]
+    fn soft_dirty(self) -> u64 {
+        F::SOFT_DIRTY
     }
 
     #[inline(always)]
@@ -212,6 +220,10 @@ impl TableFormat for AnyFormat {
         ask!(self, root_level())
     }
 
+    fn soft_dirty(self) -> u64 {
+        ask!(self, soft_dirty())
+    }
+
     fn vmalloc_range(self) -> VirtRange {
         ask!(self, vmalloc_range())
     }
@@ -259,7 +271,7 @@ mod tests {
         let sizes = (format.page_shift(), format.virt_bits(), format.phys_bits(), format.entries(format.root_level()));
         let other = (format.prot(Level::PMD, leaf), format.with_prot(Level::PMD, leaf, Prot::USER));
         let entries = (leaf, table, other, format.decode(Level::PMD, leaf), format.index(Level::PMD, virt));
-        let levels = (format.largest_leaf(), format.root_level(), format.leaf_bytes(Level::PMD));
+        let levels = (format.largest_leaf(), format.root_level(), format.leaf_bytes(Level::PMD), format.soft_dirty());
         (sizes, entries, levels, format.vmalloc_range(), format.is_kernel_address(virt), format.kernel_address(1))
     }
 

@@ -23,6 +23,8 @@ const DIRTY: u64 = 1 << 6;
 /// A leaf above the lowest level.
 const PAGE_SIZE: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
+/// The last of three bits that the processor leaves to software (Linux: `_PAGE_BIT_SOFTW3`).
+const SOFT_DIRTY: u64 = 1 << 11;
 const NO_EXECUTE: u64 = 1 << 63;
 /// Bits 12 to 51.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -32,25 +34,28 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const fn bits_of(prot: Prot) -> u64 {
     let prot = prot.bits() as u64;
     let write_accessed_dirty = (prot & WRITE_ACCESSED_DIRTY) << 1;
-    let global = (prot & Prot::GLOBAL.bits() as u64) << 5;
+    let global_soft_dirty = (prot & GLOBAL_SOFT_DIRTY) << 5;
     let no_execute = !prot << 62 & NO_EXECUTE;
-    write_accessed_dirty | prot & USER | global | no_execute
+    write_accessed_dirty | prot & USER | global_soft_dirty | no_execute
 }
 
 /// The inverse of [`bits_of`].
 #[inline(always)]
 const fn prot_of(entry: u64) -> Prot {
     let write_accessed_dirty = entry >> 1 & WRITE_ACCESSED_DIRTY;
-    let global = entry >> 5 & Prot::GLOBAL.bits() as u64;
+    let global_soft_dirty = entry >> 5 & GLOBAL_SOFT_DIRTY;
     let execute = !entry >> 62 & Prot::EXECUTE.bits() as u64;
-    Prot::from_bits_truncate((write_accessed_dirty | entry & USER | global | execute) as u8)
+    Prot::from_bits_truncate((write_accessed_dirty | entry & USER | global_soft_dirty | execute) as u8)
 }
 
 /// Flags of [`Prot`] that lie one bit higher in an entry.
 const WRITE_ACCESSED_DIRTY: u64 = Prot::WRITE.bits() as u64 | Prot::ACCESSED.bits() as u64 | Prot::DIRTY.bits() as u64;
 
+/// Flags that lie five bits higher.
+const GLOBAL_SOFT_DIRTY: u64 = Prot::GLOBAL.bits() as u64 | Prot::SOFT_DIRTY.bits() as u64;
+
 /// All that [`bits_of`] may set.
-const PROT: u64 = WRITABLE | USER | ACCESSED | DIRTY | GLOBAL | NO_EXECUTE;
+const PROT: u64 = WRITABLE | USER | ACCESSED | DIRTY | GLOBAL | SOFT_DIRTY | NO_EXECUTE;
 
 /// Each flag has the bit that [`bits_of`] moves it to.
 const _: () = {
@@ -59,6 +64,7 @@ const _: () = {
     assert!(bits_of(Prot::ACCESSED) & !NO_EXECUTE == ACCESSED);
     assert!(bits_of(Prot::DIRTY) & !NO_EXECUTE == DIRTY);
     assert!(bits_of(Prot::GLOBAL) & !NO_EXECUTE == GLOBAL);
+    assert!(bits_of(Prot::SOFT_DIRTY) & !NO_EXECUTE == SOFT_DIRTY);
     assert!(bits_of(Prot::EXECUTE) == 0 && bits_of(Prot::empty()) == NO_EXECUTE);
 };
 
@@ -77,6 +83,7 @@ impl<const LEVELS: u32> PageTableFormat for X86_64<LEVELS> {
         VirtAddr::new(if LEVELS == 4 { 0xffff_8880_0000_0000 } else { 0xff11_0000_0000_0000 });
     const DIRECT_MAP_BYTES: u64 = if LEVELS == 4 { 64 << 40 } else { 32 << 50 };
     const DIRECT_MAP_ALIGN: u64 = 0;
+    const SOFT_DIRTY: u64 = SOFT_DIRTY;
     /// 32 TiB, or 12,800 TiB with five levels.
     const VMALLOC: VirtRange = if LEVELS == 4 {
         VirtRange::new(VirtAddr::new(0xffff_c900_0000_0000), VirtAddr::new(0xffff_e8ff_ffff_ffff))

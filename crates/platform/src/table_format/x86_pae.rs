@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use units::{PhysAddr, VirtAddr, VirtRange};
 
-use super::{Attributes, Entry, Level, PageTableFormat, X86_64};
+use super::{Attributes, Entry, Level, PageTableFormat, Prot, X86_64};
 
 /// Page tables of 32-bit x86 with PAE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,6 +16,11 @@ pub struct X86Pae;
 const PRESENT: u64 = 1 << 0;
 /// Bits 12 to 51.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Drops what entries do not keep here.
+fn kept(attributes: Attributes) -> Attributes {
+    Attributes { prot: attributes.prot - Prot::SOFT_DIRTY, ..attributes }
+}
 
 impl PageTableFormat for X86Pae {
     const PAGE_SHIFT: u32 = 12;
@@ -26,11 +31,13 @@ impl PageTableFormat for X86Pae {
     /// Up to 8 MiB below the vmalloc area (Linux: MAXMEM, VMALLOC_OFFSET).
     const DIRECT_MAP_BYTES: u64 = 0x377f_e000;
     const DIRECT_MAP_ALIGN: u64 = 0;
+    /// Linux keeps it with 64 bits only.
+    const SOFT_DIRTY: u64 = 0;
     /// 120 MiB below the fixed mappings (Linux: __VMALLOC_RESERVE less VMALLOC_OFFSET).
     const VMALLOC: VirtRange = VirtRange::new(VirtAddr::new(0xf7ff_e000), VirtAddr::new(0xff7f_e000));
 
     fn encode_leaf(level: Level, phys: PhysAddr, attributes: Attributes) -> u64 {
-        X86_64::<4>::encode_leaf(level, phys, attributes)
+        X86_64::<4>::encode_leaf(level, phys, kept(attributes))
     }
 
     fn encode_table(level: Level, phys: PhysAddr) -> u64 {
@@ -46,7 +53,10 @@ impl PageTableFormat for X86Pae {
         if level == Self::ROOT && entry & PRESENT != 0 {
             return Entry::Table(PhysAddr::new(entry & ADDRESS));
         }
-        X86_64::<4>::decode(level, entry)
+        match X86_64::<4>::decode(level, entry) {
+            Entry::Leaf(phys, attributes) => Entry::Leaf(phys, kept(attributes)),
+            other => other,
+        }
     }
 
     /// Addresses have 32 bits and nothing above them.

@@ -6,6 +6,7 @@ mod names;
 mod pins;
 mod proc;
 mod reverse;
+mod soft_dirty;
 
 use address_space::{
     CommitRules, Direction, MapFlags, MapRequest, MmError, MmRef, MmapLayout, Process, ProgramRanges, Prot, Reserve,

@@ -327,8 +327,11 @@ fn pagemap_and_numa_maps_say_where_pages_are() {
     let mut entries = [u64::MAX; 10];
     proc.pagemap(shared.saturating_add(2 * PAGE), &mut entries, FrameNumbers::Hidden);
     let page = |bits| PagemapEntry { location: PageLocation::Present(units::Pfn::new(0)), bits }.to_bits();
-    let (file, own) = (PageBits::FILE | PageBits::EXCLUSIVE, PageBits::EXCLUSIVE);
-    assert_eq!(entries, [0, page(file), page(own), 0, page(PageBits::empty()), 0, 0, 0, 0, 0]);
+    // Areas that are new count as written to, as do the pages that are not there.
+    let new = PageBits::SOFT_DIRTY;
+    let absent = PagemapEntry { location: PageLocation::None, bits: new }.to_bits();
+    let (file, own) = (new | PageBits::FILE | PageBits::EXCLUSIVE, new | PageBits::EXCLUSIVE);
+    assert_eq!(entries, [absent, page(file), page(own), absent, page(new), absent, 0, 0, 0, 0]);
     proc.pagemap(private, &mut entries, FrameNumbers::Shown);
     let PageLocation::Present(pfn) = PagemapEntry::from_bits(entries[0]).location else { panic!("a page") };
     assert_eq!(machine.pages().map().frames.at(pfn).mapcount(), 1);

@@ -19,6 +19,7 @@ impl PageTableFormat for Tiny {
     const VIRT_BITS: u32 = 15;
     const PHYS_BITS: u32 = 52;
     const LARGEST_LEAF: Level = Level::PMD;
+    const SOFT_DIRTY: u64 = X86_64::<4>::SOFT_DIRTY;
     const DIRECT_MAP_BASE: VirtAddr = VirtAddr::ZERO;
     const DIRECT_MAP_BYTES: u64 = 0;
     const DIRECT_MAP_ALIGN: u64 = 0;

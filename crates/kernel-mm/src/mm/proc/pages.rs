@@ -59,6 +59,9 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
         self.manager.tables(self.cpu, self.mm).for_each_mapped(range, |mapped| {
             let mut bits = marks;
             bits.set(PageBits::FILE, mapped.page.is_some_and(|page| page.kind != PageKind::Anon));
+            if mapped.attributes.prot.contains(Prot::SOFT_DIRTY) {
+                bits |= PageBits::SOFT_DIRTY;
+            }
             bits.set(PageBits::EXCLUSIVE, mapped.mapcount() == 1);
             let part = mapped.range.intersection(range);
             let index = (part.start.since(range.start) >> PAGE_SHIFT) as usize;
