@@ -151,6 +151,10 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             SpaceCall::Munlock { start, len } => space.munlock(start, len),
             SpaceCall::Mlockall(flags) => space.mlockall(flags),
             SpaceCall::Mseal { start, len, flags } => space.mseal(start, len, flags),
+            SpaceCall::ClearRefs(what) => {
+                space.clear_refs(what);
+                Ok(())
+            }
             SpaceCall::Munlockall => {
                 space.munlockall();
                 Ok(())

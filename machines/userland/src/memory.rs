@@ -3,8 +3,8 @@
 use core::fmt;
 
 use address_space::{
-    Access, Advice, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, Process as Caller,
-    ProgramRanges, Prot, RemapRequest, SyncFlags, Vma,
+    Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError,
+    Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma,
 };
 use page_cache::{EndRule, Seals};
 use sync::Cpu;
@@ -76,6 +76,8 @@ pub enum SpaceCall {
         pgoff: u64,
         flags: MapFlags,
     },
+    /// A write to /proc/PID/clear_refs.
+    ClearRefs(ClearRefs),
     /// process_madvise of a process on itself, one range of it; returns the bytes.
     AdviseItself {
         start: VirtAddr,

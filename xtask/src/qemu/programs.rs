@@ -113,6 +113,19 @@ fn checks(length: Length) -> Result<Vec<Check>> {
         }),
         Err(error) => skip("checks in C", &error)?,
     }
+    match compile("tests/programs/soft_dirty.c", "soft_dirty", &["-O1", "-pthread"]) {
+        Ok(program) => checks.push(Check {
+            name: "watched writes in C",
+            program: program.to_string_lossy().into_owned(),
+            arguments: Vec::new(),
+            output: vec!["all watched writes found"],
+            ending: Ending::Passed,
+            cpus: &[1, 2],
+            timeout: TIMEOUT,
+            figures: "",
+        }),
+        Err(error) => skip("watched writes in C", &error)?,
+    }
     match compile("tests/programs/fuzz.c", "fuzz", &["-O1", "-pthread"]) {
         Ok(program) => checks.push(Check {
             name: "hostile program in C",

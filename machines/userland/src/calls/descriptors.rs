@@ -175,7 +175,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         let target = match place {
             Place::Inode(key) => Target::Inode(key),
-            Place::Proc(_) if flags.writes() => return Err(Errno::EACCES),
+            Place::Proc(node) if flags.writes() && !node.takes_writes() => return Err(Errno::EACCES),
             Place::Proc(node) => Target::Proc(node),
         };
         self.open_target(world, target, flags)

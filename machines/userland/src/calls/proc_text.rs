@@ -5,12 +5,15 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::Context;
+use address_space::{BadClearRefs, ClearRefs};
+
+use super::{Context, Outcome};
 use crate::errno::Errno;
 use crate::files::{GlobalFile, ProcNode, ProcessFile, Target};
 use crate::machine::Machine;
-use crate::memory::Memory;
+use crate::memory::{Memory, SpaceCall};
 use crate::slots::{Text, copy_of, extend, push};
+use crate::user_memory::UserBuffer;
 
 impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Reads from a file of /proc.
@@ -31,6 +34,41 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             to.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
             count
         })
+    }
+
+    /// Writes to a file of /proc: each part is a write of its own, of which the file says how much it took.
+    pub(super) fn write_proc(&self, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
+        let ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) = node else { return Err(Errno::EINVAL.into()) };
+        let mut done = 0;
+        for part in parts {
+            match self.clear_refs(pid, *part) {
+                Ok(taken) => {
+                    done += taken;
+                    if taken < part.bytes {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error.into()),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Takes marks back from the pages of a process as a text says. Returns how many bytes of it were taken.
+    fn clear_refs(&self, pid: u32, text: UserBuffer) -> Result<u64, Errno> {
+        let mut bytes = [0; ClearRefs::TEXT_BYTES];
+        let taken = text.bytes.min(bytes.len() as u64);
+        let bytes = bytes.get_mut(..taken as usize).unwrap_or_default();
+        self.read(text.addr, bytes)?;
+        let what = ClearRefs::parse(bytes).map_err(|error| match error {
+            BadClearRefs::Unknown => Errno::EINVAL,
+            BadClearRefs::TooLarge => Errno::ERANGE,
+        })?;
+        self.memory_of(pid)?;
+        let call = SpaceCall::ClearRefs(what);
+        self.userland.memory().call(self.cpu, &self.thread.mm, &self.thread.caller, &call)?;
+        Ok(taken)
     }
 
     fn proc_text(&self, node: ProcNode) -> Result<Vec<u8>, Errno> {
@@ -72,7 +110,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             ProcessFile::Cmdline => self.command_line(pid),
             ProcessFile::Stat => self.stat_text(pid),
-            ProcessFile::Pagemap => Err(Errno::EINVAL),
+            ProcessFile::Pagemap | ProcessFile::ClearRefs => Err(Errno::EINVAL),
             ProcessFile::Maps | ProcessFile::Smaps | ProcessFile::SmapsRollup | ProcessFile::Statm => {
                 self.memory_of(pid)?;
                 self.memory_text(file)

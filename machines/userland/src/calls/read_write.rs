@@ -7,7 +7,7 @@ use address_space::FileId;
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Device, Kind, OpenFlags, PipeError, PipeKey, Target};
+use crate::files::{Device, Kind, OpenFlags, PipeError, PipeKey, ProcNode, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::schedule::Stop;
@@ -22,7 +22,7 @@ pub(super) enum Stream {
     Device(Device),
     Reader(PipeKey),
     Writer(PipeKey),
-    Proc,
+    Proc(ProcNode),
     Directory,
     /// By its serial number.
     Process(u64),
@@ -66,7 +66,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::PipeReader(pipe) => Stream::Reader(pipe),
             Target::PipeWriter(pipe) => Stream::Writer(pipe),
             Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
-            Target::Proc(_) => Stream::Proc,
+            Target::Proc(node) => Stream::Proc(node),
             Target::Process(serial) => Stream::Process(serial),
             Target::Inode(key) => match world.files.inodes.get(key).map(|inode| &inode.kind) {
                 Some(Kind::Regular(file)) => Stream::Contents(*file),
@@ -146,7 +146,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(to.len())
             }
             Stream::Reader(pipe) => self.read_pipe(pipe, source.flags, to),
-            Stream::Proc => Ok(self.read_proc(fd, offset, to)?),
+            Stream::Proc(_) => Ok(self.read_proc(fd, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
             Stream::Writer(_) => Err(Errno::EBADF.into()),
             Stream::Process(_) => Err(Errno::EINVAL.into()),
@@ -192,6 +192,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return Err(Errno::EBADF.into());
         }
         check_position(&source, at)?;
+        if let Stream::Proc(node) = source.stream {
+            return self.write_proc(node, parts);
+        }
         if let Stream::Contents(file) = source.stream
             && source.flags.contains(OpenFlags::APPEND)
         {
@@ -256,7 +259,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             Stream::Device(Device::Null | Device::Zero | Device::Random) => Ok(from.len()),
             Stream::Writer(pipe) => self.write_pipe(pipe, source.flags, from),
-            Stream::Reader(_) | Stream::Proc | Stream::Directory => Err(Errno::EBADF.into()),
+            Stream::Reader(_) | Stream::Directory => Err(Errno::EBADF.into()),
+            // What files of /proc take comes whole, by `write_proc`.
+            Stream::Proc(_) => Err(Errno::EINVAL.into()),
             Stream::Process(_) => Err(Errno::EINVAL.into()),
         }
     }

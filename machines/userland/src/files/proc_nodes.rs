@@ -14,6 +14,7 @@ pub(crate) enum ProcessFile {
     Comm,
     Cmdline,
     Pagemap,
+    ClearRefs,
 }
 
 /// A file of the machine.
@@ -54,7 +55,7 @@ pub(crate) enum ProcNode {
     Global(GlobalFile),
 }
 
-const PROCESS_FILES: [(&str, ProcessFile); 9] = [
+const PROCESS_FILES: [(&str, ProcessFile); 10] = [
     ("maps", ProcessFile::Maps),
     ("smaps", ProcessFile::Smaps),
     ("smaps_rollup", ProcessFile::SmapsRollup),
@@ -64,6 +65,7 @@ const PROCESS_FILES: [(&str, ProcessFile); 9] = [
     ("comm", ProcessFile::Comm),
     ("cmdline", ProcessFile::Cmdline),
     ("pagemap", ProcessFile::Pagemap),
+    ("clear_refs", ProcessFile::ClearRefs),
 ];
 
 const GLOBAL_FILES: [(&str, GlobalFile); 13] = [
@@ -91,6 +93,8 @@ impl GlobalFile {
 
 /// Permissions and type of a node, as stat's mode.
 const FILE_MODE: u32 = super::S_IFREG | 0o444;
+/// Of a file that is only written.
+const WRITTEN_MODE: u32 = super::S_IFREG | 0o200;
 const DIRECTORY_MODE: u32 = super::S_IFDIR | 0o555;
 const LINK_MODE: u32 = super::S_IFLNK | 0o777;
 
@@ -110,8 +114,14 @@ impl ProcNode {
         match self {
             Self::Root | Self::Process(_) | Self::Descriptors(_) => DIRECTORY_MODE,
             Self::SelfLink | Self::Exe(_) | Self::Directory(_) | Self::Descriptor(..) => LINK_MODE,
+            Self::ProcessFile(_, ProcessFile::ClearRefs) => WRITTEN_MODE,
             Self::ProcessFile(..) | Self::Global(_) => FILE_MODE,
         }
+    }
+
+    /// Returns true if the file can be written.
+    pub(crate) const fn takes_writes(self) -> bool {
+        self.mode() == WRITTEN_MODE
     }
 
     /// Returns the node of a name in a directory; whether a process or descriptor of that number exists is the caller's to check.

@@ -12,6 +12,7 @@ use crate::hostile;
 const READ: u64 = 0;
 const OPEN: u64 = 2;
 const MMAP: u64 = 9;
+const PREAD: u64 = 17;
 const MPROTECT: u64 = 10;
 const MUNMAP: u64 = 11;
 const WRITE: u64 = 1;
@@ -28,6 +29,8 @@ const EPERM: i64 = -1;
 const EACCES: i64 = -13;
 const EFAULT: i64 = -14;
 const EBUSY: i64 = -16;
+const EINVAL: i64 = -22;
+const ERANGE: i64 = -34;
 /// Seeds of random calls.
 const RUNS: u64 = 20;
 
@@ -98,6 +101,49 @@ fn a_file_opened_for_reading_is_never_written_through_a_shared_mapping() {
     assert_eq!(host.call(&mut task, MPROTECT, &[shared, 0x1000, 3]), EACCES);
     let private = host.call(&mut task, MMAP, &[0, 0x1000, 1, 2, fd, 0]) as u64;
     assert_eq!(host.call(&mut task, MPROTECT, &[private, 0x1000, 3]), 0);
+}
+
+#[test]
+fn a_program_finds_the_pages_that_it_wrote_since_it_asked() {
+    const MARK: u64 = 1 << 55;
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let area = host.call(&mut task, MMAP, &[0, 0x8000, 3, 0x22, u64::MAX, 0]) as u64;
+    for page in 0..6 {
+        host.poke(&task, area + page * 0x1000, b"before");
+    }
+    let text = |host: &Host<'_, _>, task: &mut Task<_>, path| {
+        let path = host.text(task, DATA, path);
+        let fd = host.call(task, OPEN, &[path, 0]) as u64;
+        let count = host.call(task, READ, &[fd, DATA + 0x100, 0xe00]);
+        host.peek(task, DATA + 0x100, count as usize)
+    };
+    let maps = text(&host, &mut task, "/proc/self/maps");
+    let path = host.text(&task, DATA, "/proc/self/pagemap");
+    let pagemap = host.call(&mut task, OPEN, &[path, 0]) as u64;
+    let path = host.text(&task, DATA, "/proc/self/clear_refs");
+    let both = host.call(&mut task, OPEN, &[path, 2]) as u64;
+    assert_eq!(host.call(&mut task, READ, &[both, DATA, 1]), EINVAL);
+    let clear = host.call(&mut task, OPEN, &[path, 1]) as u64;
+    let written = |task: &mut Task<_>| {
+        let at = DATA + 0x800;
+        assert_eq!(host.call(task, PREAD, &[pagemap, at, 64, area / 0x1000 * 8]), 64);
+        let entries = host.peek(task, at, 64);
+        let entry = |page: usize| u64::from_le_bytes(entries[page * 8..][..8].try_into().unwrap());
+        (0..8).filter(|&page| entry(page) & MARK != 0).collect::<Vec<_>>()
+    };
+    assert_eq!(written(&mut task), [0, 1, 2, 3, 4, 5, 6, 7]);
+    for (bytes, expected) in [("4", 1), ("7", EINVAL), ("99999999999", ERANGE), ("4 and much more", EINVAL)] {
+        let from = host.text(&task, DATA, bytes);
+        assert_eq!(host.call(&mut task, WRITE, &[clear, from, bytes.len() as u64]), expected, "{bytes}");
+    }
+    assert_eq!(written(&mut task), [] as [usize; 0]);
+    host.poke(&task, area + 0x1ffe, b"across");
+    assert!(touch(&host, &mut task, area + 0x7000, Access::Write));
+    assert_eq!(host.peek(&task, area + 0x4000, 6), b"before");
+    assert_eq!(written(&mut task), [1, 2, 7]);
+    assert_eq!(text(&host, &mut task, "/proc/self/maps"), maps);
 }
 
 #[test]
