@@ -222,14 +222,26 @@ impl Generator {
         let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
         let (len, prot, slot) = (pages * PAGE_SIZE, Prot::READ | Prot::WRITE, self.slot());
         if self.theme == Theme::Huge {
-            let (at, len) = (Place::Slot(slot, 0), pages / TABLE_PAGES * TABLE_PAGES * PAGE_SIZE);
-            if self.rng.one_in(2) {
-                let at = Place::Slot(slot, self.rng.below(len));
-                self.pending.push(Operation::Store { at, byte: 1 });
-            }
-            self.pending.push(Operation::Madvise { at, len, advice: Advice::HugePage });
+            let len = pages / TABLE_PAGES * TABLE_PAGES * PAGE_SIZE;
+            self.pend_huge(slot, len);
         }
         Operation::Mmap { at: Place::Exact(0), len, prot, flags, file: None, offset: 0, slot }
+    }
+
+    /// Calls that get a slot, which is mapped now, huge pages: at once, or small ones first. Those pushed last are made first.
+    fn pend_huge(&mut self, slot: usize, len: u64) {
+        let at = Place::Slot(slot, 0);
+        let is_gathered = self.rng.one_in(3);
+        if is_gathered {
+            self.pending.push(Operation::Madvise { at, len, advice: Advice::Collapse });
+        }
+        for _ in 0..self.rng.below(4) {
+            let at = Place::Slot(slot, self.rng.below(len));
+            self.pending.push(Operation::Store { at, byte: 1 });
+        }
+        if !is_gathered {
+            self.pending.push(Operation::Madvise { at, len, advice: Advice::HugePage });
+        }
     }
 
     fn mmap(&mut self) -> Operation {

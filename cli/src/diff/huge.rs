@@ -11,8 +11,8 @@ pub(super) enum HugePages {
     Off,
 }
 
-/// Events after which huge pages are not where they would be with memory at hand: none was free, or the kernel made one on its own.
-const EVENTS: [&str; 3] = ["thp_fault_fallback", "thp_collapse_alloc", "thp_underused_split_page"];
+/// Events after which huge pages are not where they would be with memory at hand: none was free, or the kernel split one on its own.
+const EVENTS: [&str; 3] = ["thp_fault_fallback", "thp_collapse_alloc_failed", "thp_underused_split_page"];
 
 /// How often these came, on the whole host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

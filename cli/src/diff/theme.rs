@@ -51,8 +51,7 @@ impl Theme {
     /// Returns true if advice is given.
     pub(super) fn advises(self, advice: Advice) -> bool {
         match advice {
-            // It depends on the memory that is free.
-            Advice::Collapse => false,
+            Advice::Collapse => self == Self::Huge,
             Advice::PageOut => self == Self::PagesOut,
             Advice::Free => !matches!(self, Self::PagesOut | Self::Huge),
             Advice::PopulateRead | Advice::Cold => self != Self::Huge,
@@ -66,10 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_freed_is_never_paged_out_and_nothing_is_collapsed() {
+    fn what_may_be_freed_is_never_paged_out() {
         let all = [Theme::Plain, Theme::PagesOut, Theme::Large, Theme::Huge];
         assert!(all.iter().all(|theme| !(theme.advises(Advice::Free) && theme.advises(Advice::PageOut))));
-        assert!(all.iter().all(|theme| !theme.advises(Advice::Collapse)));
         assert!(all.iter().all(|theme| (0..8).any(|part| Theme::of(part) == *theme)));
     }
 }

@@ -75,6 +75,11 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         slot
     }
 
+    /// Has faults on the area that begins at `start` end, and keeps others out, until the call's lock opens; for who exchanges its pages.
+    pub fn hold_area(&self, start: VirtAddr) {
+        self.write_lock(start);
+    }
+
     /// Gives the area that begins at `start` other addresses between its neighbours, and what else `vma` says.
     ///
     /// `make_room` takes what becomes part of it away from its neighbours, after the area is found there in the reverse map: a walk finds each

@@ -28,7 +28,7 @@ pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
 pub use mm::{
-    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, MappedFiles, MemoryManager, MigrateError,
-    MmCall, PinnedPage, ProcMm, References, UnmapError,
+    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, KhugepagedScan, MappedFiles,
+    MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, References, UnmapError,
 };
 pub use proc_view::ProcView;

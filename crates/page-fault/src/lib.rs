@@ -20,6 +20,7 @@ mod huge;
 mod wp;
 
 pub use backing::MmPages;
+pub use collapse::KhugepagedLimits;
 pub use context::{FaultContext, FaultError};
 pub use decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide};
 pub use file_pages::FilePages;

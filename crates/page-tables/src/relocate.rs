@@ -98,7 +98,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     }
 
     /// Returns the level of the lowest entry that there is for `virt`, and whether it is empty.
-    pub(crate) fn lowest_entry(&self, virt: VirtAddr) -> Option<(Level, bool)> {
+    pub fn lowest_entry(&self, virt: VirtAddr) -> Option<(Level, bool)> {
         match self.walk()?.find(virt, Level::PTE)? {
             Found::Entry(entry) => Some((Level::PTE, entry.load().is_none())),
             Found::Above(entry, pte) => Some((entry.level(), pte.is_none())),

@@ -7,6 +7,7 @@
 mod area_names;
 mod fault;
 mod files;
+mod khugepaged;
 mod lifetime;
 mod migrate;
 mod pin;
@@ -27,6 +28,7 @@ use units::PhysAddr;
 
 use area_names::NameTable;
 pub use files::MappedFiles;
+pub use khugepaged::KhugepagedScan;
 pub use migrate::MigrateError;
 pub use pin::{Dirtied, PinnedPage};
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};

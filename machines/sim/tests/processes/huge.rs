@@ -1,6 +1,8 @@
 //! Large pages where areas end, and where memory is locked.
 
 use address_space::{Advice, LockAllFlags, MapFlags, MapRequest, MmRef, Process, Prot};
+use kernel_mm::KhugepagedScan;
+use page_fault::KhugepagedLimits;
 use sync::Cpu;
 use units::{CpuId, Order, VirtAddr, VirtRange};
 
@@ -66,5 +68,33 @@ fn a_border_that_moves_into_a_large_page_splits_it() {
     assert_eq!(orders(second).len(), 1);
     manager.call(&cpu, &mm, &process).munmap(at(HUGE / 2), HUGE + HUGE / 2).unwrap();
     assert_eq!(manager.rss(&mm).anon, 256);
+    manager.mmput(&cpu, mm);
+}
+
+#[test]
+fn khugepaged_gathers_what_is_used_and_writable_within_its_limits() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let manager = manager(&machine, &cpu);
+    let (mm, process) = (mm(&manager, &cpu), Process::default());
+    map_large(&manager, &cpu, &mm, 4 * HUGE, 0);
+    let advise = |start, len, advice| manager.call(&cpu, &mm, &process).madvise(start, len, advice).unwrap();
+    advise(START, 4 * HUGE, Advice::NoHugePage);
+    // Two pages in the first place, one in the second and in the third, which is read-only then, none in the last.
+    for page in [3, 511, 512, 1024] {
+        manager.write_user(&cpu, &mm, &process, at(page * 4096), b"parent").unwrap();
+    }
+    let limits = KhugepagedLimits { max_none: 510, ..KhugepagedLimits::DEFAULT };
+    let scan = |from, blocks| manager.khugepaged_scan(&cpu, &mm, from, blocks, limits);
+    assert_eq!(scan(START, 8), KhugepagedScan { next: None, gathered: 0 }, "the area refuses");
+    advise(START, 4 * HUGE, Advice::HugePage);
+    manager.call(&cpu, &mm, &process).mprotect(at(2 * HUGE), HUGE, Prot::READ).unwrap();
+    assert_eq!(scan(START, 1), KhugepagedScan { next: Some(at(HUGE)), gathered: 1 });
+    assert_eq!(manager.rss(&mm).anon, 512 + 2);
+    assert_eq!(scan(at(HUGE), 8).gathered, 0, "one page is too few, and nothing is gathered that cannot be written");
+    let generous = manager.khugepaged_scan(&cpu, &mm, START, 8, KhugepagedLimits::DEFAULT);
+    assert_eq!(generous, KhugepagedScan { next: None, gathered: 1 });
+    assert_eq!(manager.rss(&mm).anon, 2 * 512 + 1);
+    assert_eq!(super::read(&manager, &cpu, &mm, at(511 * 4096)), Ok(*b"parent"));
     manager.mmput(&cpu, mm);
 }
