@@ -74,7 +74,7 @@ pub(super) struct Smap {
     pub(super) may_be_huge: Option<u64>,
 }
 
-/// Flags that no call here sets.
+/// Flags that the kernel at hand was built without (marks of writes), or that no call here sets.
 const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD).union(VmFlags::HUGETLB).union(VmFlags::ARCH_1);
 
 /// Reads smaps, without the page of vsyscall.

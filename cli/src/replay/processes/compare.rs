@@ -14,7 +14,7 @@ use super::opened::SHARED_ANONYMOUS;
 
 /// Ending of the path of a file that was removed.
 const DELETED: &str = " (deleted)";
-/// Flags of smaps that no call of a recording sets.
+/// Flags of smaps that the recorded kernel was built without (marks of writes), or that no call of a recording sets.
 const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD);
 
 /// Returns the lines that only one side has, in words.
