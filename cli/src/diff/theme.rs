@@ -14,7 +14,7 @@ pub(super) enum Theme {
     PagesOut,
     /// Areas that fill page tables.
     Large,
-    /// Such areas with huge pages. Memory is only written: what is read first gets a huge page of zeros in Linux, and small ones here.
+    /// Such areas with huge pages.
     Huge,
 }
 
@@ -42,9 +42,8 @@ impl Theme {
     /// Returns true if a call is made.
     pub(super) fn makes(self, call: &str) -> bool {
         match self {
-            Self::Plain | Self::Large => true,
+            Self::Plain | Self::Large | Self::Huge => true,
             Self::PagesOut => call != "mincore",
-            Self::Huge => !["load", "read", "fetch"].contains(&call),
         }
     }
 
@@ -54,7 +53,7 @@ impl Theme {
             Advice::Collapse => self == Self::Huge,
             Advice::PageOut => self == Self::PagesOut,
             Advice::Free => !matches!(self, Self::PagesOut | Self::Huge),
-            Advice::PopulateRead | Advice::Cold => self != Self::Huge,
+            Advice::Cold => self != Self::Huge,
             _ => true,
         }
     }

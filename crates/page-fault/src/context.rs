@@ -125,11 +125,23 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         };
         let action = decide(&seen.situation);
         if seen.is_in_the_way(fault, action) {
-            self.split(fault);
-            return Ok(None);
+            return self.make_way(fault, &seen, action);
         }
         let attempt = self.act(fault, action, seen.pte)?;
         Ok((attempt == Attempt::Done).then_some(action))
+    }
+
+    /// Lets an access go on that a large page is in the way of: zeros give way to a fresh page, others to their parts. `None` if the entry has to be looked at.
+    #[cold]
+    #[inline(never)]
+    fn make_way(&self, fault: &Fault<'_>, seen: &Seen, action: FaultAction) -> Result<Option<FaultAction>, FaultError> {
+        let is_inside = seen.mapped.intersection(fault.vma.range) == seen.mapped;
+        if action == FaultAction::MapFresh && is_inside {
+            let attempt = self.write_huge_zeros(fault, seen.pte, seen.mapped)?;
+            return Ok((attempt == Attempt::Done).then_some(action));
+        }
+        self.split(fault);
+        Ok(None)
     }
 
     /// Handles a fault where there are tables down to level `above` only: makes the others, and maps what was found on the way. `None` if the entry has to
@@ -144,7 +156,9 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
             }
             (made, page) => {
                 page.into_iter().for_each(|page| self.pages.mmu.put(page));
-                Ok((made? == Attempt::Done).then_some(FaultAction::MapFresh))
+                let is_write = fault.access == AccessKind::Write;
+                let action = if is_write { FaultAction::MapFresh } else { FaultAction::MapZeros };
+                Ok((made? == Attempt::Done).then_some(action))
             }
         }
     }

@@ -4,9 +4,10 @@
 
 use address_space::{HugePolicy, Vma};
 use frame_table::PageRef;
-use object_allocator::mmu::{FreshTable, MakeError, PageKind};
+use object_allocator::mmu::{Found, FreshTable, MakeError, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
+use page_tables::{WriteTracking, attributes_of};
 use platform::{Attributes, Level, Platform, TableFormat};
 use units::{Gfp, Order, VirtRange, VmFlags};
 
@@ -34,8 +35,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Returns the addresses of the large page around the fault if the area holds all of them and may have it.
     fn huge_range(&self, fault: &Fault<'_>) -> Option<VirtRange> {
-        if fault.access != AccessKind::Write || !allows_huge(self.huge, fault.vma) {
-            // Reads get the small page of zeros, of which there is one for all.
+        if !allows_huge(self.huge, fault.vma) {
             return None;
         }
         let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);
@@ -43,7 +43,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         (range.intersection(fault.vma.range) == range).then_some(range)
     }
 
-    /// Maps a large page where no table is, if one may be and there is memory for it; else makes the tables for a small one.
+    /// Maps a large page, of zeros that all share if it is only read, where no table is, if one may be and there is memory for it; else makes the tables for a small one.
     ///
     /// Returns [`Attempt::Again`] if the entry has to be looked at.
     pub(crate) fn map_huge(&self, fault: &Fault<'_>) -> Result<Attempt, FaultError> {
@@ -52,7 +52,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 return Err(FaultError::NeedsAnonVma);
             }
             self.make_tables(fault, Level::PMD)?;
-            if self.install_huge(fault, range) == Attempt::Done {
+            let attempt = match fault.access {
+                AccessKind::Write => self.install_huge(fault, range),
+                _ => self.install_huge_zeros(fault, range),
+            };
+            if attempt == Attempt::Done {
                 return Ok(Attempt::Done);
             }
         }
@@ -74,6 +78,55 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             Err(_) => {
                 self.pages.mmu.put(page);
                 Attempt::Again
+            }
+        }
+    }
+
+    /// As [`Self::install_huge`], with the large page of zeros.
+    fn install_huge_zeros(&self, fault: &Fault<'_>, range: VirtRange) -> Attempt {
+        let mmu = &self.pages.mmu;
+        let attributes = attributes_of(fault.vma.flags, WriteTracking::None);
+        let is_mapped = mmu
+            .alloc_table(Gfp::KERNEL)
+            .is_ok_and(|table| mmu.install_large_zeros(self.pages.tables, range.start, attributes, table));
+        if is_mapped {
+            return Attempt::Done;
+        }
+        mmu.objects().vmstat().count_events(mmu.cpu(), VmEvent::ThpFaultFallback, 1);
+        Attempt::Again
+    }
+
+    /// Lets a write to the large page of zeros, which the entry for `range` holds as `pte`, go on: with a fresh large page in its place, or with small
+    /// ones of zeros if there is no memory for it. [`Attempt::Again`] if the entry has to be looked at.
+    pub(crate) fn write_huge_zeros(
+        &self,
+        fault: &Fault<'_>,
+        pte: Pte,
+        range: VirtRange,
+    ) -> Result<Attempt, FaultError> {
+        if fault.vma.anon.is_none() {
+            return Err(FaultError::NeedsAnonVma);
+        }
+        let Some(page) = self.alloc_huge(fault, range) else {
+            self.split(fault);
+            return Ok(Attempt::Again);
+        };
+        let (mmu, nr_pages) = (&self.pages.mmu, page.order().nr_pages());
+        let mut gather = self.pages.gather();
+        let walk = mmu.walk(self.pages.tables);
+        let replaced = match walk.as_ref().and_then(|walk| walk.find(range.start, Level::PMD)) {
+            Some(Found::Entry(entry)) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),
+            _ => Err(page),
+        };
+        drop(walk);
+        match replaced {
+            Ok(_) => {
+                self.pages.tables.add_rss(mmu.cpu(), PageKind::Anon, nr_pages.cast_signed());
+                Ok(Attempt::Done)
+            }
+            Err(page) => {
+                mmu.put(page);
+                Ok(Attempt::Again)
             }
         }
     }

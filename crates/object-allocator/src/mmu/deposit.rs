@@ -1,6 +1,6 @@
 //! Tables that wait beside entries that map large pages, so that a split never fails for want of memory.
 //!
-//! Each entry of the middle level that maps an anonymous page whole has one, in the list of the table that the entry is in. It is put there before the entry can be
+//! Each entry of the middle level that maps an anonymous page whole, or the large page of zeros, has one, in the list of the table that the entry is in. It is put there before the entry can be
 //! found, and taken by whoever emptied the entry or holds it, so there always is one for whoever is entitled to it, in whatever order. Linux 6.12:
 //! mm/pgtable-generic.c (`pgtable_trans_huge_deposit`), mm/huge_memory.c (`zap_deposited_table`).
 
@@ -21,8 +21,10 @@ impl<F: TableFormat> EntryRef<'_, F> {
     }
 
     /// Returns true if a table waits for the entry while it holds `pte`. Others keep what that maps as it is.
-    pub(super) fn has_deposit(&self, pte: Pte) -> bool {
-        self.level() == Level::PMD && self.kind(pte) == Some(PageKind::Anon)
+    #[cold]
+    #[inline(never)]
+    pub(super) fn has_deposit(self, pte: Pte) -> bool {
+        self.level() == Level::PMD && (self.kind(pte) == Some(PageKind::Anon) || self.is_zero_page(pte))
     }
 
     /// Lets `table` wait for the entry.
@@ -83,6 +85,10 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         table: FreshTable,
     ) -> Option<PageKind> {
         let (tables, child) = child;
+        if entry.is_zero_page(pte) {
+            self.duplicate_zeros(entry, pte, (tables, child), prot, table);
+            return None;
+        }
         entry.set_exclusive(pte, Exclusive::No);
         let held = if entry.has_deposit(pte) && child.level() == Level::PMD { self.page(entry) } else { None };
         let Some((page, now)) = held else {
@@ -99,8 +105,28 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         }
     }
 
+    /// As [`Mmu::duplicate_large`], for the large page of zeros, which the entry maps.
+    fn duplicate_zeros(
+        &self,
+        entry: &EntryRef<'_, P::Format>,
+        pte: Pte,
+        (tables, child): (&UserTables, &EntryRef<'_, P::Format>),
+        prot: Prot,
+        table: FreshTable,
+    ) {
+        match entry.leaf(pte).filter(|_| child.level() == Level::PMD) {
+            Some((zeros, attributes)) => {
+                let attributes = Attributes { prot, ..attributes };
+                let install = |()| child.install_huge_zero(zeros, attributes).then_some(()).ok_or(());
+                // If the child's entry is not empty, its table went, and there is nothing else to give back.
+                let _ = self.with_deposit(tables, child, table, (), install);
+            }
+            None => self.free_fresh(table),
+        }
+    }
+
     /// Lets `table` wait for `entry` of `tables` while `install` fills that with `held`; if it cannot, the table goes.
-    fn with_deposit<T>(
+    pub(super) fn with_deposit<T>(
         &self,
         tables: &UserTables,
         entry: &EntryRef<'_, P::Format>,

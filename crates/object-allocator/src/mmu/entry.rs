@@ -9,6 +9,7 @@ use platform::{Attributes, Entry, Level, Prot, TableFormat};
 use units::{Order, Pfn, VirtAddr, VirtRange};
 
 use super::View;
+use super::huge_zero::is_huge_zero;
 use super::table::FreshTable;
 use crate::atomic::{AtomicU64, Ordering, spin_loop};
 
@@ -139,7 +140,10 @@ impl<'w> Mapped<'w> {
     fn of_part(frames: &'w FrameTable, pfn: Pfn, frame: &Frame) -> Option<Self> {
         let head = if frame.flags().contains(PageFlags::TAIL) { Pfn::new(frame.private()) } else { pfn };
         let frame = frames.get(head)?;
-        Some(Self { head, order: frames.compound_order(head), frame, flags: frame.flags() })
+        let flags = frame.flags();
+        // The large page of zeros belongs to nobody.
+        let is_owned = !flags.contains(PageFlags::RESERVED);
+        is_owned.then(|| Self { head, order: frames.compound_order(head), frame, flags })
     }
 
     /// Returns true if the page is no part of a larger one, and none.
@@ -175,6 +179,14 @@ impl<'w> Mapped<'w> {
             self.frame.set_flags(PageFlags::DIRTY);
         }
     }
+}
+
+/// Returns true if the page that frame `head` heads is anonymous. As in [`Mapped::of_part`], no entry is taken.
+#[cold]
+#[inline(never)]
+fn is_anon(frames: &FrameTable, head: Pfn) -> bool {
+    let head = frames.at(head);
+    PageKind::of(head.flags(), head.mapping().0) == PageKind::Anon
 }
 
 impl<'w, F: TableFormat> EntryRef<'w, F> {
@@ -244,10 +256,16 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         self.view.format.prot(self.level, pte.0)
     }
 
-    /// Returns true if `pte`, read from this entry, maps the page of zeros.
+    /// Returns true if `pte`, read from this entry, maps the page of zeros, or the large one.
     #[inline]
     pub fn is_zero_page(&self, pte: Pte) -> bool {
-        self.leaf(pte).is_some_and(|(pfn, _)| pfn == self.view.zero_page)
+        self.leaf(pte).is_some_and(|(pfn, _)| self.shows_zeros(pfn))
+    }
+
+    /// Returns true if the frame that the entry shows is the page of zeros, or the first of the large one.
+    #[inline(always)]
+    pub(super) fn shows_zeros(&self, pfn: Pfn) -> bool {
+        pfn == self.view.zero_page || self.level != Level::PTE && is_huge_zero(self.view.frames, pfn)
     }
 
     /// Returns flags and mapping of the page that `pte` maps; `None` for the page of zeros and for no page.
@@ -373,7 +391,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     }
 
     /// Returns true if what the entry maps can be the part of `page` that starts at frame `at`.
-    #[inline]
+    #[inline(always)]
     fn fits(&self, page: &PageRef, at: Pfn) -> bool {
         let (format, order) = (self.view.format, self.order());
         let is_leaf_size = format.leaf_bytes(self.level) == order.nr_pages() << format.page_shift();
@@ -388,12 +406,9 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     }
 
     /// Returns true if a table has to wait for the entry while it maps `page`.
-    #[inline]
+    #[inline(always)]
     fn needs_deposit(&self, page: &PageRef) -> bool {
-        self.level != Level::PTE && {
-            let head = self.view.frames.at(page.pfn());
-            PageKind::of(head.flags(), head.mapping().0) == PageKind::Anon
-        }
+        self.level != Level::PTE && is_anon(self.view.frames, page.pfn())
     }
 
     /// Returns an entry of `level` that maps memory from frame `at` on. Never for all address spaces: a flush of one would not reach it.
@@ -429,12 +444,15 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         Err(page)
     }
 
-    #[inline]
+    #[inline(always)]
     fn owns_nothing(&self, pte: Pte) -> bool {
         match self.view.format.decode(self.level, pte.0) {
             Entry::Empty => true,
             Entry::Table(_) => false,
-            Entry::Leaf(..) => self.is_zero_page(pte),
+            // For a large one a table waits.
+            Entry::Leaf(phys, _) => {
+                self.level == Level::PTE && phys.pfn_down(self.view.format.page_shift()) == self.view.zero_page
+            }
         }
     }
 
@@ -444,7 +462,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     #[inline]
     pub fn set_attributes(&self, expected: Pte, attributes: Attributes) -> bool {
         let Some((pfn, _)) = self.leaf(expected) else { return false };
-        if pfn == self.view.zero_page && attributes.prot.contains(Prot::WRITE) {
+        if attributes.prot.contains(Prot::WRITE) && self.shows_zeros(pfn) {
             return false;
         }
         self.change(expected, self.encode(self.level, pfn, attributes))
@@ -491,6 +509,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     }
 
     /// Lets the entry go, which the caller holds, with `pte` in it.
+    #[inline]
     pub(super) fn let_go(&self, pte: Pte) {
         // Release: as in `change`. Nobody else changes a busy entry.
         self.slot.store(pte.0, Ordering::Release);

@@ -56,7 +56,7 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
     #[inline]
     pub fn page(&self, entry: &EntryRef<'_, P::Format>) -> Option<(PageRef, Pte)> {
         let (pfn, _) = entry.leaf(entry.load())?;
-        if pfn == self.zero_page() { None } else { self.page_seen(entry, pfn) }
+        if entry.shows_zeros(pfn) { None } else { self.page_seen(entry, pfn) }
     }
 
     /// Takes a reference to the page that frame `pfn` is part of, if `entry`, where it was seen, still maps it.

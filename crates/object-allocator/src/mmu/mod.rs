@@ -10,6 +10,7 @@ mod deposit;
 mod duplicate;
 mod entry;
 mod gather;
+mod huge_zero;
 mod move_table;
 mod readers;
 mod relocate;
@@ -51,11 +52,14 @@ pub(crate) struct MmuState<F> {
     readers: Readers,
     /// Frame of zeros that many entries may map and none owns; it stays for ever.
     zero_page: AtomicU64,
+    /// First frame of a large page of that kind, once somebody needed it.
+    huge_zero: AtomicU64,
 }
 
 impl<F: TableFormat> MmuState<F> {
     pub(crate) fn new(platform: &impl Platform<Format = F>) -> Self {
-        Self { kernel: platform.kernel_tables(), readers: Readers::new(), zero_page: AtomicU64::new(NO_PAGE) }
+        let [zero_page, huge_zero] = [const { AtomicU64::new(NO_PAGE) }; 2];
+        Self { kernel: platform.kernel_tables(), readers: Readers::new(), zero_page, huge_zero }
     }
 }
 

@@ -17,6 +17,8 @@ struct Large<'e, 'w, F> {
     entry: &'e EntryRef<'w, F>,
     pte: Pte,
     first: Pfn,
+    /// The large page of zeros.
+    is_zeros: bool,
 }
 
 impl<F: TableFormat> Large<'_, '_, F> {
@@ -25,9 +27,12 @@ impl<F: TableFormat> Large<'_, '_, F> {
         self.entry.view().format.entries(Level::PTE) as u32
     }
 
-    /// Returns the first frame of a part.
+    /// Returns the first frame of a part: of zeros, the small page of zeros (Linux: `__split_huge_zero_page_pmd`).
     fn part(&self, index: u64) -> Pfn {
         let format = self.entry.view().format;
+        if self.is_zeros {
+            return self.entry.view().zero_page;
+        }
         self.first.add(index * (format.leaf_bytes(Level::PTE) >> format.page_shift()))
     }
 
@@ -61,7 +66,10 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
             return self.release(entry, pte);
         }
         match (entry.leaf(pte), entry.withdraw()) {
-            (Some((first, _)), Some(table)) => self.mmu().link_parts(&Large { entry, pte, first }, table),
+            (Some((first, _)), Some(table)) => {
+                let is_zeros = entry.is_zero_page(pte);
+                self.mmu().link_parts(&Large { entry, pte, first, is_zeros }, table);
+            }
             _ => entry.let_go(pte),
         }
         None
@@ -80,8 +88,8 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
             // Counted first, since others may take parts out as soon as they are found.
             page.get_mapped(self.objects.frames(), large.parts().saturating_sub(1));
             page.into_raw();
+            large.mark_parts();
         }
-        large.mark_parts();
         self.fill(&table, Level::PTE, |index| large.entry.encode(Level::PTE, large.part(index), attributes));
         large.entry.point_to(table);
     }

@@ -1,11 +1,11 @@
 //! Large pages, and the tables that wait for them to be split.
 
 use frame_table::{PageFlags, PageRef};
-use mmkit_object_allocator::mmu::{Found, PageKind, Pte};
-use platform::Level;
+use mmkit_object_allocator::mmu::{Found, PageKind, Pte, UserTables};
+use platform::{Level, Prot};
 use units::{Gfp, Order, VirtAddr};
 
-use crate::machine::{OnCpu, USED, anon, frames, free_tables, map, page, with_tables};
+use crate::machine::{OnCpu, USED, anon, frames, free_tables, machine, map, page, with_tables};
 
 #[test]
 fn a_split_of_what_is_no_large_page_does_nothing() {
@@ -85,4 +85,87 @@ fn a_large_page_is_mapped_only_where_a_table_waits_and_nothing_is_in_the_way() {
         mmu.make_tables(tables, page(0), Level::PTE, Gfp::KERNEL).unwrap();
         free_tables(&mmu, tables);
     });
+}
+
+#[test]
+fn the_large_page_of_zeros_is_one_and_held_by_no_entry() {
+    // The page that stays is made before it is counted what is free.
+    let (objects, cpu) = machine(4096);
+    let mmu = objects.start_mmu(&cpu).unwrap().on(&cpu);
+    let zeros = mmu.huge_zero_page().unwrap();
+    let before = objects.pages().check_invariants(&cpu).unwrap();
+    assert_eq!(objects.start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page(), Some(zeros));
+    let tables = UserTables::new();
+    mmu.make_root(&tables).unwrap();
+    mmu.make_tables(&tables, page(0), Level::PMD, Gfp::KERNEL).unwrap();
+    let (upper, spare) = (tables.nr_tables(), || mmu.alloc_table(Gfp::KERNEL).unwrap());
+    assert!(!mmu.install_large_zeros(&tables, VirtAddr::ZERO, USED, spare()), "there are no tables");
+    for index in [0, 512] {
+        assert!(mmu.install_large_zeros(&tables, page(index), USED, spare()));
+        assert!(!mmu.install_large_zeros(&tables, page(index), USED, spare()), "it is there");
+    }
+    assert_eq!(tables.nr_tables(), upper + 2);
+    let walk = mmu.walk(&tables).unwrap();
+    let entry = |index| match walk.find(page(index), Level::PMD) {
+        Some(Found::Entry(entry)) => entry,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (entry(0), entry(512));
+    assert_eq!(first.load(), second.load());
+    assert!(first.is_zero_page(first.load()) && mmu.page(&first).is_none() && first.kind(first.load()).is_none());
+    assert!(!first.set_attributes(first.load(), USED) && !first.set_prot(first.load(), USED.prot), "never written to");
+    let mut gather = mmu.gather(&tables);
+    let new = anon(&mmu, 9);
+    assert_eq!(gather.replace(&second, second.load(), new, USED).unwrap().unwrap().kind, None);
+    assert_eq!(gather.take(&second).unwrap().kind, Some(PageKind::Anon));
+    assert_eq!(tables.nr_tables(), upper + 1);
+    assert_eq!(gather.split(&first), None);
+    for index in 0..512 {
+        let part = walk.pte(page(index)).unwrap();
+        let (pfn, attributes) = part.leaf(part.load()).unwrap();
+        assert!(pfn == mmu.zero_page() && !attributes.prot.contains(Prot::WRITE), "part {index}");
+        assert_eq!(gather.take(&part).unwrap().kind, None);
+    }
+    drop(walk);
+    drop(gather);
+    free_tables(&mmu, &tables);
+    mmu.gather(&tables).free_root();
+    assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
+}
+
+#[test]
+fn a_child_maps_the_large_page_of_zeros_too() {
+    let (objects, cpu) = machine(4096);
+    let mmu = objects.start_mmu(&cpu).unwrap().on(&cpu);
+    mmu.huge_zero_page().unwrap();
+    let before = objects.pages().check_invariants(&cpu).unwrap();
+    let both = [UserTables::new(), UserTables::new()];
+    for tables in &both {
+        mmu.make_root(tables).unwrap();
+        mmu.make_tables(tables, page(0), Level::PMD, Gfp::KERNEL).unwrap();
+    }
+    let spare = || mmu.alloc_table(Gfp::KERNEL).unwrap();
+    assert!(mmu.install_large_zeros(&both[0], page(0), USED, spare()));
+    let walks = [mmu.walk(&both[0]).unwrap(), mmu.walk(&both[1]).unwrap()];
+    let [Some(Found::Entry(entry)), Some(Found::Entry(child))] =
+        walks.each_ref().map(|walk| walk.find(page(0), Level::PMD))
+    else {
+        panic!("there are tables")
+    };
+    for _ in 0..2 {
+        // The second time the child's entry is not empty.
+        let kind = mmu.duplicate_large(&entry, entry.load(), (&both[1], &child), Prot::USER, spare());
+        assert_eq!((kind, child.is_zero_page(child.load()), both[1].nr_tables()), (None, true, 3));
+    }
+    for (tables, entry) in [(&both[0], &entry), (&both[1], &child)] {
+        mmu.gather(tables).take(entry).unwrap();
+        assert_eq!(tables.nr_tables(), 2);
+    }
+    drop(walks);
+    for tables in &both {
+        mmu.make_tables(tables, page(0), Level::PTE, Gfp::KERNEL).unwrap();
+        free_tables(&mmu, tables);
+        mmu.gather(tables).free_root();
+    }
+    assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
 }

@@ -2,6 +2,7 @@
 
 use address_space::{PageAdvice, PageTables};
 use mmkit_page_fault::MmPages;
+use object_allocator::vmstat::VmEvent;
 
 use crate::*;
 use FaultAction as Did;
@@ -132,4 +133,95 @@ fn advice_on_a_part_splits_a_large_page_that_nobody_else_maps() {
     assert!(!cool(2, 5));
     assert_eq!(parent.access(&vma, 7, None), Ok((3, vec![])));
     parent.end();
+}
+
+/// A machine whose large page of zeros is there already.
+fn machine_with_zeros(nr_pages: u64) -> (Objects, Cpu) {
+    let (objects, cpu) = machine(nr_pages);
+    objects.start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page().unwrap();
+    (objects, cpu)
+}
+
+#[test]
+fn a_read_maps_zeros_for_all_pages_at_once_and_a_write_a_large_page_in_their_place() {
+    let (objects, cpu) = machine_with_zeros(8192);
+    let before = objects.pages().check_invariants(&cpu).unwrap();
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
+    let space = space(&objects, &cpu, &tables, &files);
+    let vma = area(WRITE, 1024, None);
+    assert_eq!(space.access(&vma, 7, None), Ok((0, vec![Did::MapZeros])));
+    assert_eq!(space.access(&vma, 500, None), Ok((0, vec![])));
+    assert_eq!((space.rss().anon, tables.nr_tables()), (0, 3));
+    assert_eq!(space.access(&vma, 8, Some(5)), Ok((5, vec![Did::MapFresh])));
+    assert_eq!((space.rss().anon, tables.nr_tables()), (512, 3));
+    assert_eq!((space.access(&vma, 7, None), space.access(&vma, 8, None)), (Ok((0, vec![])), Ok((5, vec![]))));
+    let rest = VirtRange::new(at(512), at(1024));
+    assert_eq!(space.access(&vma, 600, None), Ok((0, vec![Did::MapZeros])));
+    space.view.zap(&mut space.view.gather(), rest, ZapWhat::All);
+    assert_eq!((space.rss().anon, tables.nr_tables()), (512, 3), "zeros go with their table, and count for nothing");
+    space.end();
+    assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
+}
+
+#[test]
+fn a_write_to_large_zeros_without_a_large_block_copies_one_small_page() {
+    let (objects, cpu) = machine_with_zeros(4096);
+    let before = objects.pages().check_invariants(&cpu).unwrap();
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
+    let space = space(&objects, &cpu, &tables, &files);
+    let vma = area(WRITE, 512, None);
+    space.access(&vma, 7, None).unwrap();
+    let gfp = Gfp::KERNEL | Gfp::NORETRY | Gfp::NOWARN;
+    let order = Order::new_truncate(9);
+    let blocks: Vec<_> = std::iter::from_fn(|| objects.pages().alloc(&cpu, gfp, order).ok()).collect();
+    assert_eq!(space.access(&vma, 8, Some(5)), Ok((5, vec![Did::MapFresh])));
+    assert_eq!((space.rss().anon, tables.nr_tables(), space.view.is_large(at(8))), (1, 3, false));
+    assert_eq!((space.access(&vma, 7, None), space.access(&vma, 9, None)), (Ok((0, vec![])), Ok((0, vec![]))));
+    blocks.into_iter().for_each(|block| objects.pages().free(&cpu, block));
+    space.end();
+    assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
+}
+
+#[test]
+fn large_zeros_stay_whole_where_they_can_when_they_are_protected_moved_and_copied() {
+    let (objects, cpu) = machine_with_zeros(8192);
+    let before = objects.pages().check_invariants(&cpu).unwrap();
+    let (tables, other, files) = (UserTables::new(), UserTables::new(), Files::new(&objects, &cpu, 0));
+    let (parent, child) = (space(&objects, &cpu, &tables, &files), space(&objects, &cpu, &other, &files));
+    let vma = area(WRITE, 512, None);
+    parent.access(&vma, 7, None).unwrap();
+    let mut gather = parent.view.gather();
+    parent.view.protect(&mut gather, vma.range, WRITE);
+    parent.view.copy_to(&child.view, &mut gather, vma.range, vma.flags).unwrap();
+    assert_eq!((child.view.is_large(at(0)), child.rss().anon, other.nr_tables()), (true, 0, tables.nr_tables()));
+    assert_eq!(child.access(&vma, 9, Some(4)), Ok((4, vec![Did::MapFresh])), "and nothing is writable at once");
+    assert_eq!(parent.access(&vma, 9, None), Ok((0, vec![])));
+    parent.view.relocate(&mut gather, vma.range, at(1 << 20), 0).unwrap();
+    assert_eq!((parent.view.is_large(at(0)), parent.view.is_large(at(1 << 20))), (false, true));
+    let part = VirtRange::new(at(1 << 20), at((1 << 20) + 3));
+    parent.view.split_ends(&mut gather, part);
+    parent.view.zap(&mut gather, part, ZapWhat::All);
+    drop(gather);
+    let mut zeros = 0;
+    parent
+        .view
+        .for_each_mapped(EVERYTHING, |page| zeros += u64::from(page.page.is_none() && page.order == Order::ZERO));
+    assert_eq!(zeros, 509);
+    parent.end();
+    child.end();
+    assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
+}
+
+#[test]
+fn without_memory_for_large_zeros_small_ones_serve() {
+    let (objects, cpu) = machine(400);
+    let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
+    let space = space(&objects, &cpu, &tables, &files);
+    let vma = area(WRITE, 512, None);
+    assert_eq!(space.access(&vma, 7, None), Ok((0, vec![Did::MapZeros])));
+    assert!(!space.view.is_large(at(7)));
+    let count = |event| objects.vmstat().events(event);
+    assert_eq!(count(VmEvent::ThpZeroPageAllocFailed), 1);
+    assert_eq!((count(VmEvent::ThpZeroPageAlloc), count(VmEvent::ThpFaultFallback)), (0, 1));
+    space.end();
 }

@@ -69,6 +69,8 @@ fn cpus_of_a_process_see_their_own_pages_and_every_write() {
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     let manager: Manager<'_> =
         MemoryManager::new(machine.kernel().objects(), &cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap();
+    // It stays once it is there.
+    machine.kernel().objects().start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page().unwrap();
     let before = accounted(&machine, &cpu);
     let layout = MmapLayout::new(manager.spaces().settings(), Direction::TopDown, 8 << 20);
     let mm = manager.mm_alloc(&cpu, layout, ProgramRanges::default()).unwrap();

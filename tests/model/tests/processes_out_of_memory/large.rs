@@ -49,30 +49,58 @@ fn a_fault_without_a_large_page_takes_a_small_one_and_without_any_fails_whole() 
     assert!(failures_after(map, Leaves::Nothing, fault) >= 1, "tables");
 }
 
-#[test]
-fn a_fault_that_misses_one_page_maps_a_large_page_or_a_small_one_and_loses_nothing() {
+/// Returns what a fault comes to if the allocation after 0, 1, 2 ... others fails, and only that one: its result, whether a large page is mapped, anonymous pages
+/// and tables. In the end nothing is lost.
+fn faults_that_miss_one(access: AccessKind) -> Vec<(Result<(), MmError>, bool, u64, u64)> {
     let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
     let objects = machine.kernel().objects();
     let manager = MemoryManager::new(objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap();
+    objects.start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page().unwrap();
     let before = accounted(&machine, &cpu);
     let mut outcomes = Vec::new();
-    for after in 0..8 {
+    for after in 0..5 {
         let subject = Subject::new(&machine, &manager, &cpu);
         map(&subject);
-        let (pages, tables) = (manager.rss(&subject.mm).anon, manager.tables(&cpu, &subject.mm).tables.nr_tables());
+        let view = manager.tables(&cpu, &subject.mm);
+        let (pages, tables) = (view.tables.rss().anon, view.tables.nr_tables());
         subject.arm(after, 1);
-        let result = subject.fault(elsewhere(3), AccessKind::Write);
+        let result = subject.fault(elsewhere(3), access);
         subject.arm(u64::MAX, 0);
-        let tables = manager.tables(&cpu, &subject.mm).tables.nr_tables() - tables;
-        outcomes.push((result, manager.rss(&subject.mm).anon - pages, tables));
+        let (pages, tables) = (view.tables.rss().anon - pages, view.tables.nr_tables() - tables);
+        outcomes.push((result, view.is_large(elsewhere(3)), pages, tables));
         subject.end();
         assert_eq!(accounted(&machine, &cpu), before, "after {after} pages");
     }
-    let [upper, large, small] = [(Err(MmError::NoMemory), 0, 0), (Ok(()), 512, 2), (Ok(()), 1, 2)];
+    outcomes
+}
+
+#[test]
+fn a_fault_that_misses_one_page_maps_a_large_page_or_a_small_one_and_loses_nothing() {
     // A table for the entry, then the large page, then the table that waits.
-    assert_eq!(outcomes, [upper, small, small, large, large, large, large, large]);
+    let [none, large, small] =
+        [(Err(MmError::NoMemory), false, 0, 0), (Ok(()), true, LARGE_PAGES, 2), (Ok(()), false, 1, 2)];
+    assert_eq!(faults_that_miss_one(AccessKind::Write), [none, small, small, large, large]);
+    // The large page of zeros is there.
+    let [large, small] = [(Ok(()), true, 0, 2), (Ok(()), false, 0, 2)];
+    assert_eq!(faults_that_miss_one(AccessKind::Read), [none, small, large, large, large]);
+}
+
+#[test]
+fn a_write_to_large_zeros_without_a_large_page_copies_one_small_page_or_fails_whole() {
+    let read = |subject: &Subject<'_, '_>| {
+        map(subject);
+        subject.fault(elsewhere(3), AccessKind::Read).unwrap();
+        assert!(subject.manager.tables(subject.cpu, &subject.mm).is_large(elsewhere(3)));
+    };
+    let write = |subject: &Subject<'_, '_>| {
+        subject.fault(elsewhere(5), AccessKind::Write)?;
+        subject.manager.write_user(subject.cpu, &subject.mm, PROCESS, elsewhere(5), &[9]).unwrap();
+        check_written(subject);
+        Ok(())
+    };
+    assert_eq!(failures_after(read, Leaves::Nothing, write), 1, "one page, large or small");
 }
 
 #[test]

@@ -158,6 +158,8 @@ fn failures_after(
     machine.kernel().start_objects(&cpu).unwrap();
     let objects = machine.kernel().objects();
     let manager = MemoryManager::new(objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 17)).unwrap();
+    // It stays once it is there.
+    objects.start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page().unwrap();
     let before = accounted(&machine, &cpu);
     for after in 0..MOST {
         let subject = Subject::new(&machine, &manager, &cpu);

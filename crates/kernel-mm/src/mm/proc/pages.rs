@@ -12,7 +12,7 @@ use page_tables::MappedPage;
 use platform::{Platform, Prot};
 use proc_files::numa_maps::{Backing, NumaMapsLine, NumaPages};
 use proc_files::pagemap::{PageBits, PageLocation, PagemapEntry};
-use units::{MAX_NODES, NodeId, Pfn, VirtAddr, VirtRange, VmFlags};
+use units::{MAX_NODES, NodeId, Order, Pfn, VirtAddr, VirtRange, VmFlags};
 
 use super::ProcMm;
 use super::names::{is_heap, is_stack};
@@ -58,7 +58,9 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
         entries.fill(PagemapEntry { location: PageLocation::None, bits: marks }.to_bits());
         self.manager.tables(self.cpu, self.mm).for_each_mapped(range, |mapped| {
             let mut bits = marks;
-            bits.set(PageBits::FILE, mapped.page.is_some_and(|page| page.kind != PageKind::Anon));
+            // Linux takes the large page of zeros for a file's, and the small one for none.
+            let is_file = mapped.page.map_or(mapped.order > Order::ZERO, |page| page.kind != PageKind::Anon);
+            bits.set(PageBits::FILE, is_file);
             if mapped.attributes.prot.contains(Prot::SOFT_DIRTY) {
                 bits |= PageBits::SOFT_DIRTY;
             }
