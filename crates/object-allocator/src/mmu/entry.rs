@@ -361,7 +361,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     ///
     /// # Errors
     /// Gives the page back if the entry holds something else, or the page does not have that part.
-    #[inline]
+    #[inline(always)]
     pub fn install(&self, expected: Pte, page: PageRef, at: Pfn, attributes: Attributes) -> Result<(), PageRef> {
         if !self.fits(&page, at) || !self.owns_nothing(expected) || self.needs_deposit(&page) {
             return Err(page);
@@ -550,7 +550,7 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
     /// Puts `page` in the place of what the entry maps, if it still holds `expected`. In between the entry holds nothing, and `flush` is called: if another CPU could
     /// still use the old page while the new one is written, a thread there would miss what it was told of (Linux: `ptep_clear_flush` in `wp_page_copy`).
     /// If that returns false, everything is left as it was.
-    #[inline]
+    #[inline(always)]
     pub(super) fn exchange(
         &self,
         expected: Pte,
