@@ -182,8 +182,7 @@ impl Pager for &mut Marks<'_> {
 }
 
 /// Faults on `mm` until `stop`: marks pages of areas that it locked, and sees that nobody takes a mark from under it.
-fn fault(mm: &MmRef<'_>, cpu: &Cpu, marks: &AtomicU64, stop: &AtomicBool) -> u64 {
-    let mut locked = 0;
+fn fault(mm: &MmRef<'_>, cpu: &Cpu, marks: &AtomicU64, stop: &AtomicBool, locked: &AtomicU64) {
     let mut page = 0;
     while !stop.load(Ordering::Relaxed) {
         page = (page * 5 + 7) % 32;
@@ -195,9 +194,8 @@ fn fault(mm: &MmRef<'_>, cpu: &Cpu, marks: &AtomicU64, stop: &AtomicBool) -> u64
             std::hint::spin_loop();
             assert!(marks.load(Ordering::Relaxed) & 1 << page != 0, "nothing is unmapped from a locked area");
         }
-        locked += 1;
+        locked.fetch_add(1, Ordering::Relaxed);
     }
-    locked
 }
 
 /// Stops the faults when it goes.
@@ -214,15 +212,17 @@ fn faults_and_calls_on_two_cpus_leave_no_page_behind() {
     let (objects, [zero, one]) = objects_for(2048);
     let spaces: Spaces<'_> = Spaces::new(&objects, &zero, Settings::X86_64, CommitRules::for_ram(1 << 20)).unwrap();
     let mm = Space::new(&spaces, &zero).mm;
-    let (marks, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (marks, stop, locked) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
     let mut backing = Marks(&marks, Files::default());
     let process = Process::default();
-    let locked = std::thread::scope(|scope| {
-        let (mm, marks, stop) = (&mm, &marks, &stop);
+    std::thread::scope(|scope| {
+        let (mm, marks, stop, locked) = (&mm, &marks, &stop, &locked);
         // Also if a check below fails, or the scope would wait forever.
         let ended = Stopped(stop);
-        let faults = scope.spawn(move || fault(mm, &one, marks, stop));
-        for round in 0..9_000 {
+        let faults = scope.spawn(move || fault(mm, &one, marks, stop, locked));
+        // On a loaded machine the other thread may not have run yet.
+        let enough = |round| round >= 9_000 && (locked.load(Ordering::Relaxed) > 100 || round > 9_000_000);
+        for round in (0..).take_while(|&round| !enough(round)) {
             let (mm, backing) = (mm.write(&zero), &mut backing);
             let mut call = Call { mm, spaces: &spaces, cpu: &zero, process: &process, backing };
             match round % 3 {
@@ -233,9 +233,9 @@ fn faults_and_calls_on_two_cpus_leave_no_page_behind() {
             }
         }
         drop(ended);
-        faults.join().unwrap()
+        faults.join().unwrap();
     });
-    assert!(locked > 100, "faults found areas");
+    assert!(locked.into_inner() > 100, "faults found areas");
     spaces.mmdrop(&zero, exit(&spaces, &zero, mm, &mut backing), |_| ());
     assert_eq!(marks.load(Ordering::Relaxed), 0);
 }

@@ -142,7 +142,8 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
     /// # Errors
     /// Gives the page back if the entry holds something else or is one of another address space, or if the page has another size than what an entry of
     /// this level maps.
-    #[inline]
+    // In each of its two callers the level is known.
+    #[inline(always)]
     pub fn replace(
         &mut self,
         entry: &EntryRef<'_, P::Format>,
@@ -154,7 +155,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return Err(page);
         }
         entry.exchange(expected, page, attributes, || {
-            self.flush_entry(entry);
+            self.flush_now(entry.range());
             true
         })?;
         Ok(self.release(entry, expected))
@@ -177,7 +178,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return false;
         };
         let exchanged = entry.exchange(expected, page, attributes, || {
-            self.flush_entry(entry);
+            self.flush_now(entry.range());
             copy()
         });
         match exchanged {
@@ -189,9 +190,9 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         }
     }
 
-    fn flush_entry(&self, entry: &EntryRef<'_, P::Format>) {
+    fn flush_now(&self, range: VirtRange) {
         let platform = self.mmu.objects.pages().platform();
-        self.root.into_iter().for_each(|root| platform.flush_user_range(root, entry.range()));
+        self.root.into_iter().for_each(|root| platform.flush_user_range(root, range));
     }
 
     /// Lets go of what `entry` held as `pte`, after the flush of what was noted.
