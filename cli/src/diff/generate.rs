@@ -257,7 +257,11 @@ impl Generator {
         if self.theme == Theme::PagesOut && kind == MapFlags::DROPPABLE.bits() {
             flags = MapFlags::PRIVATE;
         }
-        let file = self.rng.one_in(4).then(|| self.rng.below(FILES));
+        let mut file = self.rng.one_in(4).then(|| self.rng.below(FILES));
+        if self.theme == Theme::Huge {
+            // Linux collapses pages of memfds too.
+            (flags, file) = (MapFlags::PRIVATE, None);
+        }
         flags.set(MapFlags::ANONYMOUS, file.is_none());
         let rare = [
             (MapFlags::GROWSDOWN, 24),

@@ -229,7 +229,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             Advice::Collapse => {
                 // Faults would write to pages that are being copied.
                 self.write_lock(vma.start());
-                PageAdvice::Collapse
+                PageAdvice::Collapse(self.release())
             }
             _ => return advised_flags(vma, advice).map(PageOutcome::Flags),
         };

@@ -6,6 +6,7 @@
 use units::{VirtAddr, VirtRange, VmFlags};
 
 use crate::error::MmError;
+use crate::limits::Release;
 use crate::name::AreaName;
 use crate::vma::{FileId, Vma};
 
@@ -94,8 +95,8 @@ pub enum PageAdvice {
     PageOut,
     /// Needed soon.
     WillNeed,
-    /// To be put into huge pages.
-    Collapse,
+    /// To be put into huge pages, by the rules of a release.
+    Collapse(Release),
 }
 
 /// A mark of pages that may be taken back.

@@ -60,7 +60,7 @@ pub enum Release {
     /// The reference.
     #[default]
     V6_12,
-    /// Any advice for oneself by process_madvise (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18).
+    /// Any advice for oneself by process_madvise (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
     V6_18,
 }
 

@@ -164,7 +164,7 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
             // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
             PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range),
             PageAdvice::WillNeed => {}
-            PageAdvice::Collapse => self.faults().collapse(vma, range)?,
+            PageAdvice::Collapse(release) => self.faults().collapse(vma, range, release)?,
         }
         Ok(())
     }

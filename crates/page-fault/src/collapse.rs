@@ -3,7 +3,7 @@
 //! The pages are made read-only, copied, and then exchanged; the area is locked against faults meanwhile, so that nobody makes them writable again.
 //! Linux 6.12: mm/khugepaged.c (`hpage_collapse_scan_pmd`, `collapse_huge_page`, `__collapse_huge_page_copy`).
 
-use address_space::{HugePolicy, MmError, Vma};
+use address_space::{HugePolicy, MmError, PAGE_SHIFT, Release, Vma};
 use frame_table::{OwnedBlock, PageBytes};
 use object_allocator::mmu::{FreshTable, PageKind};
 use object_allocator::vmstat::VmEvent;
@@ -43,7 +43,7 @@ enum Block {
 /// Why small pages are not gathered (Linux: `enum scan_result`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
-    /// Nothing is there that may be written: no page at all, or none of its own.
+    /// Nothing is there that may be written: no page at all, or none of its own. Not asked since 6.18.
     NothingWritable,
     /// No table of small pages, though the one above is there.
     NoTable,
@@ -104,8 +104,8 @@ impl Survey {
         self.refusal = self.refusal.or(refusal);
     }
 
-    /// Says what is to be done with a block of `entries`; without limits somebody asked for it.
-    fn judge(&self, entries: u64, limits: Option<KhugepagedLimits>) -> Result<Block, Refusal> {
+    /// Says what is to be done with a block of `entries` by the rules of `release`; without limits somebody asked for it.
+    fn judge(&self, entries: u64, limits: Option<KhugepagedLimits>, release: Release) -> Result<Block, Refusal> {
         let exceeds = |limits: KhugepagedLimits| {
             entries.saturating_sub(self.present) > limits.max_none || self.shared > limits.max_shared
         };
@@ -113,7 +113,7 @@ impl Survey {
             _ if self.is_large => Ok(Block::Large),
             (Some(refusal), _) => Err(refusal),
             (None, Some(limits)) if exceeds(limits) => Err(Refusal::Exceeded),
-            _ if !self.is_writable => Err(Refusal::NothingWritable),
+            _ if !self.is_writable && release < Release::V6_18 => Err(Refusal::NothingWritable),
             (None, Some(_)) if self.used == 0 => Err(Refusal::NotUsed),
             _ => Ok(Block::Small),
         }
@@ -128,11 +128,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// # Errors
     /// [`MmError::Invalid`] if the area may have no large page, or a part has no page that may be written; [`MmError::NoMemory`]; [`MmError::TryAgain`] if somebody
     /// holds a page; [`MmError::NotSupported`] for files. The other large pages of the range may be made all the same.
-    pub fn collapse(&self, vma: &Vma, range: VirtRange) -> Result<(), MmError> {
+    pub fn collapse(&self, vma: &Vma, range: VirtRange, release: Release) -> Result<(), MmError> {
         // Asking for it overrules a machine that leaves it to madvise.
         let policy = if self.huge == HugePolicy::Never { HugePolicy::Never } else { HugePolicy::Always };
         let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);
-        if !vma.is_anonymous() && holds_large(vma, bytes) {
+        if !vma.is_anonymous() && holds_large(vma, bytes) && is_file_aligned(vma, bytes) {
             return Err(MmError::NotSupported);
         }
         let (first, end) = (range.start.align_up(bytes), range.end.align_down(bytes));
@@ -141,7 +141,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         }
         let (mut at, mut last) = (first, None);
         while at < end {
-            if let Err(refusal) = self.gather_block(vma, VirtRange::with_len(at, bytes), None) {
+            if let Err(refusal) = self.gather_block(vma, VirtRange::with_len(at, bytes), None, release) {
                 last = Some(refusal);
                 if !refusal.goes_on() {
                     break;
@@ -160,18 +160,24 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Puts the pages of one large page's addresses into one, if `limits` permit it; returns true if it did (Linux: hpage_collapse_scan_pmd).
     ///
     /// The block lies in the area, which the caller holds locked for writing.
-    pub fn khugepaged(&self, vma: &Vma, block: VirtRange, limits: KhugepagedLimits) -> bool {
-        self.may_gather(vma) && self.gather_block(vma, block, Some(limits)) == Ok(Block::Small)
+    pub fn khugepaged(&self, vma: &Vma, block: VirtRange, limits: KhugepagedLimits, release: Release) -> bool {
+        self.may_gather(vma) && self.gather_block(vma, block, Some(limits), release) == Ok(Block::Small)
     }
 
     /// Puts the pages of a block into a large one if they may be; says what was there.
-    fn gather_block(&self, vma: &Vma, block: VirtRange, limits: Option<KhugepagedLimits>) -> Result<Block, Refusal> {
+    fn gather_block(
+        &self,
+        vma: &Vma,
+        block: VirtRange,
+        limits: Option<KhugepagedLimits>,
+        release: Release,
+    ) -> Result<Block, Refusal> {
         let mut survey = Survey::default();
         self.pages.for_each_mapped(block, |page| survey.see(&page));
         if self.pages.lowest_entry(block.start) == Some((Level::PMD, true)) {
             return Err(Refusal::NoTable);
         }
-        let found = survey.judge(self.huge_order().nr_pages(), limits)?;
+        let found = survey.judge(self.huge_order().nr_pages(), limits, release)?;
         if found == Block::Small {
             self.exchange_block(vma, block)?;
         }
@@ -247,4 +253,9 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 /// Returns true if a large page fits into the area (Linux: `thp_vma_suitable_order`).
 fn holds_large(vma: &Vma, bytes: u64) -> bool {
     vma.start().align_up(bytes) < vma.end().align_down(bytes)
+}
+
+/// Returns true if large pages of the file would lie at the same addresses as large pages of the area.
+fn is_file_aligned(vma: &Vma, bytes: u64) -> bool {
+    vma.start().raw().wrapping_sub(vma.pgoff << PAGE_SHIFT).is_multiple_of(bytes)
 }

@@ -32,7 +32,8 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         blocks: u64,
         limits: KhugepagedLimits,
     ) -> KhugepagedScan {
-        let (process, bytes) = (Process::default(), self.spaces.settings().huge_page);
+        let (process, settings) = (Process::default(), self.spaces.settings());
+        let (bytes, release) = (settings.huge_page, settings.release);
         let call = self.call(cpu, mm, &process);
         let faults = call.backing.faults();
         let (mut at, mut left, mut gathered) = (from, blocks, 0);
@@ -45,7 +46,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             }
             // Faults would write to pages that are being copied.
             call.hold_area(vma.start());
-            gathered += u64::from(faults.khugepaged(&vma, block, limits));
+            gathered += u64::from(faults.khugepaged(&vma, block, limits, release));
             at = block.end;
             left -= 1;
         }

@@ -1,6 +1,6 @@
 //! Large pages: made by a fault, split, copied in parts, gathered from small ones.
 
-use address_space::{PageAdvice, PageTables};
+use address_space::{PageAdvice, PageTables, Release};
 use mmkit_page_fault::MmPages;
 use object_allocator::vmstat::VmEvent;
 
@@ -77,7 +77,7 @@ fn small_pages_are_gathered_into_a_large_one_with_what_they_hold() {
         space.access(&vma, page, Some(page as u8 | 1)).unwrap();
     }
     space.access(&vma, 10, None).unwrap();
-    space.faults().collapse(&vma, vma.range).unwrap();
+    space.faults().collapse(&vma, vma.range, Release::V6_12).unwrap();
     assert!(space.view.is_large(at(0)));
     for page in [0, 9, 511] {
         assert_eq!(space.access(&vma, page, None), Ok((page as u8 | 1, vec![])));
