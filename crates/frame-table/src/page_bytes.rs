@@ -10,7 +10,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use platform::PhysMemory;
-use units::PfnRange;
+use units::{Pfn, PfnRange};
 
 use crate::word_moves::{copy_in, copy_out, copy_words, zero_words};
 use crate::{CountedBlock, NotMapped, OwnedBlock, PageRef};
@@ -64,6 +64,23 @@ impl<'a> PageBytes<'a> {
         // SAFETY: `direct_map` gives a pointer valid for reads and writes of the range, which begins and ends at a page, so it is aligned for words.
         // The block stays as it is while it is borrowed: its bytes are reached as atomics, or by its owner's `&mut`.
         Ok(Self(unsafe { core::slice::from_raw_parts(start.as_ptr().cast(), range.len() as usize / WORD) }))
+    }
+
+    /// Copies to all of `to` the bytes of `from` from its frame `at` on.
+    ///
+    /// # Errors
+    /// [`NotMapped`] if the machine does not map one of the blocks permanently; nothing is copied.
+    pub fn copy_page(
+        memory: &impl PhysMemory,
+        to: &impl HeldBlock,
+        (from, at): (&impl HeldBlock, Pfn),
+        page_shift: u32,
+    ) -> Result<(), NotMapped> {
+        let target = PageBytes::new(memory, to, page_shift)?;
+        let source = PageBytes::new(memory, from, page_shift)?;
+        let offset = at.since(from.held_frames().start) << page_shift;
+        target.copy_from(&source.part(offset as usize, target.len()));
+        Ok(())
     }
 
     /// Shows memory that no borrowed block stands for: what a machine's processor reaches through a mapping.

@@ -27,7 +27,8 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         if !is_there || old.count() != 2 || old.mapcount() != 0 || to.order() != from.order() {
             return Err(to);
         }
-        if !self.copy(from, &to) {
+        let platform = self.files.objects.pages().platform();
+        if PageBytes::copy_page(platform, &to, (from, from.pfn()), PAGE_SHIFT).is_err() {
             return Err(to);
         }
         let page = to.into_ref(self.frames());
@@ -47,14 +48,5 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         drop(state);
         self.put_page(replaced);
         Ok(())
-    }
-    /// Copies the bytes of a page; false if the machine does not show them.
-    fn copy(&self, from: &PageRef, to: &OwnedBlock) -> bool {
-        let platform = self.files.objects.pages().platform();
-        let (Ok(source), Ok(target)) = (self.bytes(from), PageBytes::new(platform, to, PAGE_SHIFT)) else {
-            return false;
-        };
-        target.copy_from(&source);
-        true
     }
 }

@@ -69,12 +69,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Copies the bytes of one page, of a larger block perhaps, into a block that nobody else knows.
     pub(crate) fn copy_bytes(&self, to: &frame_table::OwnedBlock, from: &PageRef, at: Pfn) -> Result<(), FaultError> {
         let pages = self.pages.mmu.objects().pages();
-        let shift = pages.map().geometry.page_shift;
-        let target = PageBytes::new(pages.platform(), to, shift).map_err(|_| FaultError::NoMemory)?;
-        let source = PageBytes::new(pages.platform(), from, shift).map_err(|_| FaultError::NoMemory)?;
-        let offset = (at.since(from.pfn()) << shift) as usize;
-        target.copy_from(&source.part(offset, 1 << shift));
-        Ok(())
+        let copied = PageBytes::copy_page(pages.platform(), to, (from, at), pages.map().geometry.page_shift);
+        copied.map_err(|_| FaultError::NoMemory)
     }
 
     /// Maps a page at an entry that still holds `expected`, and counts it.
@@ -205,7 +201,6 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Returns what a page of a file is counted as.
     pub(crate) fn kind_of(&self, page: &PageRef) -> PageKind {
-        let head = self.pages.mmu.objects().pages().map().frames.at(page.pfn());
-        PageKind::of(head.flags(), head.mapping().0)
+        PageKind::of_page(self.pages.mmu.objects().pages().map().frames.at(page.pfn()))
     }
 }

@@ -177,7 +177,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         if self.pages.lowest_entry(block.start) == Some((Level::PMD, true)) {
             return Err(Refusal::NoTable);
         }
-        let found = survey.judge(self.huge_order().nr_pages(), limits, release)?;
+        let found = survey.judge(self.pages.mmu.large_order().nr_pages(), limits, release)?;
         if found == Block::Small {
             self.exchange_block(vma, block)?;
         }
@@ -187,7 +187,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     fn exchange_block(&self, vma: &Vma, block: VirtRange) -> Result<(), Refusal> {
         let objects = self.pages.mmu.objects();
         let gfp = Gfp::TRANSHUGE | Gfp::ZERO | Gfp::COMP;
-        let large = objects.pages().alloc(self.pages.mmu.cpu(), gfp, self.huge_order());
+        let large = objects.pages().alloc(self.pages.mmu.cpu(), gfp, self.pages.mmu.large_order());
         let event = if large.is_ok() { VmEvent::ThpCollapseAlloc } else { VmEvent::ThpCollapseAllocFailed };
         objects.vmstat().count_events(self.pages.mmu.cpu(), event, 1);
         let large = large.map_err(|_| Refusal::NoMemory)?;

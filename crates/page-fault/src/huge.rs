@@ -4,12 +4,12 @@
 
 use address_space::{HugePolicy, Vma};
 use frame_table::PageRef;
-use object_allocator::mmu::{Found, FreshTable, MakeError, PageKind, Pte};
+use object_allocator::mmu::{FreshTable, MakeError, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
 use page_tables::{WriteTracking, attributes_of};
 use platform::{Attributes, Level, Platform, TableFormat};
-use units::{Gfp, Order, VirtRange, VmFlags};
+use units::{Gfp, VirtRange, VmFlags};
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
 use crate::decide::AccessKind;
@@ -27,12 +27,6 @@ pub(crate) fn allows_huge(policy: HugePolicy, vma: &Vma) -> bool {
 }
 
 impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
-    /// Returns the order of a large page.
-    pub(crate) fn huge_order(&self) -> Order {
-        let format = self.pages.mmu.format();
-        Order::new_truncate((format.shift(Level::PMD) - format.page_shift()) as u8)
-    }
-
     /// Returns the addresses of the large page around the fault if the area holds all of them and may have it.
     fn huge_range(&self, fault: &Fault<'_>) -> Option<VirtRange> {
         if !allows_huge(self.huge, fault.vma) {
@@ -114,8 +108,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let (mmu, nr_pages) = (&self.pages.mmu, page.order().nr_pages());
         let mut gather = self.pages.gather();
         let walk = mmu.walk(self.pages.tables);
-        let replaced = match walk.as_ref().and_then(|walk| walk.find(range.start, Level::PMD)) {
-            Some(Found::Entry(entry)) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),
+        let replaced = match walk.as_ref().and_then(|walk| walk.pmd(range.start)) {
+            Some(entry) => gather.replace(&entry, pte, page, Self::writable(fault.vma, fault.access)),
             _ => Err(page),
         };
         drop(walk);
@@ -158,7 +152,8 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         // Without a request of the process nobody waits for a large page (defrag: madvise).
         let asked = fault.vma.flags.contains(VmFlags::HUGEPAGE);
         let gfp = if asked { Gfp::TRANSHUGE } else { Gfp::TRANSHUGE_LIGHT };
-        let block = objects.pages().alloc(self.pages.mmu.cpu(), gfp | Gfp::ZERO | Gfp::COMP, self.huge_order());
+        let block =
+            objects.pages().alloc(self.pages.mmu.cpu(), gfp | Gfp::ZERO | Gfp::COMP, self.pages.mmu.large_order());
         let event = if block.is_ok() { VmEvent::ThpFaultAlloc } else { VmEvent::ThpFaultFallback };
         objects.vmstat().count_events(self.pages.mmu.cpu(), event, 1);
         let at = Fault { page: range.start, ..*fault };

@@ -7,7 +7,7 @@ use page_allocator::Hooks;
 use platform::{Level, Platform, Prot, TableFormat};
 use units::{Gfp, VirtRange, VmFlags};
 
-use crate::each::{each_pair, middle_entry};
+use crate::each::each_pair;
 use crate::{NoMemory, RssDelta, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -76,8 +76,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ) -> Result<(), NoMemory> {
         let table = self.mmu.alloc_table(Gfp::KERNEL).map_err(|_| NoMemory)?;
         let (walk, to) = (self.walk(), child.walk());
-        let entry = walk.as_ref().and_then(|walk| middle_entry(walk, part.start));
-        let target = to.as_ref().and_then(|to| middle_entry(to, part.start));
+        let entry = walk.as_ref().and_then(|walk| walk.pmd(part.start));
+        let target = to.as_ref().and_then(|to| to.pmd(part.start));
         let (Some(entry), Some(target)) = (entry, target) else {
             self.mmu.free_fresh(table);
             return Ok(());

@@ -2,8 +2,8 @@
 //!
 //! Whoever pins holds the area locked, and fork holds it locked for writing, so no pin comes meanwhile. Linux 6.12: mm/memory.c (`copy_present_page`).
 
-use frame_table::{OwnedBlock, PageBytes, PageRef};
-use object_allocator::mmu::{EntryRef, Found, PageKind, Pte};
+use frame_table::{PageBytes, PageRef};
+use object_allocator::mmu::{PageKind, Pte};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Gfp, Order, VirtAddr, VirtRange, VmFlags};
@@ -42,27 +42,18 @@ impl<P: Platform, H: Hooks> Tables<'_, P, H> {
             pages.free(self.mmu.cpu(), block);
             return Ok(());
         };
+        let copied = PageBytes::copy_page(pages.platform(), &block, (&source, pfn), pages.map().geometry.page_shift);
         let offset = pfn.since(source.pfn());
-        let copied = self.copy_bytes(&source, offset, &block);
         let (mapping, index) = pages.map().frames.at(source.pfn()).mapping();
         self.mmu.put(source);
         if copied.is_err() {
             pages.free(self.mmu.cpu(), block);
-            return copied;
+            return Err(NoMemory);
         }
         let page = block.into_anon(&pages.map().frames, mapping, index + offset);
         let mut prot = (attributes.prot - Prot::ACCESSED) | Prot::WRITTEN;
         prot.set(Prot::WRITE, flags.contains(VmFlags::WRITE));
         child.enter_copy(at, page, Attributes { prot, ..attributes });
-        Ok(())
-    }
-
-    fn copy_bytes(&self, from: &PageRef, offset: u64, to: &OwnedBlock) -> Result<(), NoMemory> {
-        let pages = self.mmu.objects().pages();
-        let shift = pages.map().geometry.page_shift;
-        let target = PageBytes::new(pages.platform(), to, shift).map_err(|_| NoMemory)?;
-        let source = PageBytes::new(pages.platform(), from, shift).map_err(|_| NoMemory)?;
-        target.copy_from(&source.part((offset << shift) as usize, 1 << shift));
         Ok(())
     }
 
@@ -78,12 +69,5 @@ impl<P: Platform, H: Hooks> Tables<'_, P, H> {
             None => self.tables.add_rss(self.mmu.cpu(), PageKind::Anon, 1),
             Some(page) => self.mmu.put(page),
         }
-    }
-
-    /// Calls `look` with the entry that maps `at` and what it holds.
-    fn with_entry<R>(&self, at: VirtAddr, look: impl FnOnce(EntryRef<'_, P::Format>, Pte) -> Option<R>) -> Option<R> {
-        let walk = self.walk()?;
-        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(at, Level::PTE)?;
-        look(entry, entry.load())
     }
 }

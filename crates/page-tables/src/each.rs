@@ -14,13 +14,18 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub(crate) fn walk(&self) -> Option<Walk<'a, P::Format>> {
         self.mmu.walk(self.tables)
     }
-}
 
-/// Returns the entry of the level that maps large pages that translates `virt`, if there is a table for it.
-pub(crate) fn middle_entry<'w, F: TableFormat>(walk: &'w Walk<'_, F>, virt: VirtAddr) -> Option<EntryRef<'w, F>> {
-    match walk.find(virt, Level::PMD)? {
-        Found::Entry(entry) => Some(entry),
-        Found::Above(..) => None,
+    /// Calls `look` with the lowest entry that there is for `virt`, and what it holds, which is no table.
+    pub(crate) fn with_entry<R>(
+        &self,
+        virt: VirtAddr,
+        look: impl FnOnce(EntryRef<'_, P::Format>, Pte) -> Option<R>,
+    ) -> Option<R> {
+        let walk = self.walk()?;
+        match walk.find(virt, Level::PTE)? {
+            Found::Entry(entry) => look(entry, entry.load()),
+            Found::Above(entry, pte) => look(entry, pte),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/memory.c (`free_pgtables`, `free_pgd_range`).
 
-use object_allocator::mmu::{Found, Gather, Row};
+use object_allocator::mmu::{Gather, Row};
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{VirtAddr, VirtRange};
@@ -44,7 +44,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         let block = walk.format().leaf_bytes(Level::PMD);
         let mut at = range.start.align_up(block);
         while at < range.end && range.end.since(at) >= block {
-            if let Some(Found::Entry(entry)) = walk.find(at, Level::PMD)
+            if let Some(entry) = walk.pmd(at)
                 && entry.is_empty_table()
             {
                 gather.take_table(&entry);

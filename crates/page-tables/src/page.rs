@@ -76,13 +76,21 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ) {
         let frames = &self.mmu.objects().pages().map().frames;
         self.each_entry_of(range, from, |entry, pte| {
+            let Some((_, attributes)) = entry.leaf(pte).filter(|_| entry.order() == from.order()) else {
+                return Seen::Done;
+            };
             let mut is_refused = false;
-            let migrated = entry.order() != from.order()
-                || gather.migrate(entry, pte, to.get(frames), || {
-                    is_refused = !copy();
-                    !is_refused
-                });
-            if migrated || is_refused { Seen::Done } else { Seen::Changed }
+            let replaced = gather.replace_when(entry, pte, to.get(frames), attributes, || {
+                is_refused = !copy();
+                !is_refused
+            });
+            match replaced {
+                Ok(_) => Seen::Done,
+                Err(page) => {
+                    self.mmu.put(page);
+                    if is_refused { Seen::Done } else { Seen::Changed }
+                }
+            }
         });
     }
 

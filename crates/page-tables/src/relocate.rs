@@ -2,12 +2,12 @@
 //!
 //! Linux 6.12: mm/mremap.c (`move_page_tables`, `move_ptes`).
 
-use object_allocator::mmu::{Found, Gather};
+use object_allocator::mmu::Gather;
 use page_allocator::Hooks;
 use platform::{Level, Platform, TableFormat};
 use units::{Gfp, VirtAddr, VirtRange};
 
-use crate::each::{each_pair, middle_entry};
+use crate::each::each_pair;
 use crate::{NoMemory, Tables};
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -89,7 +89,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     pub(crate) fn takes_large(&self, virt: VirtAddr) -> Result<bool, NoMemory> {
         self.make_tables(virt, Level::PMD)?;
         let Some(walk) = self.walk() else { return Ok(false) };
-        Ok(middle_entry(&walk, virt).is_some_and(|entry| entry.load().is_none()))
+        Ok(walk.pmd(virt).is_some_and(|entry| entry.load().is_none()))
     }
 
     /// Makes the tables down to `level`.
@@ -99,9 +99,6 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
 
     /// Returns the level of the lowest entry that there is for `virt`, and whether it is empty.
     pub fn lowest_entry(&self, virt: VirtAddr) -> Option<(Level, bool)> {
-        match self.walk()?.find(virt, Level::PTE)? {
-            Found::Entry(entry) => Some((Level::PTE, entry.load().is_none())),
-            Found::Above(entry, pte) => Some((entry.level(), pte.is_none())),
-        }
+        self.with_entry(virt, |entry, pte| Some((entry.level(), pte.is_none())))
     }
 }

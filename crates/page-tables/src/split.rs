@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/huge_memory.c (`__split_huge_pmd`, `vma_adjust_trans_huge`).
 
-use object_allocator::mmu::{EntryRef, Found, Gather};
+use object_allocator::mmu::{EntryRef, Gather};
 use page_allocator::Hooks;
 use platform::{Level, Platform};
 use units::{VirtAddr, VirtRange};
@@ -49,10 +49,9 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
 
     /// Calls `visit` with the entry that maps a large page at `virt`, if there is one.
     fn with_large<R>(&self, virt: VirtAddr, visit: impl FnOnce(EntryRef<'_, P::Format>) -> R) -> Option<R> {
-        let walk = self.walk()?;
-        match walk.find(virt, Level::PTE)? {
-            Found::Above(entry, pte) if entry.leaf(pte).is_some() => Some(visit(entry)),
-            _ => None,
-        }
+        self.with_entry(virt, |entry, pte| {
+            let is_large = entry.level() != Level::PTE && entry.leaf(pte).is_some();
+            is_large.then(|| visit(entry))
+        })
     }
 }

@@ -52,7 +52,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     pub fn migrate_page(&self, cpu: &Cpu, page: &PageRef, to: OwnedBlock) -> Result<(), MigrateError> {
         let migrated = if to.order() == page.order() {
             let frame = self.objects.pages().map().frames.at(page.pfn());
-            match PageKind::of(frame.flags(), frame.mapping().0) {
+            match PageKind::of_page(frame) {
                 PageKind::Anon => self.migrate_anon(cpu, page, to),
                 PageKind::File | PageKind::Shmem => self.migrate_file_page(cpu, page, to),
             }
@@ -60,15 +60,14 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             self.objects.pages().free(cpu, to);
             Err(MigrateError::WrongBlock)
         };
-        let events = match (migrated, page.order()) {
-            (Ok(()), Order::ZERO) => [Some(VmEvent::PgmigrateSuccess), None],
-            (Ok(()), _) => [Some(VmEvent::PgmigrateSuccess), Some(VmEvent::ThpMigrationSuccess)],
-            (Err(_), Order::ZERO) => [Some(VmEvent::PgmigrateFail), None],
-            (Err(_), _) => [Some(VmEvent::PgmigrateFail), Some(VmEvent::ThpMigrationFail)],
+        let (of_pages, of_large) = match migrated {
+            Ok(()) => (VmEvent::PgmigrateSuccess, VmEvent::ThpMigrationSuccess),
+            Err(_) => (VmEvent::PgmigrateFail, VmEvent::ThpMigrationFail),
         };
-        let pages = page.order().nr_pages();
-        for (event, nr) in events.into_iter().flatten().zip([pages, 1]) {
-            self.objects.vmstat().count_events(cpu, event, nr);
+        let vmstat = self.objects.vmstat();
+        vmstat.count_events(cpu, of_pages, page.order().nr_pages());
+        if page.order() > Order::ZERO {
+            vmstat.count_events(cpu, of_large, 1);
         }
         migrated
     }
@@ -88,8 +87,15 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let (mut outcome, mut is_copied) = (Ok(()), false);
         // The first entry maps neither frame when this is called. Of the others nobody writes to what is not exclusive and held here.
         let mut copy = || {
-            if is_held() || !(is_copied || self.copy_page(from, &to)) {
-                outcome = Err(if is_held() { MigrateError::Held } else { MigrateError::WrongBlock });
+            let shift = pages.map().geometry.page_shift;
+            let copy_page = || PageBytes::copy_page(pages.platform(), &to, (from, from.pfn()), shift);
+            let copied = match () {
+                () if is_held() => Err(MigrateError::Held),
+                () if is_copied => Ok(()),
+                () => copy_page().map_err(|_| MigrateError::WrongBlock),
+            };
+            if copied.is_err() {
+                outcome = copied;
                 return false;
             }
             let is_exclusive = old.flags().contains(PageFlags::ANON_EXCLUSIVE);
@@ -125,15 +131,5 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         };
         self.objects.pages().free(cpu, refused.1);
         Err(refused.0)
-    }
-
-    /// Copies the bytes of a page; false if the machine does not show them.
-    fn copy_page(&self, from: &PageRef, to: &PageRef) -> bool {
-        let pages = self.objects.pages();
-        let shift = pages.map().geometry.page_shift;
-        let shown = |page| PageBytes::new(pages.platform(), page, shift);
-        let (Ok(source), Ok(target)) = (shown(from), shown(to)) else { return false };
-        target.copy_from(&source);
-        true
     }
 }

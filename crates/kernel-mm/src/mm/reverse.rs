@@ -85,7 +85,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// [`UnmapError`]; the page may have been taken out of some.
     pub fn try_to_unmap(&self, cpu: &Cpu, page: &PageRef) -> Result<(), UnmapError> {
         let frame = self.objects.pages().map().frames.at(page.pfn());
-        if PageKind::of(frame.flags(), frame.mapping().0) == PageKind::Anon {
+        if PageKind::of_page(frame) == PageKind::Anon {
             return Err(UnmapError::Anonymous);
         }
         let is_locked = self.unmap(cpu, page, Unmap::NotLocked);

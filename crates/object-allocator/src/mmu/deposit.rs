@@ -11,7 +11,6 @@ use units::{Pfn, VirtAddr};
 
 use super::entry::{EntryRef, Exclusive, PageKind, Pte};
 use super::table::FreshTable;
-use super::walk::Found;
 use super::{Gather, Mmu, UserTables};
 
 impl<F: TableFormat> EntryRef<'_, F> {
@@ -63,8 +62,8 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         table: FreshTable,
     ) -> Result<(), PageRef> {
         let walk = self.walk(tables);
-        match walk.as_ref().and_then(|walk| walk.find(virt, Level::PMD)) {
-            Some(Found::Entry(entry)) if entry.fits_whole(&page) => {
+        match walk.as_ref().and_then(|walk| walk.pmd(virt)) {
+            Some(entry) if entry.fits_whole(&page) => {
                 self.with_deposit(tables, &entry, table, page, |page| entry.install_whole(page, attributes))
             }
             _ => {
@@ -117,7 +116,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         match entry.leaf(pte).filter(|_| child.level() == Level::PMD) {
             Some((zeros, attributes)) => {
                 let attributes = Attributes { prot, ..attributes };
-                let install = |()| child.install_huge_zero(zeros, attributes).then_some(()).ok_or(());
+                let install = |()| child.install_huge_zero(zeros, attributes);
                 // If the child's entry is not empty, its table went, and there is nothing else to give back.
                 let _ = self.with_deposit(tables, child, table, (), install);
             }

@@ -57,6 +57,12 @@ impl PageKind {
     /// Bit of the mapping's number that anonymous pages have (Linux: PAGE_MAPPING_ANON).
     pub const ANON_MAPPING: u32 = 1 << 31;
 
+    /// Returns the kind of the page that `head` heads, or is.
+    #[inline]
+    pub fn of_page(head: &Frame) -> Self {
+        Self::of(head.flags(), head.mapping().0)
+    }
+
     /// Returns the kind of a page with these flags and this mapping.
     #[inline]
     pub const fn of(flags: PageFlags, mapping: u32) -> Self {
@@ -185,8 +191,7 @@ impl<'w> Mapped<'w> {
 #[cold]
 #[inline(never)]
 fn is_anon(frames: &FrameTable, head: Pfn) -> bool {
-    let head = frames.at(head);
-    PageKind::of(head.flags(), head.mapping().0) == PageKind::Anon
+    PageKind::of_page(frames.at(head)) == PageKind::Anon
 }
 
 impl<'w, F: TableFormat> EntryRef<'w, F> {

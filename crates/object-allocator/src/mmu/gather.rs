@@ -116,11 +116,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return None;
         }
         let pte = entry.clear()?;
-        self.note(entry.range());
-        if entry.level() != Level::PTE {
-            self.free_deposit(*entry, pte);
-        }
-        self.release(entry, pte)
+        self.release_later(entry, pte)
     }
 
     /// As [`Gather::take`], if the entry holds `pte`; `None` also if it holds something else.
@@ -130,11 +126,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         if !self.is_of(entry) || !entry.clear_if(pte) {
             return None;
         }
-        self.note(entry.range());
-        if entry.level() != Level::PTE {
-            self.free_deposit(*entry, pte);
-        }
-        self.release(entry, pte)
+        self.release_later(entry, pte)
     }
 
     /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; no processor uses what it mapped once `page` is there. Returns what that was.
@@ -142,7 +134,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
     /// # Errors
     /// Gives the page back if the entry holds something else or is one of another address space, or if the page has another size than what an entry of
     /// this level maps.
-    // In each of its two callers the level is known.
+    // Where the level is known, as in each caller, nearly all of it is computed by the compiler.
     #[inline(always)]
     pub fn replace(
         &mut self,
@@ -151,48 +143,46 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         page: PageRef,
         attributes: Attributes,
     ) -> Result<Option<Taken>, PageRef> {
+        self.replace_when(entry, expected, page, attributes, || true)
+    }
+
+    /// As [`Gather::replace`]. `ready` runs when no processor uses either page and nobody finds the old one in the entry any more; if it returns false, everything is left
+    /// as it was, and the page given back (Linux: set_migration_pte, remove_migration_pte).
+    ///
+    /// # Errors
+    /// As [`Gather::replace`].
+    #[inline(always)]
+    pub fn replace_when(
+        &mut self,
+        entry: &EntryRef<'_, P::Format>,
+        expected: Pte,
+        page: PageRef,
+        attributes: Attributes,
+        ready: impl FnOnce() -> bool,
+    ) -> Result<Option<Taken>, PageRef> {
         if !self.is_of(entry) {
             return Err(page);
         }
         entry.exchange(expected, page, attributes, || {
             self.flush_now(entry.range());
-            true
+            ready()
         })?;
         Ok(self.release(entry, expected))
-    }
-
-    /// Puts `page` in the place of the page that `entry` maps, mapped in the same way, if the entry still holds `expected`. No processor uses either while `copy` runs,
-    /// and nobody finds the old page in the entry any more; if it returns false, everything is left as it was (Linux: set_migration_pte, remove_migration_pte).
-    ///
-    /// Returns true if the page is there now. If not, somebody was faster, or the entry is one of another address space or size, or `copy` said no.
-    pub fn migrate(
-        &mut self,
-        entry: &EntryRef<'_, P::Format>,
-        expected: Pte,
-        page: PageRef,
-        copy: impl FnOnce() -> bool,
-    ) -> bool {
-        let attributes = entry.leaf(expected).filter(|_| self.is_of(entry)).map(|(_, attributes)| attributes);
-        let Some(attributes) = attributes else {
-            self.mmu.put(page);
-            return false;
-        };
-        let exchanged = entry.exchange(expected, page, attributes, || {
-            self.flush_now(entry.range());
-            copy()
-        });
-        match exchanged {
-            Ok(()) => self.release(entry, expected).is_some(),
-            Err(page) => {
-                self.mmu.put(page);
-                false
-            }
-        }
     }
 
     fn flush_now(&self, range: VirtRange) {
         let platform = self.mmu.objects.pages().platform();
         self.root.into_iter().for_each(|root| platform.flush_user_range(root, range));
+    }
+
+    /// Lets go of what `entry`, which the caller emptied, held as `pte`, after the flush; the table that waited for it goes too.
+    #[inline(always)]
+    pub(super) fn release_later(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Option<Taken> {
+        self.note(entry.range());
+        if entry.level() != Level::PTE {
+            self.free_deposit(*entry, pte);
+        }
+        self.release(entry, pte)
     }
 
     /// Lets go of what `entry` held as `pte`, after the flush of what was noted.

@@ -13,7 +13,6 @@ use units::{Gfp, Order, Pfn, VirtAddr};
 
 use super::entry::{EntryRef, Pte};
 use super::table::FreshTable;
-use super::walk::Found;
 use super::{Mmu, NO_PAGE, UserTables};
 use crate::vmstat::VmEvent;
 
@@ -29,9 +28,9 @@ pub(super) fn is_huge_zero(frames: &FrameTable, pfn: Pfn) -> bool {
 
 impl<F: TableFormat> EntryRef<'_, F> {
     /// Maps the large page of zeros, whose first frame is `zeros`, if the entry is empty; a table waits for it.
-    pub(super) fn install_huge_zero(&self, zeros: Pfn, attributes: Attributes) -> bool {
+    pub(super) fn install_huge_zero(&self, zeros: Pfn, attributes: Attributes) -> Result<(), ()> {
         let attributes = Attributes { prot: attributes.prot - Prot::WRITE, ..attributes };
-        self.change(Pte::NONE, self.encode(self.level(), zeros, attributes))
+        self.change(Pte::NONE, self.encode(self.level(), zeros, attributes)).then_some(()).ok_or(())
     }
 }
 
@@ -45,13 +44,18 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         }
     }
 
+    /// Returns the order of a large page.
+    pub fn large_order(&self) -> Order {
+        let format = self.format();
+        Order::new_truncate((format.shift(Level::PMD) - format.page_shift()) as u8)
+    }
+
     #[cold]
     fn make_huge_zero(&self) -> Option<Pfn> {
-        let (objects, format) = (self.objects, self.format());
-        let order = Order::new_truncate((format.shift(Level::PMD) - format.page_shift()) as u8);
+        let objects = self.objects;
         // It is never moved.
         let gfp = (Gfp::TRANSHUGE - Gfp::MOVABLE) | Gfp::ZERO | Gfp::COMP;
-        let Ok(block) = objects.pages().alloc(self.cpu, gfp, order) else {
+        let Ok(block) = objects.pages().alloc(self.cpu, gfp, self.large_order()) else {
             objects.vmstat().count_events(self.cpu, VmEvent::ThpZeroPageAllocFailed, 1);
             return None;
         };
@@ -84,9 +88,9 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     ) -> bool {
         let zeros = self.huge_zero_page();
         let walk = self.walk(tables);
-        match (zeros, walk.as_ref().and_then(|walk| walk.find(virt, Level::PMD))) {
-            (Some(zeros), Some(Found::Entry(entry))) => {
-                let install = |()| entry.install_huge_zero(zeros, attributes).then_some(()).ok_or(());
+        match (zeros, walk.as_ref().and_then(|walk| walk.pmd(virt))) {
+            (Some(zeros), Some(entry)) => {
+                let install = |()| entry.install_huge_zero(zeros, attributes);
                 self.with_deposit(tables, &entry, table, (), install).is_ok()
             }
             _ => {

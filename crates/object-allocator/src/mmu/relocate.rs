@@ -59,8 +59,7 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
             if target.change(Pte::NONE, pte.raw() | mark) {
                 moved += 1;
             } else if !entry.change(Pte::NONE, pte.raw()) {
-                self.note(entry.range());
-                self.release(&entry, pte);
+                self.release_later(&entry, pte);
             }
         }
         moved
@@ -82,9 +81,7 @@ impl<P: Platform, H: Hooks> Gather<'_, P, H> {
             target.move_deposit(&entry);
         }
         if !entry.change(Pte::NONE, pte.raw()) {
-            self.note(entry.range());
-            self.free_deposit(entry, pte);
-            self.release(&entry, pte);
+            self.release_later(&entry, pte);
         }
         false
     }

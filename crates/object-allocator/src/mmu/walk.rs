@@ -193,7 +193,17 @@ impl<F: TableFormat> Walk<'_, F> {
     /// Returns the entry of the lowest level that translates `virt`, if there is a table for it.
     #[inline]
     pub fn pte(&self, virt: VirtAddr) -> Option<EntryRef<'_, F>> {
-        match self.find(virt, Level::PTE)? {
+        self.entry_of(virt, Level::PTE)
+    }
+
+    /// Returns the entry of the middle level, that of large pages, that translates `virt`, if there is a table for it.
+    pub fn pmd(&self, virt: VirtAddr) -> Option<EntryRef<'_, F>> {
+        self.entry_of(virt, Level::PMD)
+    }
+
+    #[inline]
+    fn entry_of(&self, virt: VirtAddr, level: Level) -> Option<EntryRef<'_, F>> {
+        match self.find(virt, level)? {
             Found::Entry(entry) => Some(entry),
             Found::Above(..) => None,
         }

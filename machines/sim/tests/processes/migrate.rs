@@ -1,15 +1,15 @@
 //! Pages that move to other frames under their processes.
 
-use address_space::{Access, LockWhen, MapFlags, MmRef, Process, Reserve};
+use address_space::{Access, LockWhen, MapFlags, Process, Reserve};
 use frame_table::{OwnedBlock, PageFlags};
 use kernel_mm::{Dirtied, MigrateError};
 use mmkit_sim::SimMachine;
 use page_cache::FileKind;
 use sync::Cpu;
-use units::{CpuId, Gfp, Order, Pfn, VirtAddr};
+use units::{CpuId, Gfp, Order, Pfn};
 
 use super::huge::{HUGE, START, map_large};
-use super::reverse::{hold, map_file, mapped};
+use super::reverse::{frame, hold, map_file, mapped};
 use super::{Manager, machine, manager, map, mm, read};
 
 const PAGE: u64 = 4096;
@@ -28,10 +28,6 @@ fn migrate(
     let outcome = manager.migrate_page(cpu, &page, to);
     machine.pages().put(cpu, page);
     (target, outcome)
-}
-
-fn frame<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, at: VirtAddr) -> Pfn {
-    mapped(manager, cpu, mm, at).unwrap().0
 }
 
 #[test]

@@ -4,10 +4,10 @@ use address_space::{Access, Advice, MapFlags, MmError, MmRef, Process};
 use kernel_mm::{Dirtied, PinnedPage};
 use object_allocator::vmstat::NodeItem;
 use sync::Cpu;
-use units::{CpuId, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use units::{CpuId, NodeId, Order, VirtAddr, VirtRange};
 
 use super::huge::{HUGE, START, map_large};
-use super::reverse::mapped;
+use super::reverse::{frame, mapped};
 use super::{Manager, machine, manager, map, mm, read};
 
 const PAGE: u64 = 4096;
@@ -18,10 +18,6 @@ fn pin<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr, acc
     assert_eq!(manager.pin_user_pages(cpu, mm, &Process::default(), addr, access, &mut pages), Ok(1));
     let [page] = pages;
     page.unwrap()
-}
-
-fn frame<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) -> Option<Pfn> {
-    mapped(manager, cpu, mm, addr).map(|(pfn, _)| pfn)
 }
 
 #[test]
@@ -38,10 +34,10 @@ fn fork_leaves_a_pinned_page_to_the_parent_and_copies_it_for_the_child() {
     let prot = mapped(&manager, &cpu, &parent, at).unwrap();
     let child = manager.dup_mm(&cpu, &parent, &process).unwrap();
     assert_eq!(mapped(&manager, &cpu, &parent, at).unwrap(), prot, "the parent may go on writing, without a fault");
-    assert_ne!(frame(&manager, &cpu, &child, at), Some(pinned.frame()));
+    assert_ne!(frame(&manager, &cpu, &child, at), pinned.frame());
     assert_eq!(frame(&manager, &cpu, &child, beside), frame(&manager, &cpu, &parent, beside), "not pinned: shared");
     manager.write_user(&cpu, &parent, &process, at, b"parent").unwrap();
-    assert_eq!(frame(&manager, &cpu, &parent, at), Some(pinned.frame()));
+    assert_eq!(frame(&manager, &cpu, &parent, at), pinned.frame());
     assert_eq!(read(&manager, &cpu, &child, at), Ok(*b"before"));
     manager.write_user(&cpu, &child, &process, at, b"child!").unwrap();
     assert_eq!((manager.rss(&parent).anon, manager.rss(&child).anon), (2, 2));
@@ -64,13 +60,13 @@ fn a_page_that_a_child_has_too_is_copied_before_it_is_pinned_for_reading() {
     manager.write_user(&cpu, &parent, &process, at, b"before").unwrap();
     let child = manager.dup_mm(&cpu, &parent, &process).unwrap();
     let pinned = pin(&manager, &cpu, &parent, at, Access::Read);
-    assert_eq!(frame(&manager, &cpu, &parent, at), Some(pinned.frame()));
-    assert_ne!(frame(&manager, &cpu, &child, at), Some(pinned.frame()));
+    assert_eq!(frame(&manager, &cpu, &parent, at), pinned.frame());
+    assert_ne!(frame(&manager, &cpu, &child, at), pinned.frame());
     // Writing makes no other page of it, so the reader sees what is written.
     manager.write_user(&cpu, &parent, &process, at, b"parent").unwrap();
-    assert_eq!(frame(&manager, &cpu, &parent, at), Some(pinned.frame()));
+    assert_eq!(frame(&manager, &cpu, &parent, at), pinned.frame());
     // The child is alone with the first page now: pinning takes that.
-    let first = frame(&manager, &cpu, &child, at).unwrap();
+    let first = frame(&manager, &cpu, &child, at);
     let other = pin(&manager, &cpu, &child, at, Access::Read);
     assert_eq!((other.frame(), read(&manager, &cpu, &child, at)), (first, Ok(*b"before")));
     manager.unpin_user_page(&cpu, pinned, Dirtied::No);
@@ -91,7 +87,7 @@ fn a_pinned_part_of_a_large_page_stays_and_the_child_gets_copies_of_all_parts() 
     let pinned = pin(&manager, &cpu, &parent, inside, Access::Write);
     let child = manager.dup_mm(&cpu, &parent, &process).unwrap();
     manager.write_user(&cpu, &parent, &process, inside, b"parent").unwrap();
-    assert_eq!(frame(&manager, &cpu, &parent, inside), Some(pinned.frame()));
+    assert_eq!(frame(&manager, &cpu, &parent, inside), pinned.frame());
     assert_eq!(read(&manager, &cpu, &child, inside), Ok(*b"before"));
     assert_eq!((manager.rss(&parent).anon, manager.rss(&child).anon), (512, 512));
     manager.unpin_user_page(&cpu, pinned, Dirtied::Yes);
@@ -112,7 +108,7 @@ fn pinned_pages_are_not_gathered_into_a_large_one() {
     let pinned = pin(&manager, &cpu, &mm, START, Access::Write);
     let collapse = || manager.call(&cpu, &mm, &process).madvise(START, HUGE, Advice::Collapse);
     assert_eq!(collapse(), Err(MmError::TryAgain));
-    assert_eq!(frame(&manager, &cpu, &mm, START), Some(pinned.frame()));
+    assert_eq!(frame(&manager, &cpu, &mm, START), pinned.frame());
     manager.unpin_user_page(&cpu, pinned, Dirtied::No);
     assert_eq!(collapse(), Ok(()));
     let mut order = Order::ZERO;

@@ -26,6 +26,11 @@ pub(crate) fn mapped<'k>(
     found
 }
 
+/// Returns the frame that an address is mapped to, which it is.
+pub(crate) fn frame<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) -> Pfn {
+    mapped(manager, cpu, mm, addr).unwrap().0
+}
+
 pub(crate) fn hold(machine: &SimMachine, pfn: Pfn) -> PageRef {
     PageRef::try_get(&machine.pages().map().frames, pfn).unwrap()
 }
