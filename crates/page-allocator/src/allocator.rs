@@ -290,18 +290,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Gives a zone its watermarks, reserves and per-CPU limits, on every CPU.
     pub fn apply_settings(&self, cpu: &Cpu, zone: &Zone, settings: &ZoneSettings, batch_scale_max: u32) {
         zone.set_limits(settings);
-        for id in 0..self.nr_cpus() {
-            let Some(cell) = self.pcps.get(id, zone.number) else { continue };
-            self.with_pcp(cpu, cell, |pcp| {
-                pcp.counters.set_limits(settings.pcp, batch_scale_max);
-            });
-        }
+        self.with_every_pcp(cpu, zone, |pcp| pcp.counters.set_limits(settings.pcp, batch_scale_max));
     }
 
     /// Chooses when frees of high orders empty a set, on every CPU.
     pub fn set_free_high_rule(&self, cpu: &Cpu, rule: FreeHighRule) {
-        for cell in self.pcps.iter() {
-            self.with_pcp(cpu, cell, |pcp| pcp.counters.free_high_rule = rule);
+        for zone in self.zones() {
+            self.with_every_pcp(cpu, zone, |pcp| pcp.counters.free_high_rule = rule);
         }
     }
 

@@ -3,7 +3,7 @@
 use frame_table::PageType;
 use platform::Platform;
 use sync::Cpu;
-use units::{CpuId, MigrateType, Order, Pfn};
+use units::{MigrateType, Order, Pfn};
 
 use crate::allocator::PageAllocator;
 use crate::pressure::Hooks;
@@ -31,17 +31,12 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let mut free = 0;
         for zone in self.zones() {
             free += self.check_zone(cpu, zone)?;
-            for id in (0..self.nr_cpus() as u64).filter_map(CpuId::try_new) {
-                let Some(cell) = self.pcp(zone, id) else { continue };
-                let checked = self.with_pcp(cpu, cell, |pcp| {
-                    pcp.check(&self.map.frames, &self.map.geometry).map(|()| u64::from(pcp.counters.count))
-                });
-                match checked {
-                    Some(Ok(count)) => free += count,
-                    Some(Err(law)) => broken(law, None)?,
-                    None => {}
-                }
-            }
+            let mut checked = Ok(0);
+            self.with_every_pcp(cpu, zone, |pcp| {
+                let law = pcp.check(&self.map.frames, &self.map.geometry);
+                checked = checked.and_then(|sum| law.map(|()| sum + u64::from(pcp.counters.count)));
+            });
+            free += checked.map_err(|law| Broken { law, pfn: None })?;
         }
         Ok(free)
     }

@@ -2,23 +2,12 @@
 
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use crate::{Space, Spaces, fixed, objects};
+use crate::{Space, Spaces, fixed, objects, with_space};
 use mmkit_address_space::*;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 0x7000_0000_0000;
 const PAGE: u64 = PAGE_SIZE;
-
-fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
-    let (objects, cpu) = objects(2048);
-    let spaces = Spaces::new(&objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 20)).unwrap();
-    let mut space = Space::new(&spaces, &cpu);
-    test(&mut space);
-    space.check();
-    space.call().exit();
-    space.check();
-    assert_eq!(space.read().nr_areas(), 0);
-}
 
 fn areas(space: &Space<'_, '_>) -> Vec<(u64, u64)> {
     space.read().areas().map(|vma| ((vma.start().raw() - BASE) / PAGE, vma.nr_pages())).collect()

@@ -6,14 +6,6 @@ const BASE: u64 = 0x2000_0000;
 const PAGE: u64 = PAGE_SIZE;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 
-fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
-    let (objects, cpu) = objects(2048);
-    let spaces = Spaces::new(&objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 20)).unwrap();
-    let mut space = Space::new(&spaces, &cpu);
-    test(&mut space);
-    space.check();
-}
-
 /// Returns the first page of each area from [`BASE`], its number of pages, and whether it counts as written to.
 fn areas(space: &Space<'_, '_>) -> Vec<(i64, u64, bool)> {
     let page = |vma: &Vma| (vma.start().raw() as i64 - BASE as i64) / PAGE as i64;

@@ -208,3 +208,19 @@ pub(crate) fn fixed(addr: u64, len: u64, prot: Prot) -> MapRequest {
     let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED;
     MapRequest { addr: VirtAddr::new(addr), len, prot, flags, file: None, offset: 0 }
 }
+
+/// Runs `test` on an address space of a machine with `settings`, then ends it; nothing may be left.
+pub(crate) fn with_settings(settings: Settings, test: impl FnOnce(&mut Space<'_, '_>)) {
+    let (objects, cpu) = objects(2048);
+    let spaces = Spaces::new(&objects, &cpu, settings, CommitRules::for_ram(1 << 20)).unwrap();
+    let mut space = Space::new(&spaces, &cpu);
+    test(&mut space);
+    space.check();
+    space.call().exit();
+    space.check();
+    assert_eq!(space.read().nr_areas(), 0);
+}
+
+pub(crate) fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
+    with_settings(Settings::X86_64, test);
+}

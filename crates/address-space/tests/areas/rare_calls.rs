@@ -2,25 +2,12 @@
 
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use crate::{Space, Spaces, fixed, objects};
+use crate::{Space, fixed, with_settings, with_space};
 use mmkit_address_space::*;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 0x7000_0000_0000;
 const PAGE: u64 = PAGE_SIZE;
-
-fn with_settings(settings: Settings, test: impl FnOnce(&mut Space<'_, '_>)) {
-    let (objects, cpu) = objects(2048);
-    let spaces = Spaces::new(&objects, &cpu, settings, CommitRules::for_ram(1 << 20)).unwrap();
-    let mut space = Space::new(&spaces, &cpu);
-    test(&mut space);
-    space.check();
-    space.call().exit();
-}
-
-fn with_space(test: impl FnOnce(&mut Space<'_, '_>)) {
-    with_settings(Settings::X86_64, test);
-}
 
 fn at(page: u64) -> VirtAddr {
     VirtAddr::new(BASE + page * PAGE)

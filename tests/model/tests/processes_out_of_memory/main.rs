@@ -5,6 +5,8 @@ mod anonymous;
 mod files;
 mod large;
 
+use std::ops::Range;
+
 use address_space::{
     CommitRules, Direction, FileId, Limits, MapFlags, MapRequest, MmError, MmRef, MmapLayout, NO_LIMIT, Process,
     ProgramRanges, Prot, Rights, Settings,
@@ -147,12 +149,8 @@ fn failures(call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>) -> u64 {
     failures_after(|_| (), Leaves::Nothing, call)
 }
 
-/// As [`failures`]; `prepare` comes first and has memory.
-fn failures_after(
-    prepare: impl Fn(&Subject<'_, '_>),
-    leaves: Leaves,
-    call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>,
-) -> u64 {
+/// Runs `test` with a fresh subject of one machine and each number, until it returns something. The test ends its subject, after which nothing may be lost.
+fn with_fresh_subjects<R>(numbers: Range<u64>, mut test: impl FnMut(Subject<'_, '_>, u64) -> Option<R>) -> Option<R> {
     let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
@@ -161,8 +159,23 @@ fn failures_after(
     // It stays once it is there.
     objects.start_mmu(&cpu).unwrap().on(&cpu).huge_zero_page().unwrap();
     let before = accounted(&machine, &cpu);
-    for after in 0..MOST {
-        let subject = Subject::new(&machine, &manager, &cpu);
+    for number in numbers {
+        let result = test(Subject::new(&machine, &manager, &cpu), number);
+        assert_eq!(accounted(&machine, &cpu), before, "after {number} pages");
+        if result.is_some() {
+            return result;
+        }
+    }
+    None
+}
+
+/// As [`failures`]; `prepare` comes first and has memory.
+fn failures_after(
+    prepare: impl Fn(&Subject<'_, '_>),
+    leaves: Leaves,
+    call: impl Fn(&Subject<'_, '_>) -> Result<(), MmError>,
+) -> u64 {
+    with_fresh_subjects(0..MOST, |subject, after| {
         prepare(&subject);
         let areas = subject.areas();
         subject.arm(after, u64::MAX);
@@ -175,10 +188,7 @@ fn failures_after(
             call(&subject).unwrap();
         }
         subject.end();
-        assert_eq!(accounted(&machine, &cpu), before, "after {after} pages");
-        if result.is_ok() {
-            return after;
-        }
-    }
-    panic!("the call never succeeded");
+        result.is_ok().then_some(after)
+    })
+    .expect("the call succeeds once enough is allocated")
 }
