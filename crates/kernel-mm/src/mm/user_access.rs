@@ -1,14 +1,17 @@
 //! Reading and writing a process's memory from the kernel, on behalf of the process or of another one.
 //!
-//! Pages are found in the page tables and held while their bytes move; what is missing is faulted in, as if the process had touched it.
+//! Pages are found in the page tables, what is missing is faulted in, as if the process had touched it. A page is held while it is read; it is written to while the
+//! entry that maps it is held, as a fork in between would let a child see what is written afterwards.
 //! Linux 6.12: `copy_from_user`, `copy_to_user`, mm/memory.c (`access_process_vm`), mm/gup.c.
 
+use core::ops::Range;
+
 use address_space::{Mm, Process, ProtectionKeys};
-use frame_table::{PageBytes, PageRef};
-use object_allocator::mmu::{Found, PageKind};
+use frame_table::{NotMapped, PageBytes, PageRef};
+use object_allocator::mmu::{EntryRef, Found, PageKind};
 use page_allocator::Hooks;
 use page_fault::AccessKind;
-use platform::{Level, Platform, Prot, TableFormat};
+use platform::{Level, Platform, Prot};
 use sync::Cpu;
 use units::{Pfn, VirtAddr};
 
@@ -52,15 +55,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         to: &mut [u8],
     ) -> Result<(), BadUserAddress> {
         let start = UserPlace { cpu, mm, process, addr };
-        self.each_user_page(start, to.len(), AccessKind::Read, |bytes, offset, at, len| {
-            let Some(part) = to.get_mut(at..at + len) else { return };
-            match bytes {
-                Some(bytes) => {
-                    bytes.read(offset, part);
-                }
-                None => part.fill(0),
-            }
-        })
+        self.each_user_page(start, to.len(), |place, part| self.read_part(place, to.get_mut(part)?))
     }
 
     /// Copies bytes to a process from `addr` on.
@@ -76,75 +71,82 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         from: &[u8],
     ) -> Result<(), BadUserAddress> {
         let start = UserPlace { cpu, mm, process, addr };
-        self.each_user_page(start, from.len(), AccessKind::Write, |bytes, offset, at, len| {
-            if let (Some(bytes), Some(part)) = (bytes, from.get(at..at + len)) {
-                bytes.write(offset, part);
-            }
-        })
+        self.each_user_page(start, from.len(), |place, part| self.write_part(place, from.get(part)?))
     }
 
-    /// Calls `visit` for each part of the `len` bytes from `start` on that lies in one page: the page's bytes, `None` for zeros, the offset there, the offset in the range, the length.
+    /// Calls `visit` for each part of the `len` bytes from `start` on that lies in one page: where it is, and which bytes of the range those are. Stops where it
+    /// returns `None`.
     fn each_user_page(
         &self,
         start: UserPlace<'_, 'k>,
         len: usize,
-        access: AccessKind,
-        mut visit: impl FnMut(Option<PageBytes<'_>>, usize, usize, usize),
+        mut visit: impl FnMut(UserPlace<'_, 'k>, Range<usize>) -> Option<()>,
     ) -> Result<(), BadUserAddress> {
-        let shift = self.objects.pages().map().geometry.page_shift;
-        let page_size = 1usize << shift;
+        let page_size = 1usize << self.page_shift();
         let mut at = 0;
         while at < len {
             let bad = BadUserAddress { done: at };
             let addr = start.addr.checked_add(at as u64).ok_or(bad)?;
-            let place = UserPlace { addr, ..start };
             let part = (len - at).min(page_size - (addr.raw() as usize & (page_size - 1)));
-            match self.hold_user_page(place, access).ok_or(bad)? {
-                UserPage::Zeros => visit(None, 0, at, part),
-                UserPage::Held(page, offset) => {
-                    let shown = PageBytes::new(self.objects.pages().platform(), &page, shift);
-                    let is_shown = shown.map(|bytes| visit(Some(bytes), offset, at, part)).is_ok();
-                    let frame = page.pfn().add((offset >> shift) as u64);
-                    self.objects.pages().put(place.cpu, page);
-                    if !is_shown {
-                        return Err(bad);
-                    }
-                    if access == AccessKind::Write && !self.is_writable_at(place, frame) {
-                        // Meanwhile a fork shared the page, and another thread may have a copy of it without what was written.
-                        continue;
-                    }
-                }
-            }
+            visit(UserPlace { addr, ..start }, at..at + part).ok_or(bad)?;
             at += part;
         }
         Ok(())
     }
 
-    /// Takes hold of the page at `place`, faulting it in if need be; `None` if the process may not reach it.
-    fn hold_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
-        if self.spaces.settings().keys == ProtectionKeys::Present && access == AccessKind::Read {
-            // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
-            self.fault(place.cpu, place.mm, place.process, place.addr, access).ok()?;
-        }
-        loop {
-            if let Some(page) = self.find_user_page(place, access) {
-                return Some(page);
+    /// Reads bytes of one page; `None` if they cannot be reached.
+    fn read_part(&self, place: UserPlace<'_, 'k>, to: &mut [u8]) -> Option<()> {
+        match self.hold_user_page(place)? {
+            UserPage::Zeros => to.fill(0),
+            UserPage::Held(page, offset) => {
+                let shown = PageBytes::new(self.objects.pages().platform(), &page, self.page_shift());
+                let read = shown.map(|bytes| bytes.read(offset, to));
+                self.objects.pages().put(place.cpu, page);
+                read.ok()?;
             }
-            self.fault(place.cpu, place.mm, place.process, place.addr, access).ok()?;
+        }
+        Some(())
+    }
+
+    /// Writes bytes of one page; `None` if they cannot be reached.
+    fn write_part(&self, place: UserPlace<'_, 'k>, from: &[u8]) -> Option<()> {
+        loop {
+            if let Some(written) = self.write_mapped(place, from) {
+                return written.ok();
+            }
+            self.fault(place.cpu, place.mm, place.process, place.addr, AccessKind::Write).ok()?;
         }
     }
 
-    /// Returns true if frame `frame` is mapped at `place` and may be written there.
-    fn is_writable_at(&self, place: UserPlace<'_, 'k>, frame: Pfn) -> bool {
+    /// Writes bytes of one page through the entry that maps it: a fork that shares the page then, or who moves it, finds all of them written or none. `None` if
+    /// it takes a fault first.
+    fn write_mapped(&self, place: UserPlace<'_, 'k>, from: &[u8]) -> Option<Result<(), NotMapped>> {
         let tables = self.tables(place.cpu, place.mm);
-        let walk = tables.mmu.walk(tables.tables);
-        let found = walk.as_ref().and_then(|walk| walk.find(place.addr, Level::PTE));
-        let Some(Found::Entry(entry) | Found::Above(entry, _)) = found else { return false };
-        entry.leaf(entry.load()).is_some_and(|(pfn, attributes)| {
-            let in_leaf = place.addr.raw() & (tables.mmu.format().leaf_bytes(entry.level()) - 1);
-            let shift = self.objects.pages().map().geometry.page_shift;
-            pfn.add(in_leaf >> shift) == frame && attributes.prot.contains(Prot::USER | Prot::WRITE)
+        let walk = tables.mmu.walk(tables.tables)?;
+        let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(place.addr, Level::PTE)?;
+        let pte = entry.load();
+        let allowed = entry.prot(pte)?.contains(Prot::USER | Prot::WRITE);
+        allowed.then_some(())?;
+        tables.mmu.while_mapped(&entry, pte, Prot::ACCESSED | Prot::DIRTY, |page, at| {
+            let bytes = PageBytes::new(self.objects.pages().platform(), page, self.page_shift())?;
+            bytes.write(self.offset_in(page, at, &entry, place.addr), from);
+            Ok(())
         })
+    }
+
+    /// Takes hold of the page at `place` to read it, faulting it in if need be; `None` if the process may not reach it.
+    fn hold_user_page(&self, place: UserPlace<'_, 'k>) -> Option<UserPage> {
+        let fault = || self.fault(place.cpu, place.mm, place.process, place.addr, AccessKind::Read).ok();
+        if self.spaces.settings().keys == ProtectionKeys::Present {
+            // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
+            fault()?;
+        }
+        loop {
+            if let Some(page) = self.find_user_page(place, AccessKind::Read) {
+                return Some(page);
+            }
+            fault()?;
+        }
     }
 
     /// Takes hold of the page at `place` if an entry allows the access, and marks the entry as used.
@@ -174,9 +176,16 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             self.objects.pages().put(place.cpu, page);
             return None;
         }
-        let in_leaf = place.addr.raw() & (walk.format().leaf_bytes(entry.level()) - 1);
-        let shift = self.objects.pages().map().geometry.page_shift;
-        let offset = (pfn.since(page.pfn()) << shift).saturating_add(in_leaf);
-        Some(UserPage::Held(page, offset as usize))
+        let offset = self.offset_in(&page, pfn, &entry, place.addr);
+        Some(UserPage::Held(page, offset))
+    }
+
+    /// Returns where in `page` the address is which `entry` translates, an entry that shows frame `at` of the page.
+    fn offset_in(&self, page: &PageRef, at: Pfn, entry: &EntryRef<'_, P::Format>, addr: VirtAddr) -> usize {
+        (at.since(page.pfn()) << self.page_shift()).saturating_add(addr.since(entry.virt())) as usize
+    }
+
+    fn page_shift(&self) -> u32 {
+        self.objects.pages().map().geometry.page_shift
     }
 }

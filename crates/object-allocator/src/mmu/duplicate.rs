@@ -2,6 +2,8 @@
 //!
 //! Linux 6.12: mm/memory.c (`copy_present_ptes`), include/linux/rmap.h (`folio_try_dup_anon_rmap_ptes`).
 
+use core::sync::atomic::Ordering;
+
 use frame_table::PageRef;
 use page_allocator::Hooks;
 use platform::{Attributes, Platform, Prot};
@@ -58,7 +60,8 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         let order = if is_plain { Order::ZERO } else { self.objects().frames().compound_order(pfn) };
         // SAFETY: the reference that was taken, to a page of this order.
         let page = unsafe { PageRef::from_raw(pfn, order) };
-        let now = entry.load();
+        // Acquire: as there.
+        let now = entry.load_as(Ordering::Acquire);
         if !is_plain || entry.leaf(now).is_none_or(|(at, _)| at != pfn) {
             self.put(page);
             return None;

@@ -21,9 +21,9 @@ impl Pte {
     /// Nothing.
     pub const NONE: Self = Self(0);
 
-    /// What an entry holds between two pages, until no TLB remembers the first: nothing to a processor, and for everybody else a reason to wait. Never
-    /// seen outside this file.
-    const BUSY: Self = Self(1 << 1);
+    /// What an entry holds between two pages, until no TLB remembers the first, and while its page is in somebody's hands: nothing to a processor, and for
+    /// everybody else a reason to wait. Never seen outside this file.
+    const BUSY: Self = Self(Entry::HELD);
 
     #[inline]
     pub(super) const fn new(value: u64) -> Self {
@@ -505,12 +505,17 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         loop {
             let pte = self.load();
             self.leaf(pte)?;
-            // Acquire: as in `clear_if`.
-            let held = self.slot.compare_exchange(pte.0, Pte::BUSY.0, Ordering::Acquire, Ordering::Relaxed);
-            if held.is_ok() {
+            if self.hold_if(pte) {
                 return Some(pte);
             }
         }
+    }
+
+    /// As [`EntryRef::hold`], if the entry holds `pte`, which maps memory.
+    #[inline]
+    pub(super) fn hold_if(&self, pte: Pte) -> bool {
+        // Acquire: as in `clear_if`.
+        self.slot.compare_exchange(pte.0, Pte::BUSY.0, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Lets the entry go, which the caller holds, with `pte` in it.

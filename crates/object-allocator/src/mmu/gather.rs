@@ -4,6 +4,7 @@
 //! walks that may have seen them. Linux 6.12: mm/mmu_gather.c, include/asm-generic/tlb.h (`tlb_gather_mmu`, `tlb_finish_mmu`).
 
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 
 use frame_table::PageRef;
 use page_allocator::Hooks;
@@ -65,7 +66,8 @@ impl<'a, P: Platform, H: Hooks> Mmu<'a, P, H> {
         let page = PageRef::try_get(self.objects.frames(), pfn)?;
         // After the reference was taken: if the page that is held has the frame, nothing else has it, and the entry may still map it.
         let has_frame = page.pfn() <= pfn && pfn < page.pfn().add(page.order().nr_pages());
-        let again = entry.load();
+        // Acquire: whoever gets the page from here sees what was done with it in `while_mapped` before.
+        let again = entry.load_as(Ordering::Acquire);
         if has_frame && entry.leaf(again).is_some_and(|(now, _)| now == pfn) {
             return Some((page, again));
         }

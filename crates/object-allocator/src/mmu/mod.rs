@@ -10,6 +10,7 @@ mod deposit;
 mod duplicate;
 mod entry;
 mod gather;
+mod held;
 mod huge_zero;
 mod move_table;
 mod readers;

@@ -75,6 +75,12 @@ pub enum Entry {
     Leaf(PhysAddr, Attributes),
 }
 
+impl Entry {
+    /// What an entry of any format holds while a kernel has what it mapped in its own hands for a moment. It decodes as [`Entry::Empty`], so a processor that
+    /// walks there faults, but a translation that a processor remembers goes on until it is flushed, if it is.
+    pub const HELD: u64 = 1 << 1;
+}
+
 /// An architecture's page tables.
 ///
 /// Every table has one page, and every level but the root uses all of it. The constants fix the address split; the functions convert

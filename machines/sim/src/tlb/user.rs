@@ -37,6 +37,8 @@ pub(crate) struct UserLookup<'a> {
 struct Path<'a> {
     tables: Vec<(Level, PhysAddr)>,
     leaf: Option<Leaf<'a>>,
+    /// A kernel holds the last entry: what that maps is not decided.
+    is_held: bool,
 }
 
 /// An entry that maps memory, as it was read.
@@ -116,10 +118,11 @@ impl Tlbs {
                 tlb.leaves.remove(&key);
                 continue;
             }
-            let real = lookup.walk(key.2).leaf.map(|leaf| leaf.found);
+            let path = lookup.walk(key.2);
+            let real = path.leaf.map(|leaf| leaf.found);
             if still_holds(&value, real.as_ref(), KEPT) {
                 leaf.suspected = None;
-            } else if self.is_missing(lookup, leaf) {
+            } else if !path.is_held && self.is_missing(lookup, leaf) {
                 let found = real.map(|real| real.phys);
                 return Err(VirtFault::Stale(lookup.suspect(key, None).stale(value.phys, found)));
             }
@@ -222,7 +225,7 @@ impl<'a> UserLookup<'a> {
             // Relaxed: as a processor's page walk is ordered with nothing.
             let value = slot.load(Ordering::Relaxed);
             match format.decode(level, value) {
-                Entry::Empty => {}
+                Entry::Empty => path.is_held = value == Entry::HELD,
                 Entry::Table(below) => next = level.down().map(|down| (down, below)),
                 Entry::Leaf(phys, attributes) => {
                     path.leaf = Some(Leaf { slot, value, found: Translation { phys, level, attributes } });

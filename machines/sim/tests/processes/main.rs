@@ -1,6 +1,7 @@
 //! Address spaces on the hosted machine: areas, page tables, faults, files and fork together.
 
 mod huge;
+mod kernel_writes;
 mod migrate;
 mod names;
 mod pins;
@@ -23,7 +24,12 @@ use units::{CpuId, VirtAddr};
 pub(crate) type Manager<'k> = MemoryManager<'k, SimPlatform, NoPressure>;
 
 pub(crate) fn machine() -> SimMachine {
-    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
+    booted("small")
+}
+
+/// Boots a machine with room for processes, one of the ready ones.
+pub(crate) fn booted(name: &str) -> SimMachine {
+    let machine = SimMachine::boot(&Machine::ready(name).unwrap(), &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
     drop(cpu);

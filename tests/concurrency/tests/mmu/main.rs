@@ -10,13 +10,14 @@ mod format;
 mod machine;
 
 use frame_table::PageRef;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use object_allocator::mmu::{Found, Mmu, MmuReady, PageKind, Pte, UserTables};
 use page_allocator::NoPressure;
 use page_tables::{Bounds, Tables, ZapWhat};
 use platform::{Attributes, Level, MemoryType, Prot};
 use sync::Cpu;
-use units::{Gfp, Order, VirtAddr, VirtRange};
+use units::{Gfp, Order, VirtAddr, VirtRange, VmFlags};
 
 use machine::{Machine, Memory};
 
@@ -239,6 +240,40 @@ fn a_page_is_replaced_while_it_is_taken() {
             assert_eq!(sharers(view, page(0)), None);
         },
     );
+}
+
+loom::lazy_static! {
+    /// A word of the page that [`map_one`] maps.
+    static ref WORD: AtomicU64 = AtomicU64::new(0);
+}
+
+#[test]
+fn a_page_that_is_shared_by_fork_is_written_before_or_not_at_all() {
+    let write = |view: &View<'_>| {
+        let walk = view.mmu.walk(view.tables).unwrap();
+        let entry = walk.pte(page(0)).unwrap();
+        let pte = entry.load();
+        if entry.prot(pte).unwrap().contains(Prot::WRITE) {
+            view.mmu.while_mapped(&entry, pte, Prot::DIRTY, |_, _| {
+                WORD.store(1, Ordering::Relaxed);
+                WORD.store(2, Ordering::Relaxed);
+            });
+        }
+    };
+    let fork = |view: &View<'_>| {
+        let tables = UserTables::new();
+        let child = View { mmu: view.mmu, tables: &tables };
+        child.mmu.make_root(child.tables).unwrap();
+        let mut gather = view.mmu.gather(view.tables);
+        view.copy_to(&child, &mut gather, EVERYTHING, VmFlags::READ | VmFlags::WRITE | VmFlags::MAYWRITE).unwrap();
+        drop(gather);
+        let word = WORD.load(Ordering::Relaxed);
+        assert_ne!(word, 1, "half a write is in the child's page");
+        assert_eq!(WORD.load(Ordering::Relaxed), word, "the child's page changes");
+        assert_eq!(sharers(&child, page(0)), Some((2, 2)));
+        end(&child);
+    };
+    two_cpus(map_one, fork, write, |_, (), ()| ());
 }
 
 /// Maps a page of two by an entry of the middle level.
