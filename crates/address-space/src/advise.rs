@@ -84,6 +84,11 @@ impl Advice {
         known.into_iter().find(|advice| *advice as u32 == number).ok_or(MmError::Invalid)
     }
 
+    /// Returns true if the advice may be given to another process: it costs time at most (Linux: `process_madvise_behavior_valid`).
+    pub const fn is_hint(self) -> bool {
+        matches!(self, Self::Cold | Self::PageOut | Self::WillNeed | Self::Collapse)
+    }
+
     /// Returns true if contents are lost, at once or in a child.
     const fn discards(self) -> bool {
         matches!(
@@ -135,8 +140,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     ) -> Result<u64, MmError> {
         // Since 6.13 a process may give itself any advice this way.
         let is_free = whose == Whose::Own && self.release() >= Release::V6_18;
-        let is_hint = matches!(advice, Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse);
-        if !is_free && !is_hint {
+        if !is_free && !advice.is_hint() {
             return Err(MmError::Invalid);
         }
         if !is_free && !self.process.rights.contains(Rights::SYS_NICE) {

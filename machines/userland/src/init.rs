@@ -183,7 +183,9 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             progress: Progress::default(),
             in_call: false,
         };
-        world.add_init(Owned::try_new(thread).map_err(|_| Errno::ENOMEM)?, process)?;
+        let space = self.memory().mmget(&thread.mm);
+        let key = world.add_init(Owned::try_new(thread).map_err(|_| Errno::ENOMEM)?, process)?;
+        world.share_space(key, space, None);
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use address_space::{
-    Access, AreaName, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller, ProgramRanges,
-    Settings, Vma, Whose,
+    Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller,
+    ProgramRanges, Settings, Vma, Whose,
 };
 use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm};
 use page_allocator::Hooks;
@@ -135,9 +135,6 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         let mut space = self.manager.call(cpu, mm, caller);
         let done = match *call {
             SpaceCall::Mmap(request, opened) => return space.mmap_opened(&request, opened).map(VirtAddr::raw),
-            SpaceCall::AdviseItself { start, len, advice } => {
-                return space.process_madvise([(start, len)], advice, Whose::Own);
-            }
             SpaceCall::RemapFilePages { start, len, prot, pgoff, flags } => {
                 space.remap_file_pages(start, len, prot, pgoff, flags)
             }
@@ -161,6 +158,16 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             }
         };
         done.map(|()| 0)
+    }
+
+    fn process_madvise(
+        &self,
+        cpu: &Cpu,
+        (mm, caller): (&Self::Mm, &Caller),
+        ranges: &mut dyn Iterator<Item = (VirtAddr, u64)>,
+        (advice, whose): (Advice, Whose),
+    ) -> Result<u64, MmError> {
+        self.manager.call(cpu, mm, caller).process_madvise(ranges, advice, whose)
     }
 
     fn name_areas(

@@ -4,7 +4,7 @@ use core::fmt;
 
 use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError,
-    Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma,
+    Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
 use page_cache::{EndRule, Seals};
 use sync::Cpu;
@@ -78,12 +78,6 @@ pub enum SpaceCall {
     },
     /// A write to /proc/PID/clear_refs.
     ClearRefs(ClearRefs),
-    /// process_madvise of a process on itself, one range of it; returns the bytes.
-    AdviseItself {
-        start: VirtAddr,
-        len: u64,
-        advice: Advice,
-    },
 }
 
 /// The memory of programs.
@@ -120,6 +114,18 @@ pub trait Memory {
     /// # Errors
     /// What the call's manual page says.
     fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError>;
+
+    /// Gives advice on ranges of an address space, which need not be the caller's; returns how many bytes of them it was taken on.
+    ///
+    /// # Errors
+    /// What process_madvise(2) says of advice, of rights, and of the first range.
+    fn process_madvise(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        ranges: &mut dyn Iterator<Item = (VirtAddr, u64)>,
+        advice: (Advice, Whose),
+    ) -> Result<u64, MmError>;
 
     /// Names the anonymous areas of a range, or takes their names.
     ///

@@ -93,4 +93,13 @@ pub(crate) struct ThreadEntry<M: Memory> {
     pub(crate) blocked: SignalSet,
     /// It is to end.
     pub(crate) killed: bool,
+    /// Its address space as others find it, with a user of its own; `None` until the thread is first put into the run queue, and once it ends.
+    pub(crate) space: Option<Space<M>>,
+}
+
+/// An address space that others may find.
+pub(crate) struct Space<M: Memory> {
+    pub(crate) mm: M::Mm,
+    /// No other address space ever has it.
+    pub(crate) number: u64,
 }

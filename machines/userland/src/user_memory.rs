@@ -18,6 +18,9 @@ pub(crate) const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// Most parts of a vectored call (UIO_MAXIOV).
 const MAX_PARTS: u64 = 1024;
 
+/// End of the addresses that programs have (TASK_SIZE_MAX).
+pub(crate) const PROGRAM_END: u64 = (1 << 47) - 4096;
+
 /// A part of a program's memory that it passed to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct UserBuffer {
@@ -98,18 +101,38 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         self.read_string(addr, crate::files::PATH_MAX, Errno::ENAMETOOLONG)
     }
 
-    /// Reads the parts of a vectored call.
+    /// Reads the parts of a vectored call, cut to what one call moves (Linux: `import_iovec`).
     ///
     /// # Errors
-    /// EINVAL if there are too many or they are too long together, EFAULT, ENOMEM.
+    /// As [`Self::read_remote_parts`], and EFAULT for a part that no program can have.
     pub(crate) fn read_parts(&self, addr: u64, count: u64) -> Result<Vec<UserBuffer>, Errno> {
+        let mut parts = self.read_remote_parts(addr, count)?;
+        let mut room = MAX_TRANSFER;
+        for part in &mut parts {
+            let is_possible = part.addr.checked_add(part.bytes).is_some_and(|end| end <= PROGRAM_END);
+            if !is_possible {
+                return Err(Errno::EFAULT);
+            }
+            part.bytes = part.bytes.min(room);
+            room -= part.bytes;
+        }
+        Ok(parts)
+    }
+
+    /// Reads a list of parts of some process's memory (Linux: `iovec_from_user`).
+    ///
+    /// # Errors
+    /// EINVAL if there are too many or one has a negative length, EFAULT, ENOMEM.
+    pub(crate) fn read_remote_parts(&self, addr: u64, count: u64) -> Result<Vec<UserBuffer>, Errno> {
         if count > MAX_PARTS {
             return Err(Errno::EINVAL);
         }
-        let (mut parts, mut total) = (Vec::new(), 0u64);
+        let mut parts = Vec::new();
         for index in 0..count {
             let [addr, bytes] = self.read_words(addr.wrapping_add(16 * index))?;
-            total = total.checked_add(bytes).filter(|&total| total <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
+            if bytes > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
             push(&mut parts, UserBuffer { addr, bytes })?;
         }
         Ok(parts)

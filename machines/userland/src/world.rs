@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::signals::{Details, SIGCHLD, SIGKILL, SignalInfo, SignalSet};
 use crate::slots::{Owned, Slots};
-use crate::thread::{Run, Thread, ThreadEntry, ThreadKey};
+use crate::thread::{Run, Space, Thread, ThreadEntry, ThreadKey};
 use crate::wait::{Wait, WaitFor};
 
 /// Numbers of processes start again here after the last.
@@ -32,6 +32,8 @@ pub(crate) struct World<M: Memory> {
     /// Things that happened for which somebody may have waited.
     pub(crate) events: u64,
     last_pid: u32,
+    /// Number of the address space that was made last.
+    last_space: u64,
     /// How init ended.
     pub(crate) finished: Option<Exit>,
     /// CPUs that have nothing to run, a bit each.
@@ -50,6 +52,7 @@ impl<M: Memory> World<M> {
             ready: VecDeque::new(),
             events: 0,
             last_pid: 0,
+            last_space: 0,
             finished: None,
             idle: 0,
             to_kick: 0,
@@ -110,6 +113,19 @@ impl<M: Memory> World<M> {
             process.nr_threads += 1;
         }
         Ok(key)
+    }
+
+    /// Lets others find the address space of a thread; `number` is that of a thread which shares it. Returns what they found before, for the caller to give up.
+    pub(crate) fn share_space(&mut self, key: ThreadKey<M>, mm: M::Mm, number: Option<u64>) -> Option<Space<M>> {
+        let number = number.unwrap_or_else(|| {
+            self.last_space += 1;
+            self.last_space
+        });
+        let space = Space { mm, number };
+        match self.threads.get_mut(key) {
+            Some(entry) => entry.space.replace(space),
+            None => Some(space),
+        }
     }
 
     /// Puts a thread at the end of the run queue and wakes a CPU that has nothing to do.

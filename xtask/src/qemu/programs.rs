@@ -25,6 +25,12 @@ exit 7
 "#;
 /// What the script writes, line by line.
 const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
+/// Programs in C that check what they see: file, name, and the line that they end with.
+const CHECKED: [(&str, &str, &str); 3] = [
+    ("checks", "checks in C", "all checks passed"),
+    ("soft_dirty", "watched writes in C", "all watched writes found"),
+    ("processes", "processes in C", "all that others see is right"),
+];
 const TIMEOUT: Duration = Duration::from_secs(180);
 /// What the hostile program draws its numbers from; two CPUs make each run another all the same.
 const FUZZ_SEED: &str = "6";
@@ -100,31 +106,20 @@ fn checks(length: Length) -> Result<Vec<Check>> {
         }),
         Err(error) => skip("busybox script", &error)?,
     }
-    match compile("tests/programs/checks.c", "checks", &["-O1", "-pthread"]) {
-        Ok(program) => checks.push(Check {
-            name: "checks in C",
-            program: program.to_string_lossy().into_owned(),
-            arguments: Vec::new(),
-            output: vec!["all checks passed"],
-            ending: Ending::Passed,
-            cpus: &[1, 2],
-            timeout: TIMEOUT,
-            figures: "",
-        }),
-        Err(error) => skip("checks in C", &error)?,
-    }
-    match compile("tests/programs/soft_dirty.c", "soft_dirty", &["-O1", "-pthread"]) {
-        Ok(program) => checks.push(Check {
-            name: "watched writes in C",
-            program: program.to_string_lossy().into_owned(),
-            arguments: Vec::new(),
-            output: vec!["all watched writes found"],
-            ending: Ending::Passed,
-            cpus: &[1, 2],
-            timeout: TIMEOUT,
-            figures: "",
-        }),
-        Err(error) => skip("watched writes in C", &error)?,
+    for (file, name, last_line) in CHECKED {
+        match compile(&format!("tests/programs/{file}.c"), file, &["-O1", "-pthread"]) {
+            Ok(program) => checks.push(Check {
+                name,
+                program: program.to_string_lossy().into_owned(),
+                arguments: Vec::new(),
+                output: vec![last_line],
+                ending: Ending::Passed,
+                cpus: &[1, 2],
+                timeout: TIMEOUT,
+                figures: "",
+            }),
+            Err(error) => skip(name, &error)?,
+        }
     }
     match compile("tests/programs/fuzz.c", "fuzz", &["-O1", "-pthread"]) {
         Ok(program) => checks.push(Check {

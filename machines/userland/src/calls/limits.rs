@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::{NAME_BYTES, Process};
 use crate::schedule::Stop;
+use crate::user_memory::PROGRAM_END;
 
 const RLIMIT_FSIZE: u64 = 1;
 const RLIMIT_DATA: u64 = 2;
@@ -23,8 +24,6 @@ const RLIMIT_AS: u64 = 9;
 const NR_LIMITS: u64 = 16;
 /// Bytes of the name of an area with the zero behind it (ANON_VMA_NAME_MAX_LEN).
 const AREA_NAME_BYTES: usize = 80;
-/// End of the addresses that bases of fs and gs may have: those of programs.
-pub(super) const BASES_END: u64 = (1 << 47) - 4096;
 /// Most descriptors that a limit may allow (sysctl_nr_open).
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 
@@ -175,7 +174,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         const GET_FS: u64 = 0x1003;
         const GET_GS: u64 = 0x1004;
         match option {
-            SET_GS | SET_FS if addr >= BASES_END => Err(Errno::EPERM.into()),
+            SET_GS | SET_FS if addr >= PROGRAM_END => Err(Errno::EPERM.into()),
             // The bases are loaded when a thread comes to its CPU.
             SET_GS => {
                 self.thread.registers.gs_base = addr;

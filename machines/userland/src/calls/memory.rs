@@ -14,7 +14,7 @@ use crate::errno::Errno;
 use crate::files::{Device, OpenFlags};
 use crate::machine::Machine;
 use crate::memory::{Memory, SpaceCall};
-use crate::user_memory::{CHUNK, UserBuffer};
+use crate::user_memory::CHUNK;
 
 /// What mmap uses of a descriptor.
 struct Mapped {
@@ -60,9 +60,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             // The processor has no keys, or none that the kernel has turned on.
             (330, "pkey_alloc", |_, _| Err(Errno::EINVAL.into())),
             (331, "pkey_free", |_, _| Err(Errno::EINVAL.into())),
-            (440, "process_madvise", |cx, [pidfd, parts, count, advice, flags, _]| {
-                    cx.process_madvise(pidfd, (parts, count), advice, flags)
-                }),
             (325, "mlock2", |cx, [start, len, flags, ..]| cx.mlock2(start, len, flags)),
             (462, "mseal", |cx, [start, len, flags, ..]| { cx.space(&SpaceCall::Mseal { start: at(start), len, flags }) }),
         ])
@@ -108,30 +105,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return self.space(&SpaceCall::Mprotect { start: at(start), len, prot: prot_of(prot) });
         }
         if start.is_multiple_of(PAGE_SIZE) && len == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) }
-    }
-
-    /// Advises on the ranges one by one; an error after the first counts what was done.
-    ///
-    /// # Errors
-    /// EPERM for another process, whose address space is with its threads.
-    fn process_madvise(&mut self, pidfd: u64, (parts, count): (u64, u64), advice: u64, flags: u64) -> Outcome {
-        if flags != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let parts = self.read_parts(parts, count)?;
-        let advice = Advice::try_new(advice as u32)?;
-        if self.pid_of(pidfd)? != self.thread.pid {
-            return Err(Errno::EPERM.into());
-        }
-        let mut advised = 0;
-        for UserBuffer { addr, bytes } in parts {
-            match self.space(&SpaceCall::AdviseItself { start: at(addr), len: bytes, advice }) {
-                Ok(bytes) => advised += bytes,
-                Err(error) if advised == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(advised)
     }
 
     fn mlock2(&mut self, start: u64, len: u64, flags: u64) -> Outcome {

@@ -14,6 +14,7 @@ mod proc_text;
 mod processes;
 mod program;
 mod read_write;
+mod remote;
 mod signals;
 mod stat;
 mod time;
@@ -68,6 +69,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::processes_calls(table);
         let table = Self::program_calls(table);
         let table = Self::read_write_calls(table);
+        let table = Self::remote_calls(table);
         let table = Self::signals_calls(table);
         let table = Self::stat_calls(table);
         let table = Self::waiting_calls(table);

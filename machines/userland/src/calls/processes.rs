@@ -35,6 +35,13 @@ bitflags::bitflags! {
     }
 }
 
+/// Whether a new task is in its maker's address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum SharesMemory {
+    Yes,
+    No,
+}
+
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug)]
 struct NewTask {
@@ -135,7 +142,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if new.exit_signal > crate::signals::MAX_SIGNAL {
             return Err(Errno::EINVAL.into());
         }
-        if new.flags.contains(CloneFlags::SETTLS) && tls >= super::limits::BASES_END {
+        if new.flags.contains(CloneFlags::SETTLS) && tls >= crate::user_memory::PROGRAM_END {
             return Err(Errno::EPERM.into());
         }
         let shares = CloneFlags::VM | CloneFlags::FS | CloneFlags::FILES | CloneFlags::SIGHAND;
@@ -213,8 +220,22 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         };
         (part.key, part.tid) = (key, tid);
         self.tell_numbers(new, tid, &part);
-        self.world().make_ready(part);
+        self.start(part, SharesMemory::Yes);
         Ok(tid.into())
+    }
+
+    /// Puts a new thread into the run queue, with its address space for others to find.
+    fn start(&self, part: Owned<Thread<M>>, shares: SharesMemory) {
+        let mm = self.userland.memory().mmget(&part.mm);
+        let mut world = self.world();
+        let own = world.threads.get(self.thread.key).and_then(|entry| entry.space.as_ref()).map(|space| space.number);
+        let number = if shares == SharesMemory::Yes { own } else { None };
+        let unplaced = world.share_space(part.key, mm, number);
+        world.make_ready(part);
+        drop(world);
+        if let Some(unplaced) = unplaced {
+            self.userland.memory().mmput(self.cpu, unplaced.mm);
+        }
     }
 
     /// Writes the number of the new task where clone's caller wants it. Linux does not look whether that works either.
@@ -248,7 +269,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         (part.key, part.tid, part.pid, part.process) = (key, pid, pid, process);
         part.parent = self.thread.pid;
         self.tell_numbers(new, pid, &part);
-        self.world().make_ready(part);
+        self.start(part, if new.flags.contains(CloneFlags::VM) { SharesMemory::Yes } else { SharesMemory::No });
         if new.flags.contains(CloneFlags::VFORK) {
             self.thread.progress.child = Some((process, pid));
             return self.wait_for_vfork(process, pid);
@@ -279,6 +300,7 @@ fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> Thr
         pending: Pending::new(),
         blocked: parent.blocked,
         killed: false,
+        space: None,
     }
 }
 

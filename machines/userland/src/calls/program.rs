@@ -141,6 +141,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let caller = self.thread.caller;
         let image = load(self.userland, self.cpu, &caller, file.contents, (path, arguments, environment))?;
         let pid = self.thread.pid;
+        let shared = self.userland.memory().mmget(&image.mm);
         let mut world = self.world();
         let process = world.processes.get_mut(self.thread.process).ok_or(Errno::ESRCH)?;
         process.executable = executable;
@@ -156,8 +157,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if let Some(entry) = world.threads.get_mut(self.thread.key) {
             entry.tid = pid;
         }
+        let left = world.share_space(self.thread.key, shared, None);
         world.give_back_memory(self.thread.process);
         drop(world);
+        if let Some(left) = left {
+            self.userland.memory().mmput(self.cpu, left.mm);
+        }
         let thread = &mut *self.thread;
         thread.tid = pid;
         thread.old_mm = Some(core::mem::replace(&mut thread.mm, image.mm));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use address_space::{Access, FileId, MmError, Process, ProgramRanges, Vma};
+use address_space::{Access, Advice, FileId, MmError, Process, ProgramRanges, Vma, Whose};
 use page_cache::{EndRule, Seals};
 use proc_files::status::Task as Status;
 use sync::{Cpu, IrqControl};
@@ -148,6 +148,16 @@ impl Memory for Pages {
             }
             _ => Err(MmError::NotSupported),
         }
+    }
+
+    fn process_madvise(
+        &self,
+        _: &Cpu,
+        _: (&u64, &Process),
+        ranges: &mut dyn Iterator<Item = (VirtAddr, u64)>,
+        _: (Advice, Whose),
+    ) -> Result<u64, MmError> {
+        Ok(ranges.map(|(_, len)| len).sum())
     }
 
     fn name_areas(&self, _: &Cpu, _: (&u64, &Process), _: (VirtAddr, u64), _: Option<&[u8]>) -> Result<(), MmError> {

@@ -5,4 +5,5 @@ mod common;
 mod descriptors;
 mod hostile;
 mod on_sim;
+mod remote;
 mod waiting;
