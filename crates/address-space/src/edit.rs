@@ -54,14 +54,25 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Takes the area that begins at `start` out and closes its file. Counts nothing.
     pub(crate) fn take_out(&mut self, start: VirtAddr) {
         self.write_lock(start);
+        self.take_out_locked(start);
+    }
+
+    /// As [`Call::take_out`], of an area that this call has locked for writing.
+    pub(crate) fn take_out_locked(&mut self, start: VirtAddr) {
         let taken = self.mm.tree.remove(start, &mut self.nodes());
         debug_assert!(taken.is_some(), "an area that is taken out is there");
-        let Some(entry) = taken else { return };
-        self.spaces.rmap.unlink(self.cpu, entry.value);
-        let vma = entry.value.load();
+        if let Some(entry) = taken {
+            self.retire(entry.value);
+        }
+    }
+
+    /// Lets an area go that is in the tree no longer.
+    fn retire(&mut self, slot: Slot<'k>) {
+        self.spaces.rmap.unlink(self.cpu, slot);
+        let vma = slot.load();
         self.close_file(&vma);
         self.count_name(vma.name, None);
-        self.free_area(entry.value);
+        self.free_area(slot);
     }
 
     /// Write-locks the area that begins at `start`: faults on it have ended, and others wait, until the call's lock opens
@@ -85,18 +96,42 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// `make_room` takes what becomes part of it away from its neighbours, after the area is found there in the reverse map: a walk finds each
     /// page at least once.
     pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
-        if let Some(slot) = self.write_lock(start) {
-            let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
-            self.count_name(name, vma.name);
-        }
+        let slot = self.write_lock(start);
+        self.store_in(slot, vma);
         make_room(self);
         let moved = self.mm.tree.set_bounds(start, vma.range);
         debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
     }
 
+    /// Lets the area `first` be what `whole` says, over the areas behind it, which begin at `others`. Before the first of these there may be room; the rest touch. Who looks up
+    /// an address of one of them meanwhile finds an area.
+    pub(crate) fn join_areas(&mut self, first: &Vma, whole: &Vma, others: &[VirtAddr]) {
+        let start = first.start();
+        let slot = self.write_lock(start);
+        self.store_in(slot, whole);
+        if let Some(&behind) = others.first().filter(|&&behind| first.end() < behind) {
+            let moved = self.mm.tree.set_bounds(start, VirtRange::new(start, behind));
+            debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
+        }
+        for &other in others {
+            self.write_lock(other);
+            let upper = self.mm.tree.merge_next(start, &mut self.nodes());
+            debug_assert!(upper.is_some(), "areas that become one touch");
+            if let Some(upper) = upper {
+                self.retire(upper);
+            }
+        }
+    }
+
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
-        if let Some(slot) = self.write_lock(vma.start()) {
+        let slot = self.write_lock(vma.start());
+        self.store_in(slot, vma);
+    }
+
+    /// As [`Call::store`], of an area that this call has locked for writing.
+    pub(crate) fn store_in(&mut self, slot: Option<Slot<'k>>, vma: &Vma) {
+        if let Some(slot) = slot {
             let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
             self.count_name(name, vma.name);
         }
@@ -115,13 +150,18 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         }
     }
 
-    /// Splits an area in two at `at`, whatever the number of areas (Linux: `__split_vma`).
+    /// Splits an area, which `lower` is and which this call has locked for writing, in two at `at`, whatever the number of areas; returns the upper one, locked too (Linux:
+    /// `__split_vma`).
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; the area is whole then.
-    pub(crate) fn split_unlimited(&mut self, vma: &Vma, at: VirtAddr) -> Result<(), MmError> {
+    pub(crate) fn split_unlimited(
+        &mut self,
+        lower: Option<Slot<'k>>,
+        vma: &Vma,
+        at: VirtAddr,
+    ) -> Result<Slot<'k>, MmError> {
         let upper = self.make_area(&vma.part(VirtRange::new(at, vma.end())))?;
-        let lower = self.write_lock(vma.start());
         self.backing.split_at(at);
         self.mm.tree.split(at, upper, &mut self.nodes()).map_err(|error| {
             self.free_area(upper);
@@ -133,7 +173,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         }
         self.open_file(vma);
         self.count_name(None, vma.name);
-        Ok(())
+        Ok(upper)
     }
 
     /// Counts an area that was made of another as a user of its file.
@@ -154,15 +194,15 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         self.backing.close(file);
     }
 
-    /// Splits an area in two at `at` (Linux: `split_vma`).
+    /// As [`Call::split_unlimited`], if there are fewer areas than may be (Linux: `split_vma`).
     ///
     /// # Errors
-    /// [`MmError::NoMemory`], also if there are as many areas as may be; the area is whole then.
-    pub(crate) fn split(&mut self, vma: &Vma, at: VirtAddr) -> Result<(), MmError> {
+    /// [`MmError::NoMemory`]; the area is whole then.
+    pub(crate) fn split(&mut self, lower: Option<Slot<'k>>, vma: &Vma, at: VirtAddr) -> Result<Slot<'k>, MmError> {
         if self.mm.nr_areas() >= self.spaces.settings.max_map_count {
             return Err(MmError::NoMemory);
         }
-        self.split_unlimited(vma, at)
+        self.split_unlimited(lower, vma, at)
     }
 
     /// Returns true if `nr_pages` more of this kind keep the limits on addresses and data (Linux: `may_expand_vm`).

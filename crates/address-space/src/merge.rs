@@ -13,7 +13,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::Release;
-use crate::vma::{AnonVma, PAGE_SHIFT, Vma};
+use crate::vma::{AnonVma, PAGE_SHIFT, Slot, Vma};
 
 /// Which neighbours a range joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ fn joined_anon(of: [Option<AnonVma>; 3]) -> Option<AnonVma> {
     of.into_iter().flatten().next()
 }
 
-impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
     /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
     pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
@@ -95,7 +95,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
                 let anon = joined_anon([before.anon, behind.anon, range.anon]);
                 let flags = before.flags | range.flags;
                 let whole = Vma { range: before.range.joined(behind.range), flags, anon, ..before };
-                self.rewrite(before.start(), &whole, |call| call.take_out(behind.start()));
+                self.join_areas(&before, &whole, &[behind.start()]);
                 whole
             }),
         }
@@ -134,8 +134,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let part = Vma { flags: changed.flags, uffd: changed.uffd, name: changed.name, ..vma.part(range) };
         let at_start = range.start == vma.start();
         let at_end = range.end == vma.end();
-        let before = self.mm.find_before(range.start).filter(|_| at_start);
-        let behind = self.mm.find(range.end).filter(|_| at_end);
+        let before = if at_start { self.mm.find_before(range.start) } else { None };
+        let behind = if at_end { self.mm.find(range.end) } else { None };
         match joins(self.spaces.settings.release, &part, before.as_ref(), behind.as_ref()) {
             Joins::Neither => {}
             Joins::Before => {
@@ -156,16 +156,13 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
                 if let (Some(before), Some(behind)) = (before, behind) {
                     let anon = joined_anon([before.anon, behind.anon, part.anon]);
                     let whole = Vma { range: before.range.joined(behind.range), flags: part.flags, anon, ..before };
-                    self.rewrite(before.start(), &whole, |call| {
-                        call.take_out(vma.start());
-                        call.take_out(behind.start());
-                    });
+                    self.join_areas(&before, &whole, &[vma.start(), behind.start()]);
                     return Ok(whole);
                 }
             }
         }
-        self.split_off(vma, range)?;
-        self.store(&part);
+        let slot = self.split_off(vma, range)?;
+        self.store_in(slot, &part);
         Ok(part)
     }
 
@@ -186,17 +183,17 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
     }
 
-    /// Makes `range` an area of its own within `vma`.
-    fn split_off(&mut self, vma: &Vma, range: VirtRange) -> Result<(), MmError> {
-        let mut rest = *vma;
+    /// Makes `range` an area of its own within `vma`, locked for writing; returns it.
+    fn split_off(&mut self, vma: &Vma, range: VirtRange) -> Result<Option<Slot<'k>>, MmError> {
+        let (mut slot, mut rest) = (self.write_lock(vma.start()), *vma);
         if vma.start() < range.start {
-            self.split(vma, range.start)?;
+            slot = Some(self.split(slot, vma, range.start)?);
             rest = vma.part(VirtRange::new(range.start, vma.end()));
         }
         if range.end < vma.end() {
-            self.split(&rest, range.end)?;
+            self.split(slot, &rest, range.end)?;
         }
-        Ok(())
+        Ok(slot)
     }
 
     /// Returns the page number of an address.

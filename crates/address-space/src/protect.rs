@@ -34,18 +34,17 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let first = self.mm.find_intersection(VirtRange::new(start, end)).ok_or(MmError::NoMemory)?;
         let range = protected_range(&first, VirtRange::new(start, end), grows)?;
-        let mut at = range.start;
+        let (mut at, mut next) = (range.start, Some(first));
         while at < range.end {
-            let vma = self.mm.lookup(at).ok_or(MmError::NoMemory)?;
+            let vma = next.take().or_else(|| self.mm.lookup(at)).ok_or(MmError::NoMemory)?;
             let part = VirtRange::new(at, vma.end().min(range.end));
-            self.protect_part(&vma, part, prot)?;
-            // The part may have become one with what is behind it.
-            at = self.mm.lookup(at).map_or(part.end, |vma| vma.end());
+            at = self.protect_part(&vma, part, prot)?;
         }
         Ok(())
     }
 
-    fn protect_part(&mut self, vma: &Vma, part: VirtRange, mut prot: Prot) -> Result<(), MmError> {
+    /// Returns where the area ends that holds the part then: it may have become one with what is behind it.
+    fn protect_part(&mut self, vma: &Vma, part: VirtRange, mut prot: Prot) -> Result<VirtAddr, MmError> {
         let implies_exec = self.process.rights.contains(Rights::READ_IMPLIES_EXEC) && prot.contains(Prot::READ);
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
         let flags = self.vm_flags(prot) | (vma.flags - VmFlags::ACCESS - VmFlags::PKEY_BIT0);
@@ -56,14 +55,14 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         self.protect_fixup(vma, part, flags)
     }
 
-    /// Gives a part of an area other permissions (Linux: `mprotect_fixup`).
-    fn protect_fixup(&mut self, vma: &Vma, part: VirtRange, mut flags: VmFlags) -> Result<(), MmError> {
+    /// Gives a part of an area other permissions; returns where the area ends that holds it then (Linux: `mprotect_fixup`).
+    fn protect_fixup(&mut self, vma: &Vma, part: VirtRange, mut flags: VmFlags) -> Result<VirtAddr, MmError> {
         if !vma.can_modify() {
             return Err(MmError::NotPermitted);
         }
         let old = vma.flags;
         if flags == old {
-            return Ok(());
+            return Ok(vma.end());
         }
         let nr_pages = vma.part(part).nr_pages();
         let mut charged = 0;
@@ -95,7 +94,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             // Locked pages are made the area's own at once, so that no write waits for a copy.
             let _ = self.populate_part(&whole, part, Access::Write);
         }
-        Ok(())
+        Ok(whole.end())
     }
 }
 

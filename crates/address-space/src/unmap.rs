@@ -3,6 +3,7 @@
 //! In two parts, as in Linux: [`Call::gather`] splits at the ends and may fail, [`Call::complete_unmap`] takes out and cannot.
 //! Linux 6.12: mm/vma.c (`do_vmi_munmap`, `vms_gather_munmap_vmas`, `vms_complete_munmap_vmas`).
 
+use collections::range_tree::Entry;
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -10,7 +11,7 @@ use units::{VirtAddr, VirtRange, VmFlags};
 use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
-use crate::vma::PAGE_SIZE;
+use crate::vma::{PAGE_SIZE, Slot};
 
 /// Sums over the areas that are about to go, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +22,7 @@ pub(crate) struct Gathered {
     pub(crate) accounted: u64,
 }
 
-impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Unmaps whatever is mapped in the pages of `len` bytes from `start` (Linux: `munmap`).
     ///
     /// # Errors
@@ -56,6 +57,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     pub(crate) fn gather(&mut self, range: VirtRange) -> Result<Gathered, MmError> {
         let mut sums = Gathered::default();
         let Some(first) = self.mm.find_intersection(range) else { return Ok(sums) };
+        let (mut vma, mut lower) = (first, None);
         if range.start > first.start() {
             // The number of areas may go above its limit for a moment, but not stay there.
             if range.end < first.end() && self.mm.nr_areas() >= self.spaces.settings.max_map_count {
@@ -64,56 +66,61 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             if !first.can_modify() {
                 return Err(MmError::NotPermitted);
             }
-            self.split_unlimited(&first, range.start)?;
+            lower = Some(self.split_unlimited(self.write_lock(first.start()), &first, range.start)?);
+            vma = first.part(VirtRange::new(range.start, first.end()));
         }
-        let mut at = range.start;
-        while let Some(vma) = self.mm.find_intersection(VirtRange::new(at, range.end)) {
+        loop {
             if !vma.can_modify() {
                 return Err(MmError::NotPermitted);
             }
             let part = vma.part(range);
             if vma.end() > range.end {
-                self.split_unlimited(&vma, range.end)?;
+                let lower = lower.take().or_else(|| self.write_lock(vma.start()));
+                self.split_unlimited(lower, &vma, range.end)?;
             }
             sums.nr_pages += part.nr_pages();
             if part.flags.contains(VmFlags::ACCOUNT) {
                 sums.accounted += part.nr_pages();
             }
-            at = part.end();
+            let rest = VirtRange::new(part.end(), range.end);
+            match if rest.is_empty() { None } else { self.mm.find_intersection(rest) } {
+                Some(next) => (vma, lower) = (next, None),
+                None => return Ok(sums),
+            }
         }
-        Ok(sums)
     }
 
     /// Takes out the areas in a gathered range. `kept` promised pages stay promised, for what comes in their place.
     ///
     /// Pages go first, then the areas, and tables last: until an area is out of the reverse map, somebody may look for its pages.
     pub(crate) fn complete_unmap(&mut self, range: VirtRange, kept: u64) {
-        let Some(first) = self.mm.find_intersection(range) else { return };
-        let accounted = self.unmap_pages(range);
+        let Some(first) = self.mm.tree.find_intersection(range) else { return };
+        let accounted = self.unmap_pages(range, first);
         let floor = self.mm.find_before(range.start).map_or(VirtAddr::ZERO, |before| before.end());
-        let mut next = Some(first);
-        while let Some(vma) = next
-            && vma.range.overlaps(range)
+        let mut next = Some(first.range);
+        while let Some(area) = next
+            && area.overlaps(range)
         {
-            self.take_out(vma.start());
-            next = self.mm.find(vma.end());
-            let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start());
-            self.backing.free_tables(vma.range, VirtRange::new(floor, ceiling));
+            self.take_out_locked(area.start);
+            next = self.mm.tree.find_at_or_after(area.end).map(|behind| behind.range);
+            let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start);
+            self.backing.free_tables(area, VirtRange::new(floor, ceiling));
         }
         self.backing.end_unmap();
         // What comes may need fewer pages than go.
         self.spaces.overcommit.uncharge(accounted.saturating_sub(kept));
     }
 
-    /// Begins the gather, and forgets the pages of the areas in `range`, which are counted no longer. Returns how many pages were promised.
-    fn unmap_pages(&mut self, range: VirtRange) -> u64 {
+    /// Begins the gather, and forgets the pages of the areas in `range`, of which `first` is the lowest; they are counted no longer. Returns how many pages were promised.
+    fn unmap_pages(&mut self, range: VirtRange, first: Entry<Slot<'k>>) -> u64 {
         let mut accounted = 0;
         self.backing.begin_unmap();
-        let mut at = range.start;
-        while let Some(vma) = self.mm.find_intersection(VirtRange::new(at, range.end)) {
+        let mut next = Some(first);
+        while let Some(area) = next {
+            let vma = area.value.load();
             debug_assert!(range.intersection(vma.range) == vma.range, "gathered ranges end where areas end");
             let nr_pages = vma.nr_pages();
-            self.write_lock(vma.start());
+            self.mm.start_write(&area.value);
             self.backing.unmap(&vma, vma.range);
             self.mm.counters.remove(vma.flags, nr_pages);
             if vma.flags.contains(VmFlags::LOCKED) {
@@ -122,7 +129,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 accounted += nr_pages;
             }
-            at = vma.end();
+            let rest = VirtRange::new(vma.end(), range.end);
+            next = if rest.is_empty() { None } else { self.mm.tree.find_intersection(rest) };
         }
         accounted
     }

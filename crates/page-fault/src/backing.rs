@@ -107,9 +107,11 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
     }
 
     fn end_unmap(&mut self) {
-        if let Some(mut unmapping) = self.unmapping.take() {
+        if let Some(unmapping) = &mut self.unmapping {
             unmapping.free_tables(&self.pages);
         }
+        // Flushed and freed where it is: it is large.
+        self.unmapping = None;
     }
 
     fn copy(&mut self, parent: &Vma, child: &Vma) -> Result<(), MmError> {

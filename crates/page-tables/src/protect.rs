@@ -16,6 +16,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ///
     /// The caller holds the area locked for writing, and has split large pages at the range's ends ([`Tables::split_ends`]): as in [`Tables::zap`], those that
     /// the range does not hold whole allow nothing any more, until a fault splits them.
+    // Inlined into a caller, the loop has fewer registers and takes more instructions a page.
+    #[inline(never)]
     pub fn protect(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, flags: VmFlags) {
         let Some(walk) = self.mmu.walk(self.tables) else { return };
         visit_leaves(&walk, range, &mut Protect { gather, range, rules: Rules::of(self.mmu.format(), flags) });

@@ -33,6 +33,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     }
 
     /// Returns true if a large page crosses `at`.
+    #[inline(never)]
     pub fn crosses_large_page(&self, at: VirtAddr) -> bool {
         self.with_large(at, |entry| entry.virt() != at).unwrap_or(false)
     }
@@ -49,6 +50,9 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
 
     /// Calls `visit` with the entry that maps a large page at `virt`, if there is one.
     fn with_large<R>(&self, virt: VirtAddr, visit: impl FnOnce(EntryRef<'_, P::Format>) -> R) -> Option<R> {
+        if !self.tables.has_large() {
+            return None;
+        }
         self.with_entry(virt, |entry, pte| {
             let is_large = entry.level() != Level::PTE && entry.leaf(pte).is_some();
             is_large.then(|| visit(entry))

@@ -5,6 +5,7 @@
 
 use units::{VirtAddr, VirtRange};
 
+use super::path::Snapshot;
 use super::sequence::settle;
 use super::{Entry, Node, Raced, RangeTree, Word, entry_of};
 use crate::atomic::Ordering::Relaxed;
@@ -63,24 +64,32 @@ impl<V: Word> RangeTree<V> {
 
     fn try_find_before(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
         let snapshot = self.snapshot()?;
-        let Some(root) = snapshot.root else { return Ok(None) };
-        // The end of the range before the first one that ends above `addr`; no range ends above the highest address.
-        let mut end_before = if addr.raw() == u64::MAX { self.top.load(Relaxed) } else { 0 };
-        let mut node = root;
-        for level in 1..=if addr.raw() == u64::MAX { 0 } else { snapshot.height } {
+        let Some(mut node) = snapshot.root else { return Ok(None) };
+        if addr.raw() == u64::MAX {
+            // No range ends above the highest address.
+            return self.ending_at(&snapshot, self.top.load(Relaxed));
+        }
+        // The end of the range before all that lie below the node; 0 if there is none.
+        let mut end_before = 0;
+        for _ in 1..snapshot.height {
             let index = node.rank(addr.raw());
-            if index > 0 {
-                end_before = node.key(index - 1);
+            if let Some(before) = index.checked_sub(1) {
+                end_before = node.key(before);
             }
-            if level < snapshot.height {
-                node = snapshot.child(node, index)?;
-            }
+            node = snapshot.child(node, index)?;
         }
+        let Some(before) = node.rank(addr.raw()).checked_sub(1) else { return self.ending_at(&snapshot, end_before) };
+        let (start, end, word) = (node.middle(before), node.key(before), node.word(before));
         snapshot.validate()?;
-        if end_before == 0 {
-            return Ok(None);
-        }
-        let found = self.try_find_at_or_after(VirtAddr::new(end_before - 1))?;
+        Ok(Some(entry_of(start, end, word)))
+    }
+
+    /// Returns the range that ends at `end`, which is the end of one, or 0 for none.
+    #[cold]
+    fn ending_at(&self, snapshot: &Snapshot<'_>, end: u64) -> Result<Option<Entry<V>>, Raced> {
+        snapshot.validate()?;
+        let Some(last) = end.checked_sub(1) else { return Ok(None) };
+        let found = self.try_find_at_or_after(VirtAddr::new(last))?;
         snapshot.validate()?;
         Ok(found)
     }

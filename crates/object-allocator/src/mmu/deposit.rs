@@ -133,6 +133,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         held: T,
         install: impl FnOnce(T) -> Result<(), T>,
     ) -> Result<(), T> {
+        tables.note_large();
         entry.deposit(table);
         let installed = install(held);
         match &installed {

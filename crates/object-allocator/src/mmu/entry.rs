@@ -362,7 +362,8 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         self.slot.compare_exchange(expected.0, value, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Maps `page`, of which the entry shows the part from frame `at` on, if the entry still holds `expected`, which owns nothing (Linux: set_pte_at).
+    /// Maps `page`, of which the entry shows the part from frame `at` on, if the entry still holds `expected`, which owns nothing (Linux: set_pte_at). For an entry above
+    /// the lowest level the caller says so before ([`UserTables::note_large`](super::UserTables::note_large)).
     ///
     /// # Errors
     /// Gives the page back if the entry holds something else, or the page does not have that part.

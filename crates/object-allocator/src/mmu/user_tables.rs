@@ -37,6 +37,8 @@ pub struct UserTables {
     nr_tables: AtomicI64,
     /// Whether a page was ever pinned (MMF_HAS_PINNED).
     has_pinned: AtomicBool,
+    /// Whether a page was ever mapped by an entry above the lowest level.
+    has_large: AtomicBool,
 }
 
 impl Default for UserTables {
@@ -60,7 +62,8 @@ impl UserTables {
 
     const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
         let (hiwater_rss, nr_tables) = (AtomicI64::new(0), AtomicI64::new(0));
-        Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables, has_pinned: AtomicBool::new(false) }
+        let (has_pinned, has_large) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables, has_pinned, has_large }
     }
 
     /// Returns where the root table is, for the processor (CR3; TTBR0); `None` without tables.
@@ -145,6 +148,20 @@ impl UserTables {
         self.has_pinned.load(Ordering::Relaxed)
     }
 
+    /// Notes that a large page is about to be mapped; the caller holds a lock that keeps out who changes areas there.
+    pub fn note_large(&self) {
+        // Relaxed: the lock orders it. Written once only, as in `note_pinned`.
+        if !self.has_large() {
+            self.has_large.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if large pages may be mapped.
+    #[inline]
+    pub fn has_large(&self) -> bool {
+        self.has_large.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add_tables(&self, delta: i64) {
         // Relaxed: a statistic.
         self.nr_tables.fetch_add(delta, Ordering::Relaxed);
@@ -166,6 +183,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         // Relaxed: a statistic, of an address space that nobody uses yet.
         tables.hiwater_rss.store(0, Ordering::Relaxed);
         tables.has_pinned.store(false, Ordering::Relaxed);
+        tables.has_large.store(false, Ordering::Relaxed);
         self.copy_kernel_half(&fresh);
         let pfn = fresh.into_pfn();
         let root = pfn.phys(self.format().page_shift()).raw();
