@@ -104,10 +104,96 @@ static void advice_to_another(void)
 	close(pidfd);
 }
 
+/* Reads a file of a process from its start, as a string; returns its length, or -1. */
+static char text[65536];
+
+static long slurp(pid_t pid, const char *name)
+{
+	char path[64];
+	long length = 0, count;
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+	int fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -1;
+	while ((count = read(fd, text + length, sizeof text - 1 - length)) > 0)
+		length += count;
+	int error = errno;
+	close(fd);
+	errno = error;
+	text[length] = 0;
+	return count < 0 ? -1 : length;
+}
+
+static int is_listed(pid_t pid)
+{
+	char name[16];
+	int found = 0;
+	snprintf(name, sizeof name, "%d", pid);
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY);
+	CHECK(fd >= 0);
+	for (;;) {
+		long count = syscall(SYS_getdents64, fd, text, 4096);
+		CHECK(count >= 0);
+		if (count == 0)
+			break;
+		for (long at = 0; at < count; at += *(unsigned short *)(text + at + 16))
+			found |= strcmp(text + at + 19, name) == 0;
+	}
+	close(fd);
+	return found;
+}
+
+/* Files of a process that writes to its memory all the time, then of its remains. */
+static void files_of_another(void)
+{
+	static const char *const empty[] = { "maps", "smaps", "numa_maps", "cmdline" };
+	volatile char *start = map(MAP_PRIVATE);
+	char line[64], path[64];
+	*shared = 0;
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		*shared = 1;
+		for (unsigned i = 0; ; i++)
+			start[i % PAGES * PAGE + 1] = i;
+	}
+	wait_for(1);
+	for (int round = 0; round < 20; round++) {
+		snprintf(line, sizeof line, "%lx-", (unsigned long)start);
+		CHECK(slurp(child, "maps") > 0 && strstr(text, line));
+		CHECK(slurp(child, "smaps") > 0 && strstr(text, line) && slurp(child, "smaps_rollup") > 0);
+		CHECK(slurp(child, "status") > 0 && strstr(text, "State:\tR (running)") && strstr(text, "VmRSS:"));
+		snprintf(line, sizeof line, "%lx default", (unsigned long)start);
+		CHECK(slurp(child, "numa_maps") > 0 && strstr(text, line));
+		sched_yield();
+	}
+	CHECK(slurp(child, "cmdline") > 0 && slurp(child, "limits") > 0 && slurp(child, "auxv") > 0 && is_listed(child));
+	snprintf(path, sizeof path, "/proc/%d/mem", child);
+	int mem = open(path, O_RDWR);
+	CHECK(mem >= 0 && pwrite(mem, "told", 4, (uintptr_t)start + 64) == 4);
+	CHECK(pread(mem, line, 4, (uintptr_t)start + 64) == 4 && !memcmp(line, "told", 4) && start[64] == 0);
+	CHECK(pread(mem, line, 4, PAGE) == -1 && errno == EIO);
+	snprintf(path, sizeof path, "/proc/%d/pagemap", child);
+	int pagemap = open(path, O_RDONLY);
+	static uint64_t entries[PAGES];
+	CHECK(pread(pagemap, entries, sizeof entries, (uintptr_t)start / PAGE * 8) == sizeof entries && entries[0] >> 63);
+	siginfo_t info;
+	CHECK(kill(child, SIGKILL) == 0 && waitid(P_PID, child, &info, WEXITED | WNOWAIT) == 0);
+	for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+		CHECK(slurp(child, empty[i]) == 0);
+	CHECK(slurp(child, "status") > 0 && strstr(text, "Z (zombie)") && !strstr(text, "VmRSS:") && is_listed(child));
+	CHECK(slurp(child, "statm") > 0 && !strcmp(text, "0 0 0 0 0 0 0\n"));
+	CHECK(pread(mem, line, 4, (uintptr_t)start) == 0 && pread(pagemap, entries, 8, 0) == 0);
+	CHECK(waitpid(child, NULL, 0) == child && slurp(child, "maps") == -1 && errno == ENOENT && !is_listed(child));
+	CHECK(pread(mem, line, 4, (uintptr_t)start) == 0 && close(mem) == 0 && close(pagemap) == 0);
+	CHECK(munmap((void *)start, PAGES * PAGE) == 0);
+}
+
 int main(void)
 {
 	static const struct { const char *name; void (*run)(void); } checks[] = {
 		{ "bytes of another process", bytes_of_another }, { "advice to another process", advice_to_another },
+		{ "files of another process", files_of_another },
 	};
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);

@@ -39,8 +39,8 @@ impl fmt::Display for TaskState {
 pub struct Task<'a> {
     /// Name of the program, at most 15 bytes.
     pub name: &'a str,
-    /// Mode bits that new files do not get.
-    pub umask: u32,
+    /// Mode bits that new files do not get; `None` of a task that has ended.
+    pub umask: Option<u32>,
     /// State.
     pub state: TaskState,
     /// Process.
@@ -72,7 +72,7 @@ impl<'a> Task<'a> {
     pub const fn first(name: &'a str) -> Self {
         Self {
             name,
-            umask: 0,
+            umask: Some(0),
             state: TaskState::Sleeping,
             tgid: 1,
             pid: 1,
@@ -137,7 +137,11 @@ impl fmt::Display for Status<'_> {
 impl Status<'_> {
     fn write_task(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task = self.task;
-        writeln!(f, "Name:\t{}\nUmask:\t{:04o}\nState:\t{}", task.name, task.umask, task.state)?;
+        writeln!(f, "Name:\t{}", task.name)?;
+        if let Some(umask) = task.umask {
+            writeln!(f, "Umask:\t{umask:04o}")?;
+        }
+        writeln!(f, "State:\t{}", task.state)?;
         writeln!(f, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}", task.tgid, task.pid, task.ppid)?;
         writeln!(f, "TracerPid:\t{}", task.tracer_pid)?;
         for (name, [real, effective, saved, file_system]) in [("Uid", task.uids), ("Gid", task.gids)] {
@@ -149,7 +153,9 @@ impl Status<'_> {
         writeln!(f, "{}", if task.groups.is_empty() { " " } else { "" })?;
         writeln!(f, "NStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{}\nNSsid:\t{}", task.tgid, task.pid, task.pgid, task.sid)?;
         if self.profile.release > Release::V6_1 {
-            writeln!(f, "Kthread:\t{}", u8::from(self.memory.is_none()))?;
+            // A program that has ended has no memory either.
+            let is_kernel_thread = self.memory.is_none() && task.state != TaskState::Zombie;
+            writeln!(f, "Kthread:\t{}", u8::from(is_kernel_thread))?;
         }
         Ok(())
     }

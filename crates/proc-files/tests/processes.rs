@@ -152,7 +152,7 @@ Threads:\t1
 
 const CAT: Task<'static> = Task {
     name: "cat",
-    umask: 0o22,
+    umask: Some(0o22),
     state: TaskState::Running,
     tgid: 11617,
     pid: 11617,
@@ -183,6 +183,14 @@ fn a_task_without_an_address_space_has_no_memory_lines() {
     let parsed = Status::parse(&text).unwrap();
     assert_eq!(parsed.get("State"), Some("S (sleeping)"));
     assert_eq!((parsed.get("Groups"), parsed.get("Kthread"), parsed.get("VmSize")), (Some("4 27 "), Some("1"), None));
+}
+
+#[test]
+fn a_task_that_has_ended_is_no_kernel_thread_and_has_no_umask() {
+    let task = Task { state: TaskState::Zombie, umask: None, ..CAT };
+    let text = status::Status { profile: LINUX_6_18, task: &task, memory: None }.to_string();
+    assert!(text.starts_with("Name:\tcat\nState:\tZ (zombie)\nTgid:"), "{text}");
+    assert_eq!(Status::parse(&text).unwrap().get("Kthread"), Some("0"));
 }
 
 /// As read on Linux 6.18.

@@ -56,6 +56,8 @@ pub(crate) struct Stack {
     pub(crate) pointer: VirtAddr,
     pub(crate) arguments: VirtRange,
     pub(crate) environment: VirtRange,
+    /// The auxiliary vector, as it lies there.
+    pub(crate) auxiliary: Vec<u8>,
 }
 
 /// Strings from low to high addresses, and where each begins.
@@ -106,9 +108,10 @@ impl Stack {
             push(&mut words, word)?;
         }
         let executable = base + strings_end;
-        for [kind, value] in auxiliary(facts, platform, random, executable) {
-            push(&mut words, kind)?;
-            push(&mut words, value)?;
+        let mut told = Vec::new();
+        for word in auxiliary(facts, platform, random, executable).into_iter().flatten() {
+            push(&mut words, word)?;
+            extend(&mut told, &word.to_le_bytes())?;
         }
         let pointer = (random - 8 * words.len() as u64) & !15;
         let mut bytes = Vec::new();
@@ -129,6 +132,7 @@ impl Stack {
             pointer: VirtAddr::new(pointer),
             arguments: range(0, environment_start),
             environment: range(environment_start, strings_end),
+            auxiliary: told,
         })
     }
 }

@@ -162,6 +162,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         let image = calls::load(self, cpu, &caller, contents, strings)?;
         let mut world = self.world(cpu);
         process.descriptors = world.standard_descriptors()?;
+        process.auxiliary = image.auxiliary;
         process.pid = world.new_pid()?;
         (process.group, process.session) = (process.pid, process.pid);
         let key = world.next_thread_key();
@@ -202,6 +203,7 @@ fn first_process(root: Place) -> Process {
         nr_threads: 0,
         name: [0; crate::process::NAME_BYTES],
         executable: Vec::new(),
+        auxiliary: Vec::new(),
         exit_signal: 0,
         borrows_memory: false,
         descriptors: Descriptors::default(),

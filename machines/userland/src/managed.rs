@@ -12,6 +12,7 @@ use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
 use platform::Platform;
 use proc_files::maps::Device;
+use proc_files::statm::Statm;
 use proc_files::{Config, Profile, Release};
 use sync::Cpu;
 use units::{PhysAddr, VirtAddr, VmFlags};
@@ -257,9 +258,13 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             "maps" => self.proc(&names, mm).write_maps(out),
             "smaps" => self.proc(&names, mm).write_smaps(out),
             "smaps_rollup" => self.proc(&names, mm).write_smaps_rollup(out),
-            "statm" => write!(out, "{}", self.proc(&names, mm).statm()),
+            "numa_maps" => self.proc(&names, mm).write_numa_maps(out),
             _ => Err(fmt::Error),
         }
+    }
+
+    fn statm(&self, cpu: &Cpu, mm: &Self::Mm) -> Statm {
+        self.proc(&TreeNames { manager: &self.manager, cpu }, mm).statm()
     }
 
     fn write_machine_file(&self, cpu: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -7,6 +7,7 @@ use address_space::{
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
 use page_cache::{EndRule, Seals};
+use proc_files::statm::Statm;
 use sync::Cpu;
 use units::VirtAddr;
 
@@ -197,11 +198,14 @@ pub trait Memory {
         out: &mut dyn fmt::Write,
     ) -> fmt::Result;
 
-    /// Writes /proc/PID/maps, smaps, smaps_rollup or statm.
+    /// Writes /proc/PID/maps, smaps, smaps_rollup or numa_maps.
     ///
     /// # Errors
     /// What `out` returns.
     fn write_process_file(&self, cpu: &Cpu, mm: &Self::Mm, file: &str, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Returns /proc/PID/statm.
+    fn statm(&self, cpu: &Cpu, mm: &Self::Mm) -> Statm;
 
     /// Writes a file of /proc about the machine's memory.
     ///

@@ -81,6 +81,8 @@ pub(crate) struct Process {
     pub(crate) name: [u8; NAME_BYTES],
     /// The program's path, for /proc/PID/exe.
     pub(crate) executable: Vec<u8>,
+    /// What its program was told when it started, for /proc/PID/auxv.
+    pub(crate) auxiliary: Vec<u8>,
     /// Signal that the parent gets at the end; 0 for none.
     pub(crate) exit_signal: u8,
     /// It told that it uses membarrier's barriers among its threads, or among all that did (MEMBARRIER_CMD_REGISTER_).
@@ -113,6 +115,7 @@ impl Process {
             nr_threads: 0,
             name: self.name,
             executable: copy_of(&self.executable)?,
+            auxiliary: copy_of(&self.auxiliary)?,
             exit_signal: 0,
             registered_barriers: self.registered_barriers,
             borrows_memory: false,

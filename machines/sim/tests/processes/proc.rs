@@ -24,7 +24,7 @@ const HEAP: u64 = 0x60_0000;
 const STACK: u64 = 0x7fff_f000_0000;
 const VDSO: u64 = 0x7fff_f100_0000;
 
-const INIT: Task<'static> = Task { umask: 0o22, fd_size: 64, ..Task::first("init") };
+const INIT: Task<'static> = Task { umask: Some(0o22), fd_size: 64, ..Task::first("init") };
 
 /// An embedder with one file system, which `library` lies in, and a vDSO.
 struct Embedder {

@@ -8,7 +8,10 @@ use page_cache::Seals;
 use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, Target};
+use crate::files::{
+    Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, S_IFDIR, S_IFLNK,
+    S_IFMT, Target,
+};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::schedule::Stop;
@@ -73,8 +76,13 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return Ok(process.directory);
         }
         let file = process.descriptors.get(directory)?.file;
-        let place = match world.files.open.get(file).ok_or(Errno::EBADF)?.target {
+        let open = world.files.open.get(file).ok_or(Errno::EBADF)?;
+        let place = match open.target {
             Target::Inode(key) => Place::Inode(key),
+            // The number may be another process's by now.
+            Target::Proc(node) if node.process().is_some_and(|pid| !world.is_still(pid, open.subject)) => {
+                return Err(Errno::ESRCH);
+            }
             Target::Proc(node) => Place::Proc(node),
             Target::PipeReader(_) | Target::PipeWriter(_) | Target::Process(_) => return Err(Errno::ENOTDIR),
         };
@@ -168,14 +176,13 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         let is_link = match place {
             Place::Inode(key) => world.files.inodes.get(key).is_some_and(|inode| matches!(inode.kind, Kind::Link(_))),
-            Place::Proc(node) => node.mode() & crate::files::S_IFMT == crate::files::S_IFLNK,
+            Place::Proc(node) => node.mode() & S_IFMT == S_IFLNK,
         };
         if is_link && !flags.contains(OpenFlags::PATH) {
             return Err(Errno::ELOOP);
         }
         let target = match place {
             Place::Inode(key) => Target::Inode(key),
-            Place::Proc(node) if flags.writes() && !node.takes_writes() => return Err(Errno::EACCES),
             Place::Proc(node) => Target::Proc(node),
         };
         self.open_target(world, target, flags)
@@ -183,7 +190,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     /// Makes an open file with a descriptor.
     fn open_target(&self, world: &mut World<M>, target: Target, flags: OpenFlags) -> Result<u64, Errno> {
+        let (subject, text) = world.subject(target)?;
         let file = world.files.open(target, flags & OpenFlags::STATUS)?;
+        if let Some(open) = world.files.open.get_mut(file) {
+            (open.subject, open.text) = (subject, text);
+        }
         let descriptor = Descriptor { file, closes_on_exec: flags.contains(OpenFlags::CLOEXEC) };
         let process = world.processes.get_mut(self.thread.process).ok_or(Errno::ESRCH)?;
         let limit = process.other_limits.descriptors[0];
@@ -194,7 +205,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     pub(super) fn truncate_place(&self, place: Place, size: u64) -> Outcome {
         let contents = match place {
             Place::Inode(key) => self.contents_of(key)?,
-            Place::Proc(_) => return Err(Errno::EINVAL.into()),
+            Place::Proc(node) if node.mode() & S_IFMT == S_IFDIR => return Err(Errno::EISDIR.into()),
+            // What has no size of its own does not mind.
+            Place::Proc(_) => None,
         };
         if let Some(contents) = contents {
             self.userland.memory().file_truncate(self.cpu, contents, size)?;

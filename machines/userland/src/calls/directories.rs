@@ -278,6 +278,11 @@ impl<M: Memory> World<M> {
             1 => Some(&b".."[..]),
             _ => None,
         };
+        if let Target::Proc(node) = directory
+            && node.process().is_some_and(|pid| self.process_of(pid).is_none())
+        {
+            return Err(Errno::ENOENT);
+        }
         match directory {
             Target::Inode(key) => {
                 if !self.files.is_directory(key) {

@@ -21,7 +21,7 @@ const RLIMIT_NPROC: u64 = 6;
 const RLIMIT_NOFILE: u64 = 7;
 const RLIMIT_MEMLOCK: u64 = 8;
 const RLIMIT_AS: u64 = 9;
-const NR_LIMITS: u64 = 16;
+pub(super) const NR_LIMITS: u64 = 16;
 /// Bytes of the name of an area with the zero behind it (ANON_VMA_NAME_MAX_LEN).
 const AREA_NAME_BYTES: usize = 80;
 /// Most descriptors that a limit may allow (sysctl_nr_open).
@@ -192,7 +192,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 }
 
 /// Returns the soft and the hard limit.
-fn limit(process: &Process, resource: u64) -> [u64; 2] {
+pub(super) fn limit(process: &Process, resource: u64) -> [u64; 2] {
     let (memory, other) = (&process.limits, &process.other_limits);
     match resource {
         RLIMIT_FSIZE => other.file_size,

@@ -10,6 +10,7 @@ mod identity;
 mod limits;
 mod memory;
 mod poll;
+mod proc_memory;
 mod proc_text;
 mod processes;
 mod program;

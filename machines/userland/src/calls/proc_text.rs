@@ -5,27 +5,122 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use address_space::{BadClearRefs, ClearRefs};
+use address_space::{NO_LIMIT, ProgramRanges};
+use proc_files::statm::Statm;
+use proc_files::status::{Task, TaskState};
 
+use super::limits::{NR_LIMITS, limit};
 use super::{Context, Outcome};
 use crate::errno::Errno;
-use crate::files::{GlobalFile, ProcNode, ProcessFile, Target};
+use crate::files::{GlobalFile, ProcNode, ProcessFile, Subject, Target};
 use crate::machine::Machine;
-use crate::memory::{Memory, SpaceCall};
-use crate::slots::{Text, copy_of, extend, push};
+use crate::memory::Memory;
+use crate::process::{Life, Process, ProcessKey};
+use crate::slots::{Text, copy_of, push};
+use crate::thread::Run;
 use crate::user_memory::UserBuffer;
+use crate::world::World;
+
+/// Limits in the order of their numbers, with their units.
+const LIMITS: [(&str, &str); NR_LIMITS as usize] = [
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
+];
+
+impl<M: Memory> World<M> {
+    /// Returns whom a file that is being opened is about, and what it says whatever happens from now on.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(super) fn subject(&self, target: Target) -> Result<(Subject, Vec<u8>), Errno> {
+        let Target::Proc(node) = target else { return Ok(Default::default()) };
+        let key = node.process().and_then(|pid| self.process_of(pid));
+        let Some((key, process)) = key.and_then(|key| Some((key, self.processes.get(key)?))) else {
+            return Ok(Default::default());
+        };
+        let thread = self.first_thread(key).and_then(|key| self.threads.get(key));
+        let space = thread.and_then(|thread| thread.space.as_ref()).map_or(0, |space| space.number);
+        let tells_now = space != 0 && matches!(node, ProcNode::ProcessFile(_, ProcessFile::Auxv));
+        let text = if tells_now { copy_of(&process.auxiliary)? } else { Vec::new() };
+        Ok((Subject { process: process.serial, space }, text))
+    }
+
+    /// Returns true if a process still is the one that an open file is about.
+    pub(super) fn is_still(&self, pid: u32, subject: Subject) -> bool {
+        self.still(pid, subject).is_ok()
+    }
+
+    /// Returns the process that an open file is about.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone.
+    pub(super) fn still(&self, pid: u32, subject: Subject) -> Result<ProcessKey, Errno> {
+        let key = self.process_of(pid).ok_or(Errno::ESRCH)?;
+        let is_same = self.processes.get(key).is_some_and(|process| process.serial == subject.process);
+        if is_same { Ok(key) } else { Err(Errno::ESRCH) }
+    }
+
+    /// Returns what the first thread of a process does.
+    fn state_of(&self, key: ProcessKey) -> TaskState {
+        match self.first_thread(key).and_then(|key| self.threads.get(key)).map(|thread| &thread.run) {
+            None => TaskState::Zombie,
+            Some(Run::Waits(..)) => TaskState::Sleeping,
+            Some(Run::Ready(_) | Run::OnCpu(_)) => TaskState::Running,
+        }
+    }
+
+    /// Calls `show` with a process as its status has it.
+    fn with_task<R>(&self, key: ProcessKey, show: impl FnOnce(&Process, &Task<'_>) -> R) -> Result<R, Errno> {
+        let process = self.processes.get(key).ok_or(Errno::ESRCH)?;
+        let has_ended = matches!(process.life, Life::Zombie(_));
+        // The first thread counts as long as the process is known.
+        let first_has_ended = self.first_thread(key).is_none();
+        let task = Task {
+            name: core::str::from_utf8(process.name()).unwrap_or("?"),
+            umask: (!has_ended).then_some(process.umask),
+            state: self.state_of(key),
+            tgid: process.pid,
+            pid: process.pid,
+            ppid: process.parent,
+            tracer_pid: 0,
+            pgid: process.group,
+            sid: process.session,
+            uids: [0; 4],
+            gids: [0; 4],
+            fd_size: process.descriptors.len(),
+            groups: &[],
+            threads: u64::from(process.nr_threads) + u64::from(first_has_ended),
+        };
+        Ok(show(process, &task))
+    }
+}
 
 impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Reads from a file of /proc.
     pub(super) fn read_proc(&self, fd: u64, offset: u64, to: &mut [u8]) -> Result<usize, Errno> {
-        let target = self.with_open(fd, |open| open.target)?;
+        let (target, subject) = self.with_open(fd, |open| (open.target, open.subject))?;
         let Target::Proc(node) = target else { return Err(Errno::EBADF) };
-        if let ProcNode::ProcessFile(pid, ProcessFile::Pagemap) = node {
-            self.memory_of(pid)?;
-            return self.userland.memory().read_pagemap(self.cpu, &self.thread.mm, offset, to).map_err(Errno::from);
-        }
-        if offset == 0 {
-            let text = self.proc_text(node)?;
+        let is_said = match node {
+            ProcNode::ProcessFile(_, ProcessFile::Pagemap) => return self.read_pagemap(subject, offset, to),
+            ProcNode::ProcessFile(_, ProcessFile::Auxv) => true,
+            _ => offset != 0 && self.with_open(fd, |open| !open.text.is_empty())?,
+        };
+        if !is_said {
+            let text = self.proc_text(node, subject)?;
             self.with_open(fd, |open| open.text = text)?;
         }
         self.with_open(fd, |open| {
@@ -37,11 +132,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Writes to a file of /proc: each part is a write of its own, of which the file says how much it took.
-    pub(super) fn write_proc(&self, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
-        let ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) = node else { return Err(Errno::EINVAL.into()) };
+    pub(super) fn write_proc(&self, fd: u64, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
+        let subject = self.with_open(fd, |open| open.subject)?;
         let mut done = 0;
         for part in parts {
-            match self.clear_refs(pid, *part) {
+            let taken = match node {
+                ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
+                ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, subject), *part),
+                ProcNode::Global(_) => Err(Errno::EIO),
+                _ => Err(Errno::EINVAL),
+            };
+            match taken {
                 Ok(taken) => {
                     done += taken;
                     if taken < part.bytes {
@@ -55,31 +156,32 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(done)
     }
 
-    /// Takes marks back from the pages of a process as a text says. Returns how many bytes of it were taken.
-    fn clear_refs(&self, pid: u32, text: UserBuffer) -> Result<u64, Errno> {
-        let mut bytes = [0; ClearRefs::TEXT_BYTES];
-        let taken = text.bytes.min(bytes.len() as u64);
-        let bytes = bytes.get_mut(..taken as usize).unwrap_or_default();
-        self.read(text.addr, bytes)?;
-        let what = ClearRefs::parse(bytes).map_err(|error| match error {
-            BadClearRefs::Unknown => Errno::EINVAL,
-            BadClearRefs::TooLarge => Errno::ERANGE,
-        })?;
-        self.memory_of(pid)?;
-        let call = SpaceCall::ClearRefs(what);
-        self.userland.memory().call(self.cpu, &self.thread.mm, &self.thread.caller, &call)?;
-        Ok(taken)
+    /// Names the caller's process; nobody else's can be named. What does not fit is dropped.
+    fn write_name(&self, (pid, subject): (u32, Subject), text: UserBuffer) -> Result<u64, Errno> {
+        let mut name = [0; crate::process::NAME_BYTES];
+        let count = text.bytes.min(name.len() as u64) as usize;
+        self.read(text.addr, name.get_mut(..count).unwrap_or_default())?;
+        let mut world = self.world();
+        let key = world.still(pid, subject)?;
+        if key != self.thread.process {
+            return Err(Errno::EINVAL);
+        }
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        name.iter_mut().skip(end).for_each(|byte| *byte = 0);
+        world.processes.get_mut(key).ok_or(Errno::ESRCH)?.name = name;
+        Ok(text.bytes)
     }
 
-    fn proc_text(&self, node: ProcNode) -> Result<Vec<u8>, Errno> {
-        let mut text = Text::default();
-        let written = match node {
-            ProcNode::ProcessFile(pid, file) => return self.process_text(pid, file),
-            ProcNode::Global(file) => self.global_text(file, &mut text),
-            _ => return Err(Errno::EINVAL),
-        };
-        written.map_err(|_| Errno::ENOMEM)?;
-        Ok(text.0)
+    fn proc_text(&self, node: ProcNode, subject: Subject) -> Result<Vec<u8>, Errno> {
+        match node {
+            ProcNode::ProcessFile(pid, file) => self.process_text((pid, subject), file),
+            ProcNode::Global(file) => {
+                let mut text = Text::default();
+                self.global_text(file, &mut text).map_err(|_| Errno::ENOMEM)?;
+                Ok(text.0)
+            }
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     fn global_text(&self, file: GlobalFile, text: &mut Text) -> core::fmt::Result {
@@ -101,127 +203,106 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn process_text(&self, pid: u32, file: ProcessFile) -> Result<Vec<u8>, Errno> {
-        match file {
-            ProcessFile::Comm => {
-                let mut name = self.of_pid(pid, |process| copy_of(process.name()))??;
-                push(&mut name, b'\n')?;
-                Ok(name)
-            }
-            ProcessFile::Cmdline => self.command_line(pid),
-            ProcessFile::Stat => self.stat_text(pid),
-            ProcessFile::Pagemap | ProcessFile::ClearRefs => Err(Errno::EINVAL),
-            ProcessFile::Maps | ProcessFile::Smaps | ProcessFile::SmapsRollup | ProcessFile::Statm => {
-                self.memory_of(pid)?;
-                self.memory_text(file)
-            }
-            ProcessFile::Status => self.status_text(pid),
+    fn process_text(&self, (pid, subject): (u32, Subject), file: ProcessFile) -> Result<Vec<u8>, Errno> {
+        if file == ProcessFile::Environ {
+            return self.environment(subject);
         }
-    }
-
-    fn of_pid<R>(&self, pid: u32, look: impl FnOnce(&crate::process::Process) -> R) -> Result<R, Errno> {
-        let world = self.world();
-        let key = world.process_of(pid).ok_or(Errno::ESRCH)?;
-        world.processes.get(key).map(look).ok_or(Errno::ESRCH)
-    }
-
-    /// Checks that the memory of a process is the caller's own: another's is with the thread that owns it.
-    ///
-    /// # Errors
-    /// EACCES for another process, ESRCH.
-    fn memory_of(&self, pid: u32) -> Result<(), Errno> {
-        if pid == self.thread.pid {
-            return Ok(());
-        }
-        self.of_pid(pid, |_| ())?;
-        Err(Errno::EACCES)
-    }
-
-    fn memory_text(&self, file: ProcessFile) -> Result<Vec<u8>, Errno> {
+        let key = self.world().still(pid, subject)?;
         let mut text = Text::default();
-        let name_of_kind = match file {
-            ProcessFile::Maps => "maps",
-            ProcessFile::Smaps => "smaps",
-            ProcessFile::SmapsRollup => "smaps_rollup",
-            _ => "statm",
+        let written = match file {
+            ProcessFile::Comm => {
+                let world = self.world();
+                let mut name = copy_of(world.processes.get(key).ok_or(Errno::ESRCH)?.name())?;
+                push(&mut name, b'\n')?;
+                return Ok(name);
+            }
+            ProcessFile::Cmdline => return self.command_line(key),
+            ProcessFile::Stat => self.write_stat(key, &mut text)?,
+            ProcessFile::Limits => write_limits(self.world().processes.get(key).ok_or(Errno::ESRCH)?, &mut text),
+            ProcessFile::Statm => write!(text, "{}", self.usage(key).0),
+            ProcessFile::Maps | ProcessFile::Smaps | ProcessFile::SmapsRollup | ProcessFile::NumaMaps => {
+                let written = self.with_memory_of(
+                    |world| world.sharer(subject.space),
+                    |mm, _| self.userland.memory().write_process_file(self.cpu, mm, file.name(), &mut text),
+                );
+                match (written, file) {
+                    (None, ProcessFile::SmapsRollup) => return Err(Errno::ESRCH),
+                    (written, _) => written.unwrap_or(Ok(())),
+                }
+            }
+            ProcessFile::Status => self.write_status(key, &mut text)?,
+            _ => return Err(Errno::EINVAL),
         };
-        let written = self.userland.memory().write_process_file(self.cpu, &self.thread.mm, name_of_kind, &mut text);
         written.map_err(|_| Errno::ENOMEM)?;
         Ok(text.0)
     }
 
-    /// Reads arguments back from where exec put them.
-    fn command_line(&self, pid: u32) -> Result<Vec<u8>, Errno> {
-        self.memory_of(pid)?;
-        let arguments = self.userland.memory().program(self.cpu, &self.thread.mm).args;
-        let mut text = Vec::new();
-        let length = arguments.len().min(crate::user_memory::CHUNK as u64);
-        let mut bytes = crate::slots::zeros(length as usize)?;
-        self.read(arguments.start.raw(), &mut bytes)?;
-        extend(&mut text, &bytes)?;
-        Ok(text)
+    /// Returns the figures of a process's memory and where its program lies; zeros once it has ended.
+    fn usage(&self, key: ProcessKey) -> (Statm, ProgramRanges) {
+        let memory = self.userland.memory();
+        let usage = self.with_memory_of(
+            |world| world.first_thread(key),
+            |mm, _| (memory.statm(self.cpu, mm), memory.program(self.cpu, mm)),
+        );
+        usage.unwrap_or_default()
     }
 
-    fn status_text(&self, pid: u32) -> Result<Vec<u8>, Errno> {
-        let mut text = Text::default();
-        let is_own = pid == self.thread.pid;
-        let written = self.of_pid(pid, |process| {
-            let name = core::str::from_utf8(process.name()).unwrap_or("?");
-            let task = proc_files::status::Task {
-                name,
-                umask: process.umask,
-                state: state_of(process, is_own),
-                tgid: process.pid,
-                pid: process.pid,
-                ppid: process.parent,
-                tracer_pid: 0,
-                pgid: process.group,
-                sid: process.session,
-                uids: [0; 4],
-                gids: [0; 4],
-                fd_size: process.descriptors.len(),
-                groups: &[],
-                threads: process.nr_threads.into(),
-            };
-            if is_own {
-                return self.userland.memory().write_status(self.cpu, &self.thread.mm, &task, &mut text);
-            }
+    fn write_status(&self, key: ProcessKey, text: &mut Text) -> Result<core::fmt::Result, Errno> {
+        let memory = self.userland.memory();
+        // The name goes into a copy, since memory is not looked at under the world's lock.
+        let name = self.world().processes.get(key).ok_or(Errno::ESRCH)?.name;
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        let name = core::str::from_utf8(name.get(..end).unwrap_or_default()).unwrap_or("?");
+        let task = self.world().with_task(key, |_, task| Task { name, groups: &[], ..*task })?;
+        let written = self
+            .with_memory_of(|world| world.first_thread(key), |mm, _| memory.write_status(self.cpu, mm, &task, text));
+        Ok(written.unwrap_or_else(|| {
             let profile = proc_files::Profile::new(proc_files::Release::V6_12, proc_files::Config::X86_64);
             write!(text, "{}", proc_files::status::Status { profile, task: &task, memory: None })
-        })?;
-        written.map_err(|_| Errno::ENOMEM)?;
-        Ok(text.0)
+        }))
     }
 
-    /// Writes the fields that programs use; times, priorities and addresses are 0.
-    fn stat_text(&self, pid: u32) -> Result<Vec<u8>, Errno> {
-        let mut text = Text::default();
-        let is_own = pid == self.thread.pid;
-        let written = self.of_pid(pid, |process| {
-            let name = core::str::from_utf8(process.name()).unwrap_or("?");
-            let state = match state_of(process, is_own) {
-                proc_files::status::TaskState::Zombie => 'Z',
-                proc_files::status::TaskState::Running => 'R',
-                _ => 'S',
+    /// Writes the fields that programs use; times, signals and priorities are 0.
+    fn write_stat(&self, key: ProcessKey, text: &mut Text) -> Result<core::fmt::Result, Errno> {
+        let (usage, program) = self.usage(key);
+        self.world().with_task(key, |process, task| {
+            let exit = match process.life {
+                Life::Zombie(exit) => exit.status(),
+                Life::Runs | Life::Ends(_) => 0,
             };
-            let (parent, group, session, threads) =
-                (process.parent, process.group, process.session, process.nr_threads);
-            write!(
-                text,
-                "{pid} ({name}) {state} {parent} {group} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 0"
-            )?;
-            (0..30).try_for_each(|_| write!(text, " 0"))?;
-            writeln!(text)
-        })?;
-        written.map_err(|_| Errno::ENOMEM)?;
-        Ok(text.0)
+            let (state, waits) = match task.state {
+                TaskState::Zombie => ('Z', 1),
+                TaskState::Running => ('R', 0),
+                _ => ('S', 1),
+            };
+            let Task { name, pid, ppid, pgid, sid, threads, .. } = task;
+            write!(text, "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 0")?;
+            let bytes = usage.size * address_space::PAGE_SIZE;
+            write!(text, " {bytes} {} {NO_LIMIT} {}", usage.resident, program.code.start.raw())?;
+            write!(text, " {} {} 0 0", program.code.end.raw(), program.start_stack.raw())?;
+            write!(text, " 0 0 0 0 {waits} 0 0 {} 0 0 0 0 0 0", process.exit_signal)?;
+            let (data, args, env) = (program.data, program.args, program.env);
+            let places = [data.start, data.end, program.start_brk, args.start, args.end, env.start, env.end];
+            places.iter().try_for_each(|place| write!(text, " {}", place.raw()))?;
+            writeln!(text, " {exit}")
+        })
     }
 }
 
-const fn state_of(process: &crate::process::Process, is_own: bool) -> proc_files::status::TaskState {
-    match process.life {
-        crate::process::Life::Zombie(_) => proc_files::status::TaskState::Zombie,
-        _ if is_own => proc_files::status::TaskState::Running,
-        _ => proc_files::status::TaskState::Sleeping,
+fn write_limits(process: &Process, text: &mut Text) -> core::fmt::Result {
+    writeln!(text, "{:<25} {:<20} {:<20} {:<10}", "Limit", "Soft Limit", "Hard Limit", "Units")?;
+    for ((name, unit), resource) in LIMITS.iter().zip(0..) {
+        write!(text, "{name:<25} ")?;
+        for value in limit(process, resource) {
+            match value {
+                NO_LIMIT => write!(text, "{:<20} ", "unlimited")?,
+                value => write!(text, "{value:<20} ")?,
+            }
+        }
+        match unit {
+            &"" => writeln!(text)?,
+            unit => writeln!(text, "{unit:<10}")?,
+        }
     }
+    Ok(())
 }

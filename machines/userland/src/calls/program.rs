@@ -34,6 +34,7 @@ const MAX_SCRIPTS: u32 = 5;
 pub(crate) struct Image<M: Memory> {
     pub(crate) mm: M::Mm,
     pub(crate) registers: Registers,
+    pub(crate) auxiliary: Vec<u8>,
 }
 
 /// A script's interpreter and the argument behind it.
@@ -144,7 +145,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let shared = self.userland.memory().mmget(&image.mm);
         let mut world = self.world();
         let process = world.processes.get_mut(self.thread.process).ok_or(Errno::ESRCH)?;
-        process.executable = executable;
+        (process.executable, process.auxiliary) = (executable, image.auxiliary);
         process.set_name(path);
         process.actions.exec();
         process.registered_barriers = 0;
@@ -216,7 +217,10 @@ pub(crate) fn load<M: Memory, D: Machine, S: AsRef<[u8]>>(
     let mm = memory.mm_alloc(cpu, caller, ranges(&program, bias, &stack))?;
     let loader = Loader { memory, cpu, caller, mm: &mm, contents, bias };
     match loader.map_program(&program).and_then(|()| loader.map_stack(&program, &stack)) {
-        Ok(()) => Ok(Image { registers: Registers::starting(VirtAddr::new(facts.entry), stack.pointer), mm }),
+        Ok(()) => {
+            let registers = Registers::starting(VirtAddr::new(facts.entry), stack.pointer);
+            Ok(Image { registers, mm, auxiliary: stack.auxiliary })
+        }
         Err(error) => {
             memory.mmput(cpu, mm);
             Err(error)

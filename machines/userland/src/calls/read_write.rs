@@ -7,7 +7,7 @@ use address_space::FileId;
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Device, Kind, OpenFlags, PipeError, PipeKey, ProcNode, Target};
+use crate::files::{Device, Kind, OpenFlags, PipeError, PipeKey, ProcNode, ProcessFile, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::schedule::Stop;
@@ -23,6 +23,8 @@ pub(super) enum Stream {
     Reader(PipeKey),
     Writer(PipeKey),
     Proc(ProcNode),
+    /// /proc/PID/mem, by the number of the address space.
+    Memory(u64),
     Directory,
     /// By its serial number.
     Process(u64),
@@ -66,6 +68,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::PipeReader(pipe) => Stream::Reader(pipe),
             Target::PipeWriter(pipe) => Stream::Writer(pipe),
             Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
+            Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Mem)) => Stream::Memory(open.subject.space),
             Target::Proc(node) => Stream::Proc(node),
             Target::Process(serial) => Stream::Process(serial),
             Target::Inode(key) => match world.files.inodes.get(key).map(|inode| &inode.kind) {
@@ -147,6 +150,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             Stream::Reader(pipe) => self.read_pipe(pipe, source.flags, to),
             Stream::Proc(_) => Ok(self.read_proc(fd, offset, to)?),
+            Stream::Memory(space) => Ok(self.read_memory(space, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
             Stream::Writer(_) => Err(Errno::EBADF.into()),
             Stream::Process(_) => Err(Errno::EINVAL.into()),
@@ -193,7 +197,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         check_position(&source, at)?;
         if let Stream::Proc(node) = source.stream {
-            return self.write_proc(node, parts);
+            return self.write_proc(fd, node, parts);
         }
         if let Stream::Contents(file) = source.stream
             && source.flags.contains(OpenFlags::APPEND)
@@ -218,7 +222,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Err(_) => break,
             }
         }
-        if at.is_none() && done > 0 && matches!(source.stream, Stream::Contents(_)) {
+        if at.is_none() && done > 0 && matches!(source.stream, Stream::Contents(_) | Stream::Memory(_)) {
             self.with_open(fd, |open| open.offset = start.saturating_add(done))?;
             self.touch(fd)?;
         }
@@ -259,6 +263,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             Stream::Device(Device::Null | Device::Zero | Device::Random) => Ok(from.len()),
             Stream::Writer(pipe) => self.write_pipe(pipe, source.flags, from),
+            Stream::Memory(space) => Ok(self.write_memory(space, offset, from)?),
             Stream::Reader(_) | Stream::Directory => Err(Errno::EBADF.into()),
             // What files of /proc take comes whole, by `write_proc`.
             Stream::Proc(_) => Err(Errno::EINVAL.into()),
@@ -298,6 +303,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn lseek(&mut self, fd: u64, offset: u64, whence: u64) -> Outcome {
         let source = self.source(fd)?;
         let base = match (source.stream, whence) {
+            // Every address is a position.
+            (Stream::Memory(_), SEEK_SET | SEEK_CUR) => {
+                let base = if whence == SEEK_SET { 0 } else { source.offset };
+                let to = base.wrapping_add(offset);
+                self.with_open(fd, |open| open.offset = to)?;
+                return Ok(to);
+            }
+            (Stream::Memory(_) | Stream::Proc(_), SEEK_END) => return Err(Errno::EINVAL.into()),
             (Stream::Reader(_) | Stream::Writer(_) | Stream::Device(Device::Console), _) => {
                 return Err(Errno::ESPIPE.into());
             }

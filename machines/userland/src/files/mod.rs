@@ -177,6 +177,16 @@ pub(crate) struct OpenFile {
     nr_users: u32,
     /// Text of a file of /proc, as of the last read from its start.
     pub(crate) text: Vec<u8>,
+    /// Whom a file of /proc/PID is about, as of when it was opened.
+    pub(crate) subject: Subject,
+}
+
+/// A process and the address space that it had at some time, by numbers that no other has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Subject {
+    pub(crate) process: u64,
+    /// 0 for none.
+    pub(crate) space: u64,
 }
 
 /// All files of a machine.
@@ -250,7 +260,14 @@ impl FileTables {
         if self.open.len() >= MAX_OPEN {
             return Err(Errno::ENFILE);
         }
-        let key = self.open.insert(OpenFile { target, flags, offset: 0, nr_users: 1, text: Vec::new() })?;
+        let key = self.open.insert(OpenFile {
+            target,
+            flags,
+            offset: 0,
+            nr_users: 1,
+            text: Vec::new(),
+            subject: Subject::default(),
+        })?;
         match target {
             Target::Inode(inode) => self.get_place(Place::Inode(inode)),
             Target::Proc(_) | Target::Process(_) => {}

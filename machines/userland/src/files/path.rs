@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Inode, Kind, Place, ProcNode, Target};
 use crate::errno::Errno;
 use crate::memory::Memory;
-use crate::process::ProcessKey;
+use crate::process::{Life, ProcessKey};
 use crate::slots::{Text, copy_of, extend, push};
 use crate::world::World;
 
@@ -156,10 +156,15 @@ impl<M: Memory> World<M> {
     /// Returns what a directory has under a name, `.` and `..` included.
     ///
     /// # Errors
-    /// ENOTDIR.
+    /// ENOTDIR, ESRCH in the directory of a process that is gone.
     fn child(&self, directory: Place, name: &[u8]) -> Result<Option<Place>, Errno> {
         if !self.is_directory(directory) {
             return Err(Errno::ENOTDIR);
+        }
+        if let Place::Proc(node) = directory
+            && node.process().is_some_and(|pid| self.process_of(pid).is_none())
+        {
+            return Err(Errno::ESRCH);
         }
         if name == b"." {
             return Ok(Some(directory));
@@ -212,8 +217,9 @@ impl<M: Memory> World<M> {
     fn link_target(&self, caller: ProcessKey, link: Place) -> Result<LinkTarget, Errno> {
         match link {
             Place::Proc(ProcNode::Directory(pid)) => {
-                let process = self.process_of(pid).and_then(|key| self.processes.get(key)).ok_or(Errno::ENOENT)?;
-                Ok(LinkTarget::Place(process.directory))
+                let process = self.process_of(pid).and_then(|key| self.processes.get(key));
+                let lives = process.filter(|process| !matches!(process.life, Life::Zombie(_)));
+                Ok(LinkTarget::Place(lives.ok_or(Errno::ENOENT)?.directory))
             }
             Place::Proc(ProcNode::Descriptor(pid, descriptor)) => {
                 match self.open_target(pid, descriptor).ok_or(Errno::ENOENT)? {
@@ -245,7 +251,11 @@ impl<M: Memory> World<M> {
             },
             Place::Proc(node) => node,
         };
-        let process = |pid| self.process_of(pid).and_then(|key| self.processes.get(key)).ok_or(Errno::ENOENT);
+        // One that has ended has neither program nor directory.
+        let process = |pid| {
+            let process = self.process_of(pid).and_then(|key| self.processes.get(key));
+            process.filter(|process| !matches!(process.life, Life::Zombie(_))).ok_or(Errno::ENOENT)
+        };
         match node {
             ProcNode::SelfLink => {
                 let own = self.processes.get(caller).ok_or(Errno::ESRCH)?;
@@ -309,6 +319,8 @@ impl<M: Memory> World<M> {
             Place::Proc(ProcNode::Root) => copy_of(b"/proc"),
             Place::Proc(ProcNode::Process(pid)) => text(format_args!("/proc/{pid}")),
             Place::Proc(ProcNode::Descriptors(pid)) => text(format_args!("/proc/{pid}/fd")),
+            Place::Proc(ProcNode::ProcessFile(pid, file)) => text(format_args!("/proc/{pid}/{}", file.name())),
+            Place::Proc(ProcNode::Global(file)) => text(format_args!("/proc/{}", file.name())),
             Place::Proc(_) => copy_of(b"/proc"),
         }
     }

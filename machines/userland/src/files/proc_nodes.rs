@@ -15,6 +15,11 @@ pub(crate) enum ProcessFile {
     Cmdline,
     Pagemap,
     ClearRefs,
+    NumaMaps,
+    Environ,
+    Auxv,
+    Limits,
+    Mem,
 }
 
 /// A file of the machine.
@@ -55,17 +60,23 @@ pub(crate) enum ProcNode {
     Global(GlobalFile),
 }
 
-const PROCESS_FILES: [(&str, ProcessFile); 10] = [
-    ("maps", ProcessFile::Maps),
-    ("smaps", ProcessFile::Smaps),
-    ("smaps_rollup", ProcessFile::SmapsRollup),
-    ("status", ProcessFile::Status),
-    ("statm", ProcessFile::Statm),
-    ("stat", ProcessFile::Stat),
-    ("comm", ProcessFile::Comm),
-    ("cmdline", ProcessFile::Cmdline),
-    ("pagemap", ProcessFile::Pagemap),
-    ("clear_refs", ProcessFile::ClearRefs),
+/// Files of a process with their permissions, in the order of their numbers.
+const PROCESS_FILES: [(&str, ProcessFile, u32); 15] = [
+    ("maps", ProcessFile::Maps, 0o444),
+    ("smaps", ProcessFile::Smaps, 0o444),
+    ("smaps_rollup", ProcessFile::SmapsRollup, 0o444),
+    ("status", ProcessFile::Status, 0o444),
+    ("statm", ProcessFile::Statm, 0o444),
+    ("stat", ProcessFile::Stat, 0o444),
+    ("comm", ProcessFile::Comm, 0o644),
+    ("cmdline", ProcessFile::Cmdline, 0o444),
+    ("pagemap", ProcessFile::Pagemap, 0o400),
+    ("clear_refs", ProcessFile::ClearRefs, 0o200),
+    ("numa_maps", ProcessFile::NumaMaps, 0o444),
+    ("environ", ProcessFile::Environ, 0o400),
+    ("auxv", ProcessFile::Auxv, 0o400),
+    ("limits", ProcessFile::Limits, 0o444),
+    ("mem", ProcessFile::Mem, 0o600),
 ];
 
 const GLOBAL_FILES: [(&str, GlobalFile); 13] = [
@@ -91,10 +102,19 @@ impl GlobalFile {
     }
 }
 
+impl ProcessFile {
+    /// Returns the file's name in /proc/PID.
+    pub(crate) fn name(self) -> &'static str {
+        PROCESS_FILES.iter().find(|(_, file, _)| *file == self).map_or("", |(name, ..)| name)
+    }
+
+    fn permissions(self) -> u32 {
+        PROCESS_FILES.iter().find(|(_, file, _)| *file == self).map_or(0, |(_, _, permissions)| *permissions)
+    }
+}
+
 /// Permissions and type of a node, as stat's mode.
 const FILE_MODE: u32 = super::S_IFREG | 0o444;
-/// Of a file that is only written.
-const WRITTEN_MODE: u32 = super::S_IFREG | 0o200;
 const DIRECTORY_MODE: u32 = super::S_IFDIR | 0o555;
 const LINK_MODE: u32 = super::S_IFLNK | 0o777;
 
@@ -110,18 +130,26 @@ pub(crate) fn number(name: &[u8]) -> Option<u32> {
 
 impl ProcNode {
     /// Returns type and permissions.
-    pub(crate) const fn mode(self) -> u32 {
+    pub(crate) fn mode(self) -> u32 {
         match self {
             Self::Root | Self::Process(_) | Self::Descriptors(_) => DIRECTORY_MODE,
             Self::SelfLink | Self::Exe(_) | Self::Directory(_) | Self::Descriptor(..) => LINK_MODE,
-            Self::ProcessFile(_, ProcessFile::ClearRefs) => WRITTEN_MODE,
-            Self::ProcessFile(..) | Self::Global(_) => FILE_MODE,
+            Self::ProcessFile(_, file) => super::S_IFREG | file.permissions(),
+            Self::Global(_) => FILE_MODE,
         }
     }
 
-    /// Returns true if the file can be written.
-    pub(crate) const fn takes_writes(self) -> bool {
-        self.mode() == WRITTEN_MODE
+    /// Returns the number of the process that the node is of.
+    pub(crate) const fn process(self) -> Option<u32> {
+        match self {
+            Self::Root | Self::SelfLink | Self::Global(_) => None,
+            Self::Process(pid)
+            | Self::ProcessFile(pid, _)
+            | Self::Exe(pid)
+            | Self::Directory(pid)
+            | Self::Descriptors(pid)
+            | Self::Descriptor(pid, _) => Some(pid),
+        }
     }
 
     /// Returns the node of a name in a directory; whether a process or descriptor of that number exists is the caller's to check.
@@ -139,7 +167,7 @@ impl ProcNode {
                 b"cwd" => Some(Self::Directory(pid)),
                 b"fd" => Some(Self::Descriptors(pid)),
                 _ => {
-                    let file = PROCESS_FILES.iter().find(|(known, _)| known.as_bytes() == name)?.1;
+                    let file = PROCESS_FILES.iter().find(|(known, ..)| known.as_bytes() == name)?.1;
                     Some(Self::ProcessFile(pid, file))
                 }
             },

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use address_space::{Access, Advice, FileId, MmError, Process, ProgramRanges, Vma, Whose};
 use page_cache::{EndRule, Seals};
+use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
 use sync::{Cpu, IrqControl};
 use units::{CpuId, VirtAddr};
@@ -220,6 +221,10 @@ impl Memory for Pages {
 
     fn write_process_file(&self, _: &Cpu, mm: &u64, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{file} of {mm}")
+    }
+
+    fn statm(&self, _: &Cpu, mm: &u64) -> Statm {
+        Statm { size: self.state().space(*mm).unwrap().pages.len() as u64, ..Statm::default() }
     }
 
     fn write_machine_file(&self, _: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {

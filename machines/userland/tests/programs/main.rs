@@ -5,5 +5,6 @@ mod common;
 mod descriptors;
 mod hostile;
 mod on_sim;
+mod proc_files;
 mod remote;
 mod waiting;
