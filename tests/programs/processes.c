@@ -1,10 +1,11 @@
 /* What one process sees of another and does to it: its memory, its files of /proc, its end.
  *
- * Built statically with any C library; `cargo xtask qemu --test` runs it on the bare-metal machine, and it passes on Linux as well. Each check prints its name
+ * Built statically with any C library; `cargo xtask qemu --test` runs it on the bare-metal machine, and as root it passes on Linux as well. Each check prints its name
  * before it runs; the first that fails says where and ends with code 1. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -189,11 +190,74 @@ static void files_of_another(void)
 	CHECK(munmap((void *)start, PAGES * PAGE) == 0);
 }
 
+static volatile sig_atomic_t got, got_value, got_code;
+
+static void note(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	got = number;
+	got_value = info->si_value.sival_int;
+	got_code = info->si_code;
+}
+
+static long clone3(uint64_t arguments[11], size_t size)
+{
+	return syscall(435, arguments, size);
+}
+
+static void chosen_numbers_and_descriptors(void)
+{
+	struct sigaction action = { .sa_sigaction = note, .sa_flags = SA_SIGINFO }, before;
+	int pidfd = -1, chosen = 31000, status, taken = getpid();
+	siginfo_t info;
+	CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+	/* CLONE_PIDFD and CLONE_CLEAR_SIGHAND, with a number and SIGCHLD at the end. */
+	uint64_t arguments[11] = { 0x1000 | 0x100000000, (uintptr_t)&pidfd, 0, 0, SIGCHLD, 0, 0, 0, (uintptr_t)&chosen, 1, 0 };
+	pid_t child = clone3(arguments, 88);
+	if (child == 0) {
+		/* Handlers are gone; the descriptor is the parent's alone. */
+		int fine = sigaction(SIGUSR1, NULL, &before) == 0 && before.sa_handler == SIG_DFL && fcntl(pidfd, F_GETFD) == -1;
+		_exit(fine && getpid() == 31000 ? 5 : 1);
+	}
+	CHECK(child == 31000 && fcntl(pidfd, F_GETFD) == FD_CLOEXEC);
+	struct pollfd end_of_child = { .fd = pidfd, .events = POLLIN };
+	CHECK(poll(&end_of_child, 1, 10000) == 1 && end_of_child.revents == POLLIN);
+	CHECK(waitid(3, pidfd, &info, WEXITED) == 0 && info.si_pid == child && info.si_status == 5);
+	CHECK(poll(&end_of_child, 1, 0) == 1 && end_of_child.revents == (POLLIN | POLLHUP));
+	CHECK(syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == -1 && errno == ESRCH);
+	CHECK(close(pidfd) == 0);
+	arguments[8] = (uintptr_t)&taken;
+	CHECK(clone3(arguments, 88) == -1 && errno == EEXIST);
+	CHECK(fcntl(pidfd, F_GETFD) == -1);
+	arguments[9] = 2;
+	CHECK(clone3(arguments, 88) == -1 && errno == EINVAL);
+	uint64_t nowhere[11] = { 0x1000, 8, 0, 0, SIGCHLD };
+	CHECK(clone3(nowhere, 64) == -1 && errno == EFAULT && waitpid(-1, &status, 0) == -1 && errno == ECHILD);
+	/* clone puts the descriptor where the parent's number would go. */
+	child = syscall(SYS_clone, 0x1000 | SIGCHLD, 0, &pidfd, 0, 0);
+	if (child == 0)
+		for (;;)
+			pause();
+	CHECK(child > 0 && syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == 0);
+	memset(&info, 0, sizeof info);
+	info.si_signo = SIGTERM;
+	CHECK(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, &info, 0) == -1 && errno == EPERM);
+	CHECK(syscall(SYS_pidfd_send_signal, pidfd, SIGUSR2, &info, 0) == -1 && errno == EINVAL);
+	info.si_code = SI_QUEUE;
+	CHECK(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, &info, 0) == 0);
+	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM && close(pidfd) == 0);
+	pidfd = syscall(SYS_pidfd_open, getpid(), 0);
+	info.si_signo = SIGUSR1;
+	info.si_value.sival_int = 77;
+	CHECK(syscall(SYS_pidfd_send_signal, pidfd, SIGUSR1, &info, 0) == 0);
+	CHECK(got == SIGUSR1 && got_value == 77 && got_code == SI_QUEUE && close(pidfd) == 0);
+}
+
 int main(void)
 {
 	static const struct { const char *name; void (*run)(void); } checks[] = {
 		{ "bytes of another process", bytes_of_another }, { "advice to another process", advice_to_another },
-		{ "files of another process", files_of_another },
+		{ "files of another process", files_of_another }, { "chosen numbers and descriptors", chosen_numbers_and_descriptors },
 	};
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);

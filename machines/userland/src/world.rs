@@ -68,13 +68,28 @@ impl<M: Memory> World<M> {
         for _ in 0..PID_END {
             self.last_pid = if self.last_pid + 1 >= PID_END { FIRST_PID_AGAIN } else { self.last_pid + 1 };
             let pid = self.last_pid;
-            let is_used = self.threads.iter().any(|(_, thread)| thread.tid == pid)
-                || self.processes.iter().any(|(_, process)| process.pid == pid || process.group == pid);
-            if !is_used {
+            if !self.is_used(pid) {
                 return Ok(pid);
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    /// Returns a chosen number, if no process or thread has it.
+    ///
+    /// # Errors
+    /// EINVAL for no number of a process, EEXIST.
+    pub(crate) fn chosen_pid(&self, pid: u32) -> Result<u32, Errno> {
+        match pid {
+            pid if !(1..PID_END).contains(&pid) => Err(Errno::EINVAL),
+            pid if self.is_used(pid) => Err(Errno::EEXIST),
+            pid => Ok(pid),
+        }
+    }
+
+    fn is_used(&self, pid: u32) -> bool {
+        self.threads.iter().any(|(_, thread)| thread.tid == pid)
+            || self.processes.iter().any(|(_, process)| process.pid == pid || process.group == pid)
     }
 
     /// Returns the key that the next process will have.
@@ -347,7 +362,8 @@ impl<M: Memory> World<M> {
         if reaps_itself {
             self.processes.remove(key);
         }
-        if signal != 0 {
+        // clone takes any number of eight bits.
+        if (1..=crate::signals::MAX_SIGNAL).contains(&signal) {
             let (code, status) = match exit {
                 Exit::Code(code) => (1, code.into()),
                 Exit::Signal(signal) => (2, signal.into()),

@@ -1,4 +1,4 @@
-//! Descriptors: open, close, dup, pipe, fcntl with the seals of memfds, ioctl, memfd_create, pidfd_open.
+//! Descriptors: open, close, dup, pipe, fcntl with the seals of memfds, ioctl, memfd_create.
 //!
 //! Linux 6.12: fs/open.c, fs/file.c, fs/pipe.c, fs/fcntl.c, mm/memfd.c.
 
@@ -61,7 +61,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (292, "dup3", |cx, [old, new, flags, ..]| cx.dup3(old, new, flags)),
             (293, "pipe2", |cx, [ends, flags, ..]| cx.pipe(ends, flags)),
             (319, "memfd_create", |cx, [name, flags, ..]| cx.memfd_create(name, flags)),
-            (434, "pidfd_open", |cx, [pid, flags, ..]| cx.pidfd_open(pid, flags)),
             (436, "close_range", |cx, [first, last, flags, ..]| cx.close_range(first, last, flags)),
         ])
     }
@@ -189,7 +188,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Makes an open file with a descriptor.
-    fn open_target(&self, world: &mut World<M>, target: Target, flags: OpenFlags) -> Result<u64, Errno> {
+    pub(super) fn open_target(&self, world: &mut World<M>, target: Target, flags: OpenFlags) -> Result<u64, Errno> {
         let (subject, text) = world.subject(target)?;
         let file = world.files.open(target, flags & OpenFlags::STATUS)?;
         if let Some(open) = world.files.open.get_mut(file) {
@@ -385,30 +384,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let seals = u32::try_from(seals).ok().and_then(Seals::from_bits).ok_or(Errno::EINVAL)?;
         self.userland.memory().file_add_seals(self.cpu, file, seals)?;
         Ok(0)
-    }
-
-    /// Opens a process by its number.
-    fn pidfd_open(&mut self, pid: u64, flags: u64) -> Outcome {
-        let nonblock = OpenFlags::NONBLOCK;
-        if !nonblock.contains(open_flags(flags)) || (pid as i32) <= 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let mut world = self.world();
-        let key = world.process_of(pid as u32).ok_or(Errno::ESRCH)?;
-        let serial = world.processes.get(key).ok_or(Errno::ESRCH)?.serial;
-        let flags = open_flags(flags) | OpenFlags::RDWR | OpenFlags::CLOEXEC;
-        Ok(self.open_target(&mut world, Target::Process(serial), flags)?)
-    }
-
-    /// Returns the number of the process that a descriptor is of.
-    ///
-    /// # Errors
-    /// EBADF for a descriptor of something else, ESRCH if the process is gone.
-    pub(super) fn pid_of(&self, pidfd: u64) -> Result<u32, Errno> {
-        let Target::Process(serial) = self.with_open(pidfd, |open| open.target)? else { return Err(Errno::EBADF) };
-        let world = self.world();
-        let found = world.processes.iter().find(|(_, process)| process.serial == serial);
-        found.map(|(_, process)| process.pid).ok_or(Errno::ESRCH)
     }
 
     /// No file here is a terminal or has controls; pipes tell how much they hold.

@@ -3,12 +3,14 @@
 //! A handler takes the call's arguments as the program passed them and returns its result, or a `Stop`. It may be made again from the start after a
 //! wait: what it did before is then in the thread's `Progress`. Linux 6.12: arch/x86/entry/syscalls/syscall_64.tbl.
 
+mod clone3;
 mod descriptors;
 mod directories;
 mod futex;
 mod identity;
 mod limits;
 mod memory;
+mod pidfd;
 mod poll;
 mod proc_memory;
 mod proc_text;
@@ -66,6 +68,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::identity_calls(table);
         let table = Self::limits_calls(table);
         let table = Self::memory_calls(table);
+        let table = Self::pidfd_calls(table);
         let table = Self::poll_calls(table);
         let table = Self::processes_calls(table);
         let table = Self::program_calls(table);

@@ -7,7 +7,7 @@ use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::{Life, Process};
+use crate::process::Life;
 use crate::schedule::Stop;
 use crate::slots::{push, zeros};
 use crate::wait::{Wait, WaitFor};
@@ -61,8 +61,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 if pipe.has_room() { broken | POLLOUT } else { broken }
             }),
             Stream::Process(serial) => {
-                let lives = |process: &Process| process.serial == serial && !matches!(process.life, Life::Zombie(_));
-                if world.processes.iter().any(|(_, process)| lives(process)) { 0 } else { POLLIN }
+                match world.by_serial(serial).and_then(|key| world.processes.get(key)).map(|process| process.life) {
+                    Some(Life::Runs | Life::Ends(_)) => 0,
+                    Some(Life::Zombie(_)) => POLLIN,
+                    None => POLLIN | POLLHUP,
+                }
             }
             _ => POLLIN | POLLOUT,
         }

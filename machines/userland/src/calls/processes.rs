@@ -1,7 +1,8 @@
 //! Beginning and end of tasks: fork, vfork, clone, clone3, exit.
 //!
-//! Linux 6.12: kernel/fork.c (`kernel_clone`, `copy_process`, `copy_clone_args_from_user`), kernel/exit.c (`do_exit`, `do_group_exit`).
+//! Linux 6.12: kernel/fork.c (`kernel_clone`, `copy_process`), kernel/exit.c (`do_exit`, `do_group_exit`).
 
+use super::pidfd::Reserved;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
@@ -10,19 +11,20 @@ use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::registers::Entry;
 use crate::schedule::Stop;
 use crate::signals::{AltStack, Pending, SIGCHLD};
-use crate::slots::{NoRoom, Owned, zeros};
-use crate::thread::{Run, Thread, ThreadEntry};
+use crate::slots::{NoRoom, Owned};
+use crate::thread::{Run, Thread, ThreadEntry, ThreadKey};
 use crate::wait::{Progress, WaitFor};
 use crate::world::World;
 
 bitflags::bitflags! {
     /// Flags of clone (CLONE_); the low byte is the signal at the end.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct CloneFlags: u64 {
+    pub(super) struct CloneFlags: u64 {
         const VM = 0x100;
         const FS = 0x200;
         const FILES = 0x400;
         const SIGHAND = 0x800;
+        const PIDFD = 0x1000;
         const VFORK = 0x4000;
         const PARENT = 0x8000;
         const THREAD = 0x1_0000;
@@ -32,6 +34,7 @@ bitflags::bitflags! {
         const CHILD_CLEARTID = 0x20_0000;
         const DETACHED = 0x40_0000;
         const CHILD_SETTID = 0x100_0000;
+        const CLEAR_SIGHAND = 0x1_0000_0000;
     }
 }
 
@@ -44,14 +47,18 @@ enum SharesMemory {
 
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug)]
-struct NewTask {
-    flags: CloneFlags,
-    exit_signal: u8,
+pub(super) struct NewTask {
+    pub(super) flags: CloneFlags,
+    pub(super) exit_signal: u8,
     /// Its stack pointer; 0 for the caller's.
-    stack: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    tls: u64,
+    pub(super) stack: u64,
+    pub(super) parent_tid: u64,
+    pub(super) child_tid: u64,
+    pub(super) tls: u64,
+    /// Where the number of its descriptor goes.
+    pub(super) pidfd: u64,
+    /// The number that it is to have.
+    pub(super) chosen: Option<u32>,
 }
 
 impl<M: Memory, D: Machine> Context<'_, M, D> {
@@ -82,81 +89,56 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         ])
     }
 
-    /// Takes the arguments of clone from a structure that may be shorter or longer than the one that is known here.
     fn clone3(&mut self, from: u64, bytes: u64) -> Outcome {
-        const FIRST_VERSION: u64 = 64;
-        const KNOWN_WORDS: usize = 11;
-        const SIGNAL: u64 = 0xff;
-        if bytes > crate::user_memory::CHUNK as u64 {
-            return Err(Errno::E2BIG.into());
+        // What the child of a vfork did to the structure meanwhile does not matter.
+        if let Some((child, pid)) = self.thread.progress.child {
+            return self.wait_for_vfork(child, pid);
         }
-        if bytes < FIRST_VERSION {
-            return Err(Errno::EINVAL.into());
-        }
-        let mut raw = zeros(bytes.next_multiple_of(8).max(8 * KNOWN_WORDS as u64) as usize)?;
-        self.read(from, raw.get_mut(..bytes as usize).unwrap_or_default())?;
-        let mut words =
-            raw.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)));
-        let mut next = || words.next().unwrap_or(0);
-        let [
-            flags,
-            _pidfd,
-            child_tid,
-            parent_tid,
-            exit_signal,
-            stack,
-            stack_bytes,
-            tls,
-            _set_tid,
-            set_tid_count,
-            _cgroup,
-        ] = core::array::from_fn::<u64, KNOWN_WORDS, _>(|_| next());
-        if words.any(|word| word != 0) {
-            return Err(Errno::E2BIG.into());
-        }
-        let is_part = (CloneFlags::THREAD | CloneFlags::PARENT).bits() & flags != 0;
-        let is_wrong = flags & SIGNAL != 0
-            || exit_signal > crate::signals::MAX_SIGNAL.into()
-            || is_part && exit_signal != 0
-            || (stack == 0) != (stack_bytes == 0)
-            // Numbers are not chosen by the caller here.
-            || set_tid_count != 0;
-        if is_wrong {
-            return Err(Errno::EINVAL.into());
-        }
-        self.clone_task(flags | exit_signal, stack.wrapping_add(stack_bytes), parent_tid, child_tid, tls)
+        let new = self.clone3_arguments(from, bytes)?;
+        self.new_task(&new)
     }
 
     fn clone_task(&mut self, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Outcome {
         if let Some((child, pid)) = self.thread.progress.child {
             return self.wait_for_vfork(child, pid);
         }
-        let new = NewTask {
-            flags: CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?,
-            exit_signal: flags as u8,
+        // The upper half is passed over.
+        let (flags, exit_signal) = (u64::from(flags as u32 & !0xff), flags as u8);
+        let flags = CloneFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+        self.new_task(&NewTask {
+            flags,
+            exit_signal,
             stack,
             parent_tid,
             child_tid,
             tls,
-        };
-        if new.exit_signal > crate::signals::MAX_SIGNAL {
+            pidfd: parent_tid,
+            chosen: None,
+        })
+    }
+
+    fn new_task(&mut self, new: &NewTask) -> Outcome {
+        let both = CloneFlags::PIDFD | CloneFlags::PARENT_SETTID;
+        let has_one_place = new.flags.contains(both) && new.pidfd == new.parent_tid;
+        if has_one_place || new.flags.contains(CloneFlags::PIDFD | CloneFlags::DETACHED) {
             return Err(Errno::EINVAL.into());
         }
-        if new.flags.contains(CloneFlags::SETTLS) && tls >= crate::user_memory::PROGRAM_END {
+        if new.flags.contains(CloneFlags::SETTLS) && new.tls >= crate::user_memory::PROGRAM_END {
             return Err(Errno::EPERM.into());
         }
         let shares = CloneFlags::VM | CloneFlags::FS | CloneFlags::FILES | CloneFlags::SIGHAND;
         if new.flags.contains(CloneFlags::THREAD) {
-            // Threads share everything here; other mixtures do not exist.
-            if !new.flags.contains(shares) || new.flags.contains(CloneFlags::VFORK) {
+            // Threads share everything here; other mixtures do not exist, nor do descriptors of threads.
+            let refused = CloneFlags::VFORK | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND;
+            if !new.flags.contains(shares) || new.flags.intersects(refused) {
                 return Err(Errno::EINVAL.into());
             }
-            return self.new_thread(&new);
+            return self.new_thread(new);
         }
         if new.flags.intersects(shares - CloneFlags::VM) || new.flags.contains(CloneFlags::PARENT) {
             return Err(Errno::EINVAL.into());
         }
-        self.new_process(&new)
+        self.new_process(new)
     }
 
     /// Makes the private part of a new task. It is a copy of the caller whose call returns 0.
@@ -208,7 +190,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let added = {
             let mut world = self.world();
             world
-                .new_pid()
+                .pid_for(new)
                 .and_then(|tid| Ok((tid, world.add_thread(entry_of(self.thread, tid, self.thread.process))?)))
         };
         let (tid, key) = match added {
@@ -258,8 +240,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             memory.dup_mm(self.cpu, &self.thread.mm, &self.thread.caller)?
         };
         let mut part = self.new_part(new, mm)?;
-        let added = self.world().add_process(self.thread, new.exit_signal, new.flags.contains(CloneFlags::VFORK));
-        let (pid, process, key) = match added {
+        let (pid, process, key) = match self.add_process(new) {
             Ok(added) => added,
             Err(error) => {
                 memory.mmput(self.cpu, part.into_inner().mm);
@@ -277,6 +258,20 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(pid.into())
     }
 
+    /// Makes the shared parts of a new process, and its descriptor if there is to be one.
+    fn add_process(&mut self, new: &NewTask) -> Result<AddedProcess<M>, Errno> {
+        if !new.flags.contains(CloneFlags::PIDFD) {
+            return self.world().add_process(self.thread, new, None);
+        }
+        let reserved = self.reserve_pidfd(new.pidfd)?;
+        let added = self.world().add_process(self.thread, new, Some(reserved));
+        match &added {
+            Ok((_, process, _)) => self.fill_pidfd(reserved, *process),
+            Err(_) => self.release_pidfd(reserved),
+        }
+        added
+    }
+
     /// Waits until the child of a vfork has given the memory back.
     fn wait_for_vfork(&mut self, child: ProcessKey, pid: u32) -> Outcome {
         let world = self.world();
@@ -289,6 +284,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(pid.into())
     }
 }
+
+/// The shared parts of a new process: its number, the process, its first thread.
+type AddedProcess<M> = (u32, ProcessKey, ThreadKey<M>);
 
 /// Makes the shared part of a task like `parent`.
 fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> ThreadEntry<M> {
@@ -310,6 +308,14 @@ impl<M: Memory> World<M> {
         self.processes.iter().filter(move |(_, child)| child.parent == parent)
     }
 
+    /// Returns the number of a new task: the one that was chosen for it, or a new one.
+    fn pid_for(&mut self, new: &NewTask) -> Result<u32, Errno> {
+        match new.chosen {
+            Some(pid) => self.chosen_pid(pid),
+            None => self.new_pid(),
+        }
+    }
+
     /// Makes a child of a thread's process, with a thread that is not ready yet.
     ///
     /// # Errors
@@ -317,16 +323,25 @@ impl<M: Memory> World<M> {
     fn add_process(
         &mut self,
         parent: &Thread<M>,
-        exit_signal: u8,
-        borrows_memory: bool,
-    ) -> Result<(u32, ProcessKey, crate::thread::ThreadKey<M>), Errno> {
+        new: &NewTask,
+        reserved: Option<Reserved>,
+    ) -> Result<AddedProcess<M>, Errno> {
         let limit = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.other_limits.processes[0];
         if self.processes.len() as u64 >= limit {
             return Err(Errno::EAGAIN);
         }
-        let pid = self.new_pid()?;
+        let pid = self.pid_for(new)?;
         let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid, self.nr_forks + 1)?;
-        (child.exit_signal, child.borrows_memory) = (exit_signal, borrows_memory);
+        (child.exit_signal, child.borrows_memory) = (new.exit_signal, new.flags.contains(CloneFlags::VFORK));
+        if new.flags.contains(CloneFlags::CLEAR_SIGHAND) {
+            child.actions.exec();
+        }
+        if let Some(Reserved { fd, file }) = reserved
+            && child.descriptors.get(fd).is_ok_and(|own| own.file == file)
+        {
+            // The descriptor is its maker's alone.
+            child.descriptors.remove(fd)?;
+        }
         let process = self.processes.insert(child)?;
         let key = match self.add_thread(entry_of(parent, pid, process)) {
             Ok(key) => key,

@@ -311,7 +311,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 return Ok(to);
             }
             (Stream::Memory(_) | Stream::Proc(_), SEEK_END) => return Err(Errno::EINVAL.into()),
-            (Stream::Reader(_) | Stream::Writer(_) | Stream::Device(Device::Console), _) => {
+            (Stream::Reader(_) | Stream::Writer(_) | Stream::Process(_) | Stream::Device(Device::Console), _) => {
                 return Err(Errno::ESPIPE.into());
             }
             (_, SEEK_SET) => 0,

@@ -8,7 +8,6 @@ use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::Process;
 use crate::registers::FX_BYTES;
 use crate::schedule::Stop;
 use crate::signals::{
@@ -201,28 +200,15 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let pid = pid as i32;
         let signal = optional_signal(signal)?;
         let own = self.thread.pid;
+        let info = signal.map(|signal| SignalInfo { signal, code: SI_USER, details: Details::Sender(own) });
         let mut world = self.world();
         let group = world.processes.get(self.thread.process).ok_or(Errno::ESRCH)?.group;
-        let is_meant = |process: &Process| match pid {
-            0 => process.group == group,
-            -1 => process.pid != 1 && process.pid != own,
-            pid if pid < 0 => process.group == pid.unsigned_abs(),
-            pid => process.pid == pid.unsigned_abs(),
+        let found = match pid {
+            0 => world.send_to_group(group, info),
+            -1 => world.send_to_all(|process| process.pid != 1 && process.pid != own, info),
+            pid if pid < 0 => world.send_to_group(pid.unsigned_abs(), info),
+            pid => world.send_to_all(|process| process.pid == pid.unsigned_abs(), info),
         };
-        let mut next_pid = 0;
-        let mut found = false;
-        // In the order of numbers, one at a time, since sending changes the tables.
-        loop {
-            let candidates = world.processes.iter().filter(|(_, process)| process.pid >= next_pid && is_meant(process));
-            let Some((key, pid)) = candidates.map(|(key, process)| (key, process.pid)).min_by_key(|&(_, pid)| pid)
-            else {
-                break;
-            };
-            (found, next_pid) = (true, pid + 1);
-            if let Some(signal) = signal {
-                world.send_to_process(key, SignalInfo { signal, code: SI_USER, details: Details::Sender(own) });
-            }
-        }
         if found { Ok(0) } else { Err(Errno::ESRCH.into()) }
     }
 

@@ -209,7 +209,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::PipeReader(pipe) | Target::PipeWriter(pipe) => {
                 return Ok(Facts { device: 3, number: pipe.raw().into(), mode: S_IFIFO | 0o600, ..nothing });
             }
-            Target::Process(serial) => return Ok(Facts { device: 4, number: serial, mode: 0o600, ..nothing }),
+            Target::Process(serial) => return Ok(Facts { device: 4, number: serial, mode: 0o700, ..nothing }),
             Target::Proc(node) => return Ok(Facts { device: 2, number: node.number(), mode: node.mode(), ..nothing }),
             Target::Inode(key) => key,
         };

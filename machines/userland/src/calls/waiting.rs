@@ -4,6 +4,7 @@
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
+use crate::files::OpenFile;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::{Exit, Life, Process};
@@ -68,19 +69,29 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if options & !(whats | WNOHANG | WNOWAIT | WAIT_KINDS) != 0 || options & whats == 0 {
             return Err(Errno::EINVAL.into());
         }
+        let mut options = options;
+        let mut is_nonblocking = false;
         let meant = match (kind, id as i32) {
             (P_ALL, _) => Children::Any,
             (P_PID, pid) if pid > 0 => Children::Pid(pid.unsigned_abs()),
             (P_PGID, 0) => Children::OwnGroup,
             (P_PGID, group) if group > 0 => Children::Group(group.unsigned_abs()),
             // A process that is gone is nobody's child.
-            (P_PIDFD, fd) if fd >= 0 => match self.pid_of(id) {
-                Err(Errno::ESRCH) => return Err(Errno::ECHILD.into()),
-                pid => Children::Pid(pid?),
-            },
+            (P_PIDFD, fd) if fd >= 0 => {
+                let pid = match self.pid_of(id) {
+                    Err(Errno::ESRCH) => return Err(Errno::ECHILD.into()),
+                    pid => pid?,
+                };
+                is_nonblocking = options & WNOHANG == 0 && self.with_open(id, OpenFile::is_nonblocking)?;
+                Children::Pid(pid)
+            }
             _ => return Err(Errno::EINVAL.into()),
         };
+        if is_nonblocking {
+            options |= WNOHANG;
+        }
         let words = match self.ended_child(meant, options)? {
+            None if is_nonblocking => return Err(Errno::EAGAIN.into()),
             None => [0; 16],
             Some((pid, exit)) => {
                 let (code, status) = match exit {
@@ -126,6 +137,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Some((key, child, exit)) => {
                 if options & WNOWAIT == 0 {
                     world.processes.remove(key);
+                    // A descriptor of it says so.
+                    world.wake(WaitFor::Files);
                 }
                 Ok(Some((child, exit)))
             }

@@ -181,13 +181,30 @@ pub(crate) struct OpenFile {
     pub(crate) subject: Subject,
 }
 
+impl OpenFile {
+    /// Returns true if nobody waits for it.
+    pub(crate) fn is_nonblocking(&mut self) -> bool {
+        self.flags.contains(OpenFlags::NONBLOCK)
+    }
+}
+
 /// A process and the address space that it had at some time, by numbers that no other has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Subject {
     pub(crate) process: u64,
     /// 0 for none.
     pub(crate) space: u64,
 }
+
+impl Default for Subject {
+    /// Nobody.
+    fn default() -> Self {
+        Self { process: NOBODY, space: 0 }
+    }
+}
+
+/// Serial number that no process has.
+pub(crate) const NOBODY: u64 = u64::MAX;
 
 /// All files of a machine.
 #[derive(Debug)]

@@ -55,7 +55,7 @@ impl<M: Memory> World<M> {
             }
             if action.handler == DEFAULT {
                 // No terminal stops anything here; a stop that comes anyway is not obeyed. Nor is what somebody sends to init.
-                let is_sent = matches!(info.details, Details::Sender(_));
+                let is_sent = matches!(info.details, Details::Sender(_) | Details::Said(..));
                 if is_job_control(info.signal) || process.pid == 1 && is_sent {
                     continue;
                 }

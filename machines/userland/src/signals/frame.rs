@@ -149,6 +149,7 @@ pub(crate) fn info_words(info: &SignalInfo) -> [u64; 16] {
         Details::None => {}
         Details::Fault(addr) => words[2] = addr.raw(),
         Details::Sender(pid) => words[2] = pid.into(),
+        Details::Said(first, second) => (words[2], words[3]) = (first, second),
         Details::Child { pid, status } => {
             words[2] = pid.into();
             words[3] = status.into();

@@ -82,6 +82,8 @@ pub(crate) enum Details {
     Fault(VirtAddr),
     /// Who sent it (si_pid).
     Sender(u32),
+    /// What the sender put there itself.
+    Said(u64, u64),
     /// A child and how it ended (si_pid, si_status).
     Child { pid: u32, status: u32 },
 }

@@ -30,6 +30,26 @@ impl<M: Memory> World<M> {
         }
     }
 
+    /// Sends a signal to every process of a group; returns false if there is none.
+    pub(crate) fn send_to_group(&mut self, group: u32, info: Option<SignalInfo>) -> bool {
+        self.send_to_all(|process| process.group == group, info)
+    }
+
+    /// Sends a signal to all chosen processes in the order of their numbers, or only looks whether there are any; returns false if not.
+    pub(crate) fn send_to_all(&mut self, is_meant: impl Fn(&Process) -> bool, info: Option<SignalInfo>) -> bool {
+        let (mut next_pid, mut found) = (0, false);
+        // One at a time, since sending changes the tables.
+        loop {
+            let candidates = self.processes.iter().filter(|(_, process)| process.pid >= next_pid && is_meant(process));
+            let next = candidates.map(|(key, process)| (key, process.pid)).min_by_key(|&(_, pid)| pid);
+            let Some((key, pid)) = next else { return found };
+            (found, next_pid) = (true, pid + 1);
+            if let Some(info) = info {
+                self.send_to_process(key, info);
+            }
+        }
+    }
+
     /// Sends a signal to one thread.
     pub(crate) fn send_to_thread(&mut self, to: ThreadKey<M>, info: SignalInfo) {
         let Some(thread) = self.threads.get_mut(to) else { return };

@@ -5,6 +5,7 @@ mod common;
 mod descriptors;
 mod hostile;
 mod on_sim;
+mod pidfd;
 mod proc_files;
 mod remote;
 mod waiting;
