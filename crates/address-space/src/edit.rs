@@ -14,7 +14,7 @@ use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
 use crate::name::AreaName;
 use crate::program::ProgramRanges;
-use crate::vma::{PAGE_SHIFT, Slot, Vma};
+use crate::vma::{Area, PAGE_SHIFT, Slot, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     fn nodes(&self) -> CachedNodes<'_, 'k, P, H> {
@@ -51,14 +51,8 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         Ok(())
     }
 
-    /// Takes the area that begins at `start` out and closes its file. Counts nothing.
+    /// Takes the area that begins at `start`, which this call has locked for writing, out and closes its file. Counts nothing.
     pub(crate) fn take_out(&mut self, start: VirtAddr) {
-        self.write_lock(start);
-        self.take_out_locked(start);
-    }
-
-    /// As [`Call::take_out`], of an area that this call has locked for writing.
-    pub(crate) fn take_out_locked(&mut self, start: VirtAddr) {
         let taken = self.mm.tree.remove(start, &mut self.nodes());
         debug_assert!(taken.is_some(), "an area that is taken out is there");
         if let Some(entry) = taken {
@@ -91,32 +85,32 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         self.write_lock(start);
     }
 
-    /// Gives the area that begins at `start` other addresses between its neighbours, and what else `vma` says.
+    /// Gives an area other addresses between its neighbours, and what else `vma` says.
     ///
     /// `make_room` takes what becomes part of it away from its neighbours, after the area is found there in the reverse map: a walk finds each
     /// page at least once.
-    pub(crate) fn rewrite(&mut self, start: VirtAddr, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
-        let slot = self.write_lock(start);
-        self.store_in(slot, vma);
+    pub(crate) fn rewrite(&mut self, area: &Area<'k>, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
+        self.mm.start_write(&area.slot);
+        self.store_in(area.slot, vma);
         make_room(self);
-        let moved = self.mm.tree.set_bounds(start, vma.range);
+        let moved = self.mm.tree.set_bounds(area.vma.start(), vma.range);
         debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
     }
 
-    /// Lets the area `first` be what `whole` says, over the areas behind it, which begin at `others`. Before the first of these there may be room; the rest touch. Who looks up
-    /// an address of one of them meanwhile finds an area.
-    pub(crate) fn join_areas(&mut self, first: &Vma, whole: &Vma, others: &[VirtAddr]) {
-        let start = first.start();
-        let slot = self.write_lock(start);
-        self.store_in(slot, whole);
-        if let Some(&behind) = others.first().filter(|&&behind| first.end() < behind) {
-            let moved = self.mm.tree.set_bounds(start, VirtRange::new(start, behind));
+    /// Lets the area `first` be what `whole` says, over the areas `others` behind it. Up to `reach`, where the first of these begins, there may be room; the rest touch. Who
+    /// looks up an address of one of them meanwhile finds an area.
+    pub(crate) fn join_areas(&mut self, first: &Area<'k>, whole: &Vma, reach: VirtAddr, others: &[Slot<'k>]) {
+        let start = first.vma.start();
+        self.mm.start_write(&first.slot);
+        self.store_in(first.slot, whole);
+        if first.vma.end() < reach {
+            let moved = self.mm.tree.set_bounds(start, VirtRange::new(start, reach));
             debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
         }
-        for &other in others {
-            self.write_lock(other);
+        for other in others {
+            self.mm.start_write(other);
             let upper = self.mm.tree.merge_next(start, &mut self.nodes());
-            debug_assert!(upper.is_some(), "areas that become one touch");
+            debug_assert!(upper == Some(*other), "areas that become one touch");
             if let Some(upper) = upper {
                 self.retire(upper);
             }
@@ -125,16 +119,15 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
-        let slot = self.write_lock(vma.start());
-        self.store_in(slot, vma);
+        if let Some(slot) = self.write_lock(vma.start()) {
+            self.store_in(slot, vma);
+        }
     }
 
     /// As [`Call::store`], of an area that this call has locked for writing.
-    pub(crate) fn store_in(&mut self, slot: Option<Slot<'k>>, vma: &Vma) {
-        if let Some(slot) = slot {
-            let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
-            self.count_name(name, vma.name);
-        }
+    pub(crate) fn store_in(&mut self, slot: Slot<'k>, vma: &Vma) {
+        let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
+        self.count_name(name, vma.name);
     }
 
     /// Counts the names of an area that had the one and has the other.
@@ -150,30 +143,25 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         }
     }
 
-    /// Splits an area, which `lower` is and which this call has locked for writing, in two at `at`, whatever the number of areas; returns the upper one, locked too (Linux:
-    /// `__split_vma`).
+    /// Splits an area in two at `at`, whatever the number of areas; returns the upper one (Linux: `__split_vma`).
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; the area is whole then.
-    pub(crate) fn split_unlimited(
-        &mut self,
-        lower: Option<Slot<'k>>,
-        vma: &Vma,
-        at: VirtAddr,
-    ) -> Result<Slot<'k>, MmError> {
-        let upper = self.make_area(&vma.part(VirtRange::new(at, vma.end())))?;
+    pub(crate) fn split_unlimited(&mut self, area: &Area<'k>, at: VirtAddr) -> Result<Area<'k>, MmError> {
+        let vma = &area.vma;
+        let rest = vma.part(VirtRange::new(at, vma.end()));
+        let upper = self.make_area(&rest)?;
+        self.mm.start_write(&area.slot);
         self.backing.split_at(at);
         self.mm.tree.split(at, upper, &mut self.nodes()).map_err(|error| {
             self.free_area(upper);
             debug_assert!(error == TreeError::NoMemory, "an area is split inside: {error}");
             MmError::NoMemory
         })?;
-        if let Some(lower) = lower {
-            self.spaces.rmap.split(self.cpu, lower, &vma.part(VirtRange::new(vma.start(), at)), upper);
-        }
+        self.spaces.rmap.split(self.cpu, area.slot, &vma.part(VirtRange::new(vma.start(), at)), upper);
         self.open_file(vma);
         self.count_name(None, vma.name);
-        Ok(upper)
+        Ok(Area { slot: upper, vma: rest })
     }
 
     /// Counts an area that was made of another as a user of its file.
@@ -198,11 +186,11 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     ///
     /// # Errors
     /// [`MmError::NoMemory`]; the area is whole then.
-    pub(crate) fn split(&mut self, lower: Option<Slot<'k>>, vma: &Vma, at: VirtAddr) -> Result<Slot<'k>, MmError> {
+    pub(crate) fn split(&mut self, area: &Area<'k>, at: VirtAddr) -> Result<Area<'k>, MmError> {
         if self.mm.nr_areas() >= self.spaces.settings.max_map_count {
             return Err(MmError::NoMemory);
         }
-        self.split_unlimited(lower, vma, at)
+        self.split_unlimited(area, at)
     }
 
     /// Returns true if `nr_pages` more of this kind keep the limits on addresses and data (Linux: `may_expand_vm`).

@@ -13,7 +13,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::Release;
-use crate::vma::{AnonVma, PAGE_SHIFT, Slot, Vma};
+use crate::vma::{AnonVma, Area, PAGE_SHIFT, Slot, Vma};
 
 /// Which neighbours a range joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,41 +85,49 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
     /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
     pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
-        let before = self.mm.find_before(range.start());
-        let behind = self.mm.find(range.start());
-        match joins(self.spaces.settings.release, range, before.as_ref(), behind.as_ref()) {
+        let before = self.mm.area_before(range.start());
+        let behind = self.mm.area_at_or_after(range.start());
+        match self.joins(range, before.as_ref(), behind.as_ref()) {
             Joins::Neither => None,
-            Joins::Before => before.map(|before| self.grow_up(&before, range, before.flags | range.flags, |_| ())),
-            Joins::Behind => behind.map(|behind| self.grow_down(&behind, range, behind.flags | range.flags, |_| ())),
+            Joins::Before => before.map(|before| self.grow_up(&before, range, before.vma.flags | range.flags, |_| ())),
+            Joins::Behind => {
+                behind.map(|behind| self.grow_down(&behind, range, behind.vma.flags | range.flags, |_| ()))
+            }
             Joins::Both => before.zip(behind).map(|(before, behind)| {
-                let anon = joined_anon([before.anon, behind.anon, range.anon]);
-                let flags = before.flags | range.flags;
-                let whole = Vma { range: before.range.joined(behind.range), flags, anon, ..before };
-                self.join_areas(&before, &whole, &[behind.start()]);
+                let anon = joined_anon([before.vma.anon, behind.vma.anon, range.anon]);
+                let flags = before.vma.flags | range.flags;
+                let whole = Vma { range: before.vma.range.joined(behind.vma.range), flags, anon, ..before.vma };
+                self.join_areas(&before, &whole, behind.vma.start(), &[behind.slot]);
                 whole
             }),
         }
     }
 
+    fn joins(&self, range: &Vma, before: Option<&Area<'k>>, behind: Option<&Area<'k>>) -> Joins {
+        joins(self.spaces.settings.release, range, before.map(|area| &area.vma), behind.map(|area| &area.vma))
+    }
+
     /// As [`Call::merge_new`], but only with the area before, and not with one that ends at `lowest` or below (Linux: `vma_prev_limit`,
     /// `VMG_FLAG_JUST_EXPAND`, for the heap).
     pub(crate) fn merge_new_before(&mut self, range: &Vma, lowest: VirtAddr) -> Option<Vma> {
-        let before = self.mm.find_before(range.start()).filter(|before| before.end() > lowest);
-        let fits = joins(self.spaces.settings.release, range, before.as_ref(), None) == Joins::Before;
-        before.filter(|_| fits).map(|before| self.grow_up(&before, range, before.flags | range.flags, |_| ()))
+        let before = self.mm.area_before(range.start()).filter(|before| before.vma.end() > lowest);
+        let fits = self.joins(range, before.as_ref(), None) == Joins::Before;
+        before.filter(|_| fits).map(|before| self.grow_up(&before, range, before.vma.flags | range.flags, |_| ()))
     }
 
-    fn grow_up(&mut self, before: &Vma, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
+    fn grow_up(&mut self, area: &Area<'k>, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
+        let before = &area.vma;
         let anon = joined_anon([before.anon, range.anon, None]);
         let whole = Vma { range: before.range.joined(range.range), flags, anon, ..*before };
-        self.rewrite(before.start(), &whole, make_room);
+        self.rewrite(area, &whole, make_room);
         whole
     }
 
-    fn grow_down(&mut self, behind: &Vma, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
+    fn grow_down(&mut self, area: &Area<'k>, range: &Vma, flags: VmFlags, make_room: impl FnOnce(&mut Self)) -> Vma {
+        let behind = &area.vma;
         let anon = joined_anon([behind.anon, range.anon, None]);
         let whole = Vma { range: behind.range.joined(range.range), flags, pgoff: range.pgoff, anon, ..*behind };
-        self.rewrite(behind.start(), &whole, make_room);
+        self.rewrite(area, &whole, make_room);
         whole
     }
 
@@ -131,69 +139,73 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// # Errors
     /// [`MmError::NoMemory`]; the range is as before then, perhaps split off.
     pub(crate) fn modify(&mut self, vma: &Vma, range: VirtRange, changed: &Vma) -> Result<Vma, MmError> {
+        let slot = self.mm.slot(vma.start()).ok_or(MmError::NoMemory)?;
+        self.modify_area(&Area { slot, vma: *vma }, range, changed)
+    }
+
+    /// As [`Call::modify`], of an area that was found.
+    pub(crate) fn modify_area(&mut self, area: &Area<'k>, range: VirtRange, changed: &Vma) -> Result<Vma, MmError> {
+        let vma = &area.vma;
         let part = Vma { flags: changed.flags, uffd: changed.uffd, name: changed.name, ..vma.part(range) };
-        let at_start = range.start == vma.start();
-        let at_end = range.end == vma.end();
-        let before = if at_start { self.mm.find_before(range.start) } else { None };
-        let behind = if at_end { self.mm.find(range.end) } else { None };
-        match joins(self.spaces.settings.release, &part, before.as_ref(), behind.as_ref()) {
+        self.mm.start_write(&area.slot);
+        let before = if range.start == vma.start() { self.mm.area_before(range.start) } else { None };
+        let behind = if range.end == vma.end() { self.mm.area_at_or_after(range.end) } else { None };
+        match self.joins(&part, before.as_ref(), behind.as_ref()) {
             Joins::Neither => {}
             Joins::Before => {
                 if let Some(before) = before {
                     let rest = VirtRange::new(range.end, vma.end());
-                    self.split_page_at(vma, rest, range.end);
-                    return Ok(self.grow_up(&before, &part, part.flags, |call| call.shrink_to(vma, rest)));
+                    self.split_page_at(rest, range.end);
+                    return Ok(self.grow_up(&before, &part, part.flags, |call| call.shrink_to(area, rest)));
                 }
             }
             Joins::Behind => {
                 if let Some(behind) = behind {
                     let rest = VirtRange::new(vma.start(), range.start);
-                    self.split_page_at(vma, rest, range.start);
-                    return Ok(self.grow_down(&behind, &part, part.flags, |call| call.shrink_to(vma, rest)));
+                    self.split_page_at(rest, range.start);
+                    return Ok(self.grow_down(&behind, &part, part.flags, |call| call.shrink_to(area, rest)));
                 }
             }
             Joins::Both => {
                 if let (Some(before), Some(behind)) = (before, behind) {
-                    let anon = joined_anon([before.anon, behind.anon, part.anon]);
-                    let whole = Vma { range: before.range.joined(behind.range), flags: part.flags, anon, ..before };
-                    self.join_areas(&before, &whole, &[vma.start(), behind.start()]);
+                    let anon = joined_anon([before.vma.anon, behind.vma.anon, part.anon]);
+                    let whole = before.vma.range.joined(behind.vma.range);
+                    let whole = Vma { range: whole, flags: part.flags, anon, ..before.vma };
+                    self.join_areas(&before, &whole, vma.start(), &[area.slot, behind.slot]);
                     return Ok(whole);
                 }
             }
         }
-        let slot = self.split_off(vma, range)?;
+        let slot = self.split_off(*area, range)?;
         self.store_in(slot, &part);
         Ok(part)
     }
 
-    /// Splits a large page across `at`, where `rest` of `vma` begins or ends from now on, before another area reaches there (Linux: `vma_adjust_trans_huge`).
-    fn split_page_at(&mut self, vma: &Vma, rest: VirtRange, at: VirtAddr) {
+    /// Splits a large page across `at`, where `rest` of an area begins or ends from now on, before another area reaches there (Linux: `vma_adjust_trans_huge`).
+    fn split_page_at(&mut self, rest: VirtRange, at: VirtAddr) {
         if !rest.is_empty() {
-            self.write_lock(vma.start());
             self.backing.split_at(at);
         }
     }
 
-    /// Leaves of `vma` only `rest`, at one of its ends; nothing of it if that is empty.
-    fn shrink_to(&mut self, vma: &Vma, rest: VirtRange) {
+    /// Leaves of an area only `rest`, at one of its ends; nothing of it if that is empty.
+    fn shrink_to(&mut self, area: &Area<'k>, rest: VirtRange) {
         if rest.is_empty() {
-            self.take_out(vma.start());
+            self.take_out(area.vma.start());
         } else {
-            self.rewrite(vma.start(), &vma.part(rest), |_| ());
+            self.rewrite(area, &area.vma.part(rest), |_| ());
         }
     }
 
-    /// Makes `range` an area of its own within `vma`, locked for writing; returns it.
-    fn split_off(&mut self, vma: &Vma, range: VirtRange) -> Result<Option<Slot<'k>>, MmError> {
-        let (mut slot, mut rest) = (self.write_lock(vma.start()), *vma);
-        if vma.start() < range.start {
-            slot = Some(self.split(slot, vma, range.start)?);
-            rest = vma.part(VirtRange::new(range.start, vma.end()));
+    /// Makes `range` an area of its own within `area`; returns it.
+    fn split_off(&mut self, mut area: Area<'k>, range: VirtRange) -> Result<Slot<'k>, MmError> {
+        if area.vma.start() < range.start {
+            area = self.split(&area, range.start)?;
         }
-        if range.end < vma.end() {
-            self.split(slot, &rest, range.end)?;
+        if range.end < area.vma.end() {
+            self.split(&area, range.end)?;
         }
-        Ok(slot)
+        Ok(area.slot)
     }
 
     /// Returns the page number of an address.

@@ -20,7 +20,7 @@ use crate::atomic::Ordering::Relaxed;
 use crate::counters::VmCounters;
 use crate::mm_ref::MmGrab;
 use crate::program::{MmapLayout, ProgramRanges};
-use crate::vma::{Slot, Vma, VmaSlot};
+use crate::vma::{Area, Slot, Vma, VmaSlot};
 
 /// An address space.
 ///
@@ -291,6 +291,28 @@ impl<'a, 'k, L> MmGuard<'a, 'k, L> {
             "an area and the tree name the same addresses"
         );
         self.tree.check_invariants()
+    }
+
+    /// As [`MmGuard::lookup`], for who changes it.
+    pub(crate) fn area(&self, addr: VirtAddr) -> Option<Area<'k>> {
+        self.tree.find(addr).map(|entry| Area::at(entry.value))
+    }
+
+    /// As [`MmGuard::find`], for who changes it.
+    pub(crate) fn area_at_or_after(&self, addr: VirtAddr) -> Option<Area<'k>> {
+        self.tree.find_at_or_after(addr).map(|entry| Area::at(entry.value))
+    }
+
+    /// Returns the lowest area that shares a byte with `range`, for who changes it; nothing does with an empty one.
+    #[inline]
+    pub(crate) fn area_in(&self, range: VirtRange) -> Option<Area<'k>> {
+        let found = if range.is_empty() { None } else { self.tree.find_intersection(range) };
+        found.map(|entry| Area::at(entry.value))
+    }
+
+    /// As [`MmGuard::find_before`], for who changes it.
+    pub(crate) fn area_before(&self, addr: VirtAddr) -> Option<Area<'k>> {
+        self.tree.find_before(addr).map(|entry| Area::at(entry.value))
     }
 
     /// Returns the slot of the area that begins at `start`.

@@ -11,9 +11,9 @@ use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::Prot;
 use crate::limits::Rights;
-use crate::vma::{PAGE_SIZE, Vma};
+use crate::vma::{Area, PAGE_SIZE, Vma};
 
-impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Changes the permissions of the pages of `len` bytes from `start` (Linux: `mprotect`).
     ///
     /// # Errors
@@ -32,19 +32,20 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if !(Prot::READ | Prot::WRITE | Prot::EXEC | Prot::SEM).contains(prot) {
             return Err(MmError::Invalid);
         }
-        let first = self.mm.find_intersection(VirtRange::new(start, end)).ok_or(MmError::NoMemory)?;
-        let range = protected_range(&first, VirtRange::new(start, end), grows)?;
+        let first = self.mm.area_in(VirtRange::new(start, end)).ok_or(MmError::NoMemory)?;
+        let range = protected_range(&first.vma, VirtRange::new(start, end), grows)?;
         let (mut at, mut next) = (range.start, Some(first));
         while at < range.end {
-            let vma = next.take().or_else(|| self.mm.lookup(at)).ok_or(MmError::NoMemory)?;
-            let part = VirtRange::new(at, vma.end().min(range.end));
-            at = self.protect_part(&vma, part, prot)?;
+            let area = next.take().or_else(|| self.mm.area(at)).ok_or(MmError::NoMemory)?;
+            let part = VirtRange::new(at, area.vma.end().min(range.end));
+            at = self.protect_part(&area, part, prot)?;
         }
         Ok(())
     }
 
     /// Returns where the area ends that holds the part then: it may have become one with what is behind it.
-    fn protect_part(&mut self, vma: &Vma, part: VirtRange, mut prot: Prot) -> Result<VirtAddr, MmError> {
+    fn protect_part(&mut self, area: &Area<'k>, part: VirtRange, mut prot: Prot) -> Result<VirtAddr, MmError> {
+        let vma = &area.vma;
         let implies_exec = self.process.rights.contains(Rights::READ_IMPLIES_EXEC) && prot.contains(Prot::READ);
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
         let flags = self.vm_flags(prot) | (vma.flags - VmFlags::ACCESS - VmFlags::PKEY_BIT0);
@@ -52,11 +53,12 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if !may.contains(flags & VmFlags::ACCESS) {
             return Err(MmError::AccessDenied);
         }
-        self.protect_fixup(vma, part, flags)
+        self.protect_fixup(area, part, flags)
     }
 
     /// Gives a part of an area other permissions; returns where the area ends that holds it then (Linux: `mprotect_fixup`).
-    fn protect_fixup(&mut self, vma: &Vma, part: VirtRange, mut flags: VmFlags) -> Result<VirtAddr, MmError> {
+    fn protect_fixup(&mut self, area: &Area<'k>, part: VirtRange, mut flags: VmFlags) -> Result<VirtAddr, MmError> {
+        let vma = &area.vma;
         if !vma.can_modify() {
             return Err(MmError::NotPermitted);
         }
@@ -82,7 +84,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             flags -= VmFlags::ACCOUNT;
         }
         let changed = Vma { flags, ..*vma };
-        let whole = self.modify(vma, part, &changed).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
+        let whole = self.modify_area(area, part, &changed).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
         self.backing.protect(&whole, part);
         if old.contains(VmFlags::ACCOUNT) && !flags.contains(VmFlags::ACCOUNT) {
             self.spaces.overcommit.uncharge(nr_pages);

@@ -3,7 +3,6 @@
 //! In two parts, as in Linux: [`Call::gather`] splits at the ends and may fail, [`Call::complete_unmap`] takes out and cannot.
 //! Linux 6.12: mm/vma.c (`do_vmi_munmap`, `vms_gather_munmap_vmas`, `vms_complete_munmap_vmas`).
 
-use collections::range_tree::Entry;
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -11,7 +10,7 @@ use units::{VirtAddr, VirtRange, VmFlags};
 use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
-use crate::vma::{PAGE_SIZE, Slot};
+use crate::vma::{Area, PAGE_SIZE};
 
 /// Sums over the areas that are about to go, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,35 +55,31 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// [`MmError::NotPermitted`] if one is sealed, [`MmError::NoMemory`]. Splits that were made stay, as in Linux.
     pub(crate) fn gather(&mut self, range: VirtRange) -> Result<Gathered, MmError> {
         let mut sums = Gathered::default();
-        let Some(first) = self.mm.find_intersection(range) else { return Ok(sums) };
-        let (mut vma, mut lower) = (first, None);
-        if range.start > first.start() {
+        let Some(mut area) = self.mm.area_in(range) else { return Ok(sums) };
+        if range.start > area.vma.start() {
             // The number of areas may go above its limit for a moment, but not stay there.
-            if range.end < first.end() && self.mm.nr_areas() >= self.spaces.settings.max_map_count {
+            if range.end < area.vma.end() && self.mm.nr_areas() >= self.spaces.settings.max_map_count {
                 return Err(MmError::NoMemory);
             }
-            if !first.can_modify() {
+            if !area.vma.can_modify() {
                 return Err(MmError::NotPermitted);
             }
-            lower = Some(self.split_unlimited(self.write_lock(first.start()), &first, range.start)?);
-            vma = first.part(VirtRange::new(range.start, first.end()));
+            area = self.split_unlimited(&area, range.start)?;
         }
         loop {
-            if !vma.can_modify() {
+            if !area.vma.can_modify() {
                 return Err(MmError::NotPermitted);
             }
-            let part = vma.part(range);
-            if vma.end() > range.end {
-                let lower = lower.take().or_else(|| self.write_lock(vma.start()));
-                self.split_unlimited(lower, &vma, range.end)?;
+            let part = area.vma.part(range);
+            if area.vma.end() > range.end {
+                self.split_unlimited(&area, range.end)?;
             }
             sums.nr_pages += part.nr_pages();
             if part.flags.contains(VmFlags::ACCOUNT) {
                 sums.accounted += part.nr_pages();
             }
-            let rest = VirtRange::new(part.end(), range.end);
-            match if rest.is_empty() { None } else { self.mm.find_intersection(rest) } {
-                Some(next) => (vma, lower) = (next, None),
+            match self.mm.area_in(VirtRange::new(part.end(), range.end)) {
+                Some(next) => area = next,
                 None => return Ok(sums),
             }
         }
@@ -94,14 +89,14 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     ///
     /// Pages go first, then the areas, and tables last: until an area is out of the reverse map, somebody may look for its pages.
     pub(crate) fn complete_unmap(&mut self, range: VirtRange, kept: u64) {
-        let Some(first) = self.mm.tree.find_intersection(range) else { return };
+        let Some(first) = self.mm.area_in(range) else { return };
         let accounted = self.unmap_pages(range, first);
         let floor = self.mm.find_before(range.start).map_or(VirtAddr::ZERO, |before| before.end());
-        let mut next = Some(first.range);
+        let mut next = Some(first.vma.range);
         while let Some(area) = next
             && area.overlaps(range)
         {
-            self.take_out_locked(area.start);
+            self.take_out(area.start);
             next = self.mm.tree.find_at_or_after(area.end).map(|behind| behind.range);
             let ceiling = next.map_or(VirtAddr::new(u64::MAX), |behind| behind.start);
             self.backing.free_tables(area, VirtRange::new(floor, ceiling));
@@ -112,15 +107,14 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Begins the gather, and forgets the pages of the areas in `range`, of which `first` is the lowest; they are counted no longer. Returns how many pages were promised.
-    fn unmap_pages(&mut self, range: VirtRange, first: Entry<Slot<'k>>) -> u64 {
+    fn unmap_pages(&mut self, range: VirtRange, first: Area<'k>) -> u64 {
         let mut accounted = 0;
         self.backing.begin_unmap();
         let mut next = Some(first);
-        while let Some(area) = next {
-            let vma = area.value.load();
+        while let Some(Area { slot, vma }) = next {
             debug_assert!(range.intersection(vma.range) == vma.range, "gathered ranges end where areas end");
             let nr_pages = vma.nr_pages();
-            self.mm.start_write(&area.value);
+            self.mm.start_write(&slot);
             self.backing.unmap(&vma, vma.range);
             self.mm.counters.remove(vma.flags, nr_pages);
             if vma.flags.contains(VmFlags::LOCKED) {
@@ -129,8 +123,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 accounted += nr_pages;
             }
-            let rest = VirtRange::new(vma.end(), range.end);
-            next = if rest.is_empty() { None } else { self.mm.tree.find_intersection(rest) };
+            next = self.mm.area_in(VirtRange::new(vma.end(), range.end));
         }
         accounted
     }

@@ -155,6 +155,19 @@ impl Vma {
 /// Where an area lies.
 pub(crate) type Slot<'k> = Stable<'k, VmaSlot<'k>>;
 
+/// An area that was found: where it lies, and what it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Area<'k> {
+    pub(crate) slot: Slot<'k>,
+    pub(crate) vma: Vma,
+}
+
+impl<'k> Area<'k> {
+    pub(crate) fn at(slot: Slot<'k>) -> Self {
+        Self { slot, vma: slot.load() }
+    }
+}
+
 /// Memory of an area. Opaque outside this crate.
 #[derive(Debug, Default)]
 pub struct VmaSlot<'k> {
