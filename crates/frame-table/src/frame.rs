@@ -189,6 +189,21 @@ impl Frame {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of references as it is now, not as it may have been: of who asks, and somebody who takes a reference by [`Frame::try_get`] and then looks at
+    /// what the caller changed before, one sees the other.
+    #[inline]
+    pub fn latest_count(&self) -> i32 {
+        // A change, so that it has its place among those of `try_get`. Release: pairs with the Acquire there. Acquire: pairs with the Release of `put`.
+        self.count.fetch_add(0, Ordering::AcqRel)
+    }
+
+    /// Returns true if there is one reference: whatever was done through others is over, and seen by who asks.
+    #[inline]
+    pub fn is_only_reference(&self) -> bool {
+        // Acquire: pairs with the Release of `put` and `put_many`.
+        self.count.load(Ordering::Acquire) == 1
+    }
+
     /// Takes a reference if there is one already (Linux: get_page_unless_zero).
     #[inline]
     pub fn try_get(&self) -> bool {

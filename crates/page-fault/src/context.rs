@@ -240,6 +240,7 @@ impl Seen {
     }
 }
 
+/// Says what the entry held. Its page is not held, so this may be wrong about one that went meanwhile: who acts on it asks again what must not be wrong.
 #[inline]
 fn entry_state<F: platform::TableFormat>(entry: &EntryRef<'_, F>, pte: Pte) -> EntryState {
     let Some((_, attributes)) = entry.leaf(pte) else { return EntryState::Empty };

@@ -3,7 +3,7 @@
 //! Linux 6.12: mm/memory.c (`do_wp_page`, `wp_page_reuse`, `wp_page_copy`, `wp_page_shared`), `ptep_set_access_flags`.
 
 use address_space::Access;
-use object_allocator::mmu::{EntryRef, Exclusive, Found, PageKind, Pte, Taken};
+use object_allocator::mmu::{EntryRef, Found, PageKind, Pte, Taken};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot};
 use units::VmFlags;
@@ -44,22 +44,11 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         })
     }
 
-    /// Makes the page, which is nobody else's, the area's own, and writable if it is to be written.
+    /// Makes the page, which is nobody else's, the area's own, and writable if it is to be written. That nobody else has it is asked again while the entry is held.
     pub(crate) fn reuse(&self, fault: &Fault<'_>, pte: Pte) -> Attempt {
-        // Held, so that what is marked is still this page: others may take it out of the entry.
-        let Some((page, _)) = self.hold(fault, pte) else { return Attempt::Again };
-        let attempt = self.with_entry(fault, |entry| {
-            let (_, mut attributes) = entry.leaf(pte)?;
-            attributes.prot |= Prot::ACCESSED;
-            if fault.access == AccessKind::Write {
-                attributes.prot |= Prot::WRITE | Prot::WRITTEN;
-            }
-            // Marked first: once it is writable, nobody may take it for shared.
-            entry.set_exclusive(pte, Exclusive::Yes);
-            entry.set_attributes(pte, attributes).then_some(())
-        });
-        self.pages.mmu.put(page);
-        attempt
+        let is_write = fault.access == AccessKind::Write;
+        let marks = if is_write { Prot::ACCESSED | Prot::WRITE | Prot::WRITTEN } else { Prot::ACCESSED };
+        self.with_entry(fault, |entry| self.pages.mmu.reuse(entry, pte, marks).then_some(()))
     }
 
     /// Tells the file of the write, then allows it.
@@ -101,10 +90,26 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Puts `page` in the place of what the entry maps, if it still holds `pte`, and counts it.
     pub(crate) fn exchange(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
+        self.exchange_if(fault, pte, page, |_| true)
+    }
+
+    /// As [`FaultContext::exchange`], of the page of zeros alone: what was read of a page that went meanwhile may look like it.
+    pub(crate) fn exchange_zeros(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
+        self.exchange_if(fault, pte, page, |entry| entry.is_zero_page(pte))
+    }
+
+    #[inline(always)]
+    fn exchange_if(
+        &self,
+        fault: &Fault<'_>,
+        pte: Pte,
+        page: frame_table::PageRef,
+        is_right: impl FnOnce(&EntryRef<'_, P::Format>) -> bool,
+    ) -> Attempt {
         let mut gather = self.pages.gather();
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
-            Some(entry) => {
+            Some(entry) if is_right(&entry) => {
                 let mut attributes = Self::writable(fault.vma, fault.access);
                 if fault.access == AccessKind::Unshare {
                     // A copy that nobody wrote to counts as written to if the page did.
@@ -112,7 +117,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 }
                 gather.replace(&entry, pte, page, attributes)
             }
-            None => Err(page),
+            _ => Err(page),
         };
         drop(walk);
         match replaced {

@@ -11,6 +11,7 @@ mod copy_pinned;
 mod each;
 mod free;
 mod marks;
+mod migrate;
 mod page;
 mod protect;
 mod protection;
@@ -25,6 +26,7 @@ use platform::Platform;
 use sync::Cpu;
 
 pub use free::Bounds;
+pub use migrate::{Migration, Unmoved};
 pub use protection::{WriteTracking, attributes_of};
 pub use survey::MappedPage;
 pub use zap::ZapWhat;

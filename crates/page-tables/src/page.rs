@@ -64,38 +64,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
         delta.apply(self.mmu.cpu(), self.tables);
     }
 
-    /// Puts `to` in the place of `from` in each entry in `range` that maps all of that. Before, when nobody uses the page through the entry any more, `copy` is called,
-    /// which may refuse. Entries that map a part of the page stay. The entries' references go when `gather`, which is of these tables, is finished.
-    pub fn migrate(
-        &self,
-        gather: &mut Gather<'a, P, H>,
-        range: VirtRange,
-        from: &PageRef,
-        to: &PageRef,
-        mut copy: impl FnMut() -> bool,
-    ) {
-        let frames = &self.mmu.objects().pages().map().frames;
-        self.each_entry_of(range, from, |entry, pte| {
-            let Some((_, attributes)) = entry.leaf(pte).filter(|_| entry.order() == from.order()) else {
-                return Seen::Done;
-            };
-            let mut is_refused = false;
-            let replaced = gather.replace_when(entry, pte, to.get(frames), attributes, || {
-                is_refused = !copy();
-                !is_refused
-            });
-            match replaced {
-                Ok(_) => Seen::Done,
-                Err(page) => {
-                    self.mmu.put(page);
-                    if is_refused { Seen::Done } else { Seen::Changed }
-                }
-            }
-        });
-    }
-
     /// Shows each entry in `range` that maps `page` or a part of it, with what it held.
-    fn each_entry_of(
+    pub(crate) fn each_entry_of(
         &self,
         range: VirtRange,
         page: &PageRef,

@@ -6,10 +6,11 @@
 //! Linux 6.12: mm/migrate.c (`migrate_folio`, `folio_migrate_flags`, `folio_expected_refs`), mm/rmap.c (`try_to_migrate`).
 
 use address_space::Process;
-use frame_table::{OwnedBlock, PageBytes, PageFlags, PageRef};
+use frame_table::{OwnedBlock, PageBytes, PageRef};
 use object_allocator::mmu::PageKind;
 use object_allocator::vmstat::VmEvent;
 use page_allocator::Hooks;
+use page_tables::{Migration, Unmoved};
 use platform::Platform;
 use sync::Cpu;
 use units::Order;
@@ -28,6 +29,17 @@ pub enum MigrateError {
     Held,
     /// An address space that maps it is being changed, or maps it in parts. Of the entries of an anonymous page that many have, some may be exchanged.
     Busy,
+}
+
+impl From<Unmoved> for MigrateError {
+    fn from(why: Unmoved) -> Self {
+        match why {
+            Unmoved::Unmapped => Self::Unmovable,
+            Unmoved::Held => Self::Held,
+            Unmoved::NotCopied => Self::WrongBlock,
+            Unmoved::Mapped => Self::Busy,
+        }
+    }
 }
 
 impl core::fmt::Display for MigrateError {
@@ -74,47 +86,24 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
 
     fn migrate_anon(&self, cpu: &Cpu, from: &PageRef, to: OwnedBlock) -> Result<(), MigrateError> {
         let pages = self.objects.pages();
-        let frames = &pages.map().frames;
-        let old = frames.at(from.pfn());
-        // One reference each of the entries, and the caller's.
-        let is_held = || i64::from(old.count()) != i64::from(old.mapcount()) + 1;
-        if old.mapcount() == 0 || is_held() {
-            pages.free(cpu, to);
-            return Err(if old.mapcount() == 0 { MigrateError::Unmovable } else { MigrateError::Held });
-        }
-        let (mapping, index) = old.mapping();
-        let to = to.into_anon(frames, mapping, index);
-        let (mut outcome, mut is_copied) = (Ok(()), false);
-        // The first entry maps neither frame when this is called. Of the others nobody writes to what is not exclusive and held here.
-        let mut copy = || {
-            let shift = pages.map().geometry.page_shift;
-            let copy_page = || PageBytes::copy_page(pages.platform(), &to, (from, from.pfn()), shift);
-            let copied = match () {
-                () if is_held() => Err(MigrateError::Held),
-                () if is_copied => Ok(()),
-                () => copy_page().map_err(|_| MigrateError::WrongBlock),
-            };
-            if copied.is_err() {
-                outcome = copied;
-                return false;
+        let mut migration = match Migration::begin(&pages.map().frames, from, to) {
+            Ok(migration) => migration,
+            Err((why, to)) => {
+                pages.free(cpu, to);
+                return Err(why.into());
             }
-            let is_exclusive = old.flags().contains(PageFlags::ANON_EXCLUSIVE);
-            let new = frames.at(to.pfn());
-            new.set_flags(old.flags() & PageFlags::MIGRATED);
-            if !is_exclusive {
-                new.clear_flags(PageFlags::ANON_EXCLUSIVE);
-            }
-            is_copied = true;
-            true
         };
+        let shift = pages.map().geometry.page_shift;
+        let copy = |to: &PageRef| PageBytes::copy_page(pages.platform(), to, (from, from.pfn()), shift).is_ok();
         self.for_each_area_of(cpu, from, |tables, mapped| {
             // Whoever changes an address space, fork above all, relies on what its entries map.
             if let Some(_calm) = mapped.mm.try_read(cpu) {
-                tables.migrate(&mut tables.gather(), mapped.range, from, &to, &mut copy);
+                tables.migrate(&mut tables.gather(), mapped.range, &mut migration, copy);
             }
         });
+        let (to, outcome) = migration.end();
         pages.put(cpu, to);
-        if outcome.is_ok() && old.mapcount() > 0 { Err(MigrateError::Busy) } else { outcome }
+        outcome.map_err(MigrateError::from)
     }
 
     fn migrate_file_page(&self, cpu: &Cpu, from: &PageRef, to: OwnedBlock) -> Result<(), MigrateError> {

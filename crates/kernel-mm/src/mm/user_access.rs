@@ -160,9 +160,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             AccessKind::Write => (Prot::USER | Prot::WRITE, Prot::ACCESSED | Prot::DIRTY),
             AccessKind::Read | AccessKind::Fetch | AccessKind::Unshare => (Prot::USER, Prot::ACCESSED),
         };
-        let may_be_shared =
-            access == AccessKind::Unshare && entry.kind(pte) == Some(PageKind::Anon) && !entry.is_exclusive(pte);
-        if !attributes.prot.contains(needed) || may_be_shared {
+        if !attributes.prot.contains(needed) {
             return None;
         }
         if entry.is_zero_page(pte) {
@@ -170,8 +168,11 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         }
         let (page, now) = tables.mmu.page(&entry)?;
         attributes.prot |= marks;
+        // Asked of the page that is held, as it says nothing of one that moves meanwhile and comes back.
+        let may_be_shared =
+            access == AccessKind::Unshare && entry.kind(pte) == Some(PageKind::Anon) && !entry.is_exclusive(pte);
         // Marked before the bytes move; if the entry changed meanwhile, it is looked at again.
-        if now != pte || (entry.leaf(pte)?.1 != attributes && !entry.set_attributes(pte, attributes)) {
+        if now != pte || may_be_shared || (entry.leaf(pte)?.1 != attributes && !entry.set_attributes(pte, attributes)) {
             drop(walk);
             self.objects.pages().put(place.cpu, page);
             return None;

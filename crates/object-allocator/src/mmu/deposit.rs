@@ -9,7 +9,7 @@ use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Pfn, VirtAddr};
 
-use super::entry::{EntryRef, Exclusive, PageKind, Pte};
+use super::entry::{EntryRef, PageKind, Pte};
 use super::table::FreshTable;
 use super::{Gather, Mmu, UserTables};
 
@@ -88,7 +88,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
             self.duplicate_zeros(entry, pte, (tables, child), prot, table);
             return None;
         }
-        entry.set_exclusive(pte, Exclusive::No);
+        entry.make_shared(pte);
         let held = if entry.has_deposit(pte) && child.level() == Level::PMD { self.page(entry) } else { None };
         let Some((page, now)) = held else {
             self.free_fresh(table);

@@ -10,7 +10,7 @@ use platform::{Attributes, Platform, Prot};
 use units::{Order, Pfn};
 
 use super::Mmu;
-use super::entry::{EntryRef, Exclusive, Mapped, PageKind, Pte};
+use super::entry::{EntryRef, Mapped, PageKind, Pte};
 
 impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// Maps what `entry` maps at `child` too, an empty entry of the same level in another address space, allowing `prot`. `pte` was read from the entry,
@@ -90,7 +90,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         if entry.has_deposit(pte) {
             return None;
         }
-        entry.set_exclusive(pte, Exclusive::No);
+        entry.make_shared(pte);
         let (page, now) = self.page_seen(&entry, pfn)?;
         let kind = entry.kind(now);
         let head = self.objects().frames().at(page.pfn());

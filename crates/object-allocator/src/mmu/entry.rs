@@ -91,15 +91,6 @@ pub struct PageFacts {
     pub order: Order,
 }
 
-/// Whether an anonymous page belongs to one address space alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exclusive {
-    /// It does.
-    Yes,
-    /// Others may map it.
-    No,
-}
-
 /// What was mapped before an entry was cleared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
@@ -170,6 +161,22 @@ impl<'w> Mapped<'w> {
         if self.flags.contains(PageFlags::ANON_EXCLUSIVE) && self.kind() == PageKind::Anon {
             self.frame.clear_flags(PageFlags::ANON_EXCLUSIVE);
         }
+    }
+
+    /// Lets an anonymous page that nobody else has belong to one address space alone, by the mark of the frame `shown` that its entry shows. Returns whether it does.
+    /// The caller holds the entry.
+    #[inline]
+    pub(super) fn become_own(&self, shown: &Frame) -> bool {
+        if self.kind() != PageKind::Anon {
+            return false;
+        }
+        let is_marked = shown.flags().contains(PageFlags::ANON_EXCLUSIVE);
+        // One reference is this entry's: whoever shared the page let go of it.
+        let is_own = is_marked || self.frame.is_only_reference();
+        if is_own && !is_marked {
+            shown.set_flags(PageFlags::ANON_EXCLUSIVE);
+        }
+        is_own
     }
 
     /// Returns what the page is counted as.
@@ -297,16 +304,12 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         kind == Some(PageKind::Anon)
     }
 
-    /// Marks the anonymous page that `pte` maps as belonging to this address space alone, or not.
+    /// Lets the anonymous page that `pte` maps, or the part of one, belong to no address space alone.
     #[inline]
-    pub fn set_exclusive(&self, pte: Pte, exclusive: Exclusive) {
+    pub(super) fn make_shared(&self, pte: Pte) {
         let Some(frame) = self.leaf(pte).and_then(|(pfn, _)| self.view.frames.get(pfn)) else { return };
-        let is_marked = frame.flags().contains(PageFlags::ANON_EXCLUSIVE);
-        if is_marked != (exclusive == Exclusive::Yes) && self.kind(pte) == Some(PageKind::Anon) {
-            match exclusive {
-                Exclusive::Yes => frame.set_flags(PageFlags::ANON_EXCLUSIVE),
-                Exclusive::No => frame.clear_flags(PageFlags::ANON_EXCLUSIVE),
-            }
+        if frame.flags().contains(PageFlags::ANON_EXCLUSIVE) && self.kind(pte) == Some(PageKind::Anon) {
+            frame.clear_flags(PageFlags::ANON_EXCLUSIVE);
         }
     }
 
@@ -574,7 +577,8 @@ impl<'w, F: TableFormat> EntryRef<'w, F> {
         }
         let head = self.view.frames.at(page.pfn());
         let value = self.encode(self.level, page.pfn(), attributes);
-        if !self.change(expected, Pte::BUSY.raw()) {
+        // Acquires: what was done with the page through the entry goes along, if `flush` copies it.
+        if !self.hold_if(expected) {
             return Err(page);
         }
         // A table waits for the new page if one did for the old.

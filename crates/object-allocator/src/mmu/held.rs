@@ -1,4 +1,6 @@
 //! Reaching a page through the entry that maps it, while nobody can share it, protect it or take it out.
+//!
+//! Linux 6.12: mm/memory.c (`wp_can_reuse_anon_folio`, `wp_page_reuse`) does the second under the table's lock.
 
 use frame_table::PageRef;
 use page_allocator::Hooks;
@@ -37,5 +39,23 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         });
         entry.let_go(marked);
         result
+    }
+
+    /// Makes the anonymous page that `entry` maps the address space's own and gives the entry the marks `marks`, if it still holds `pte` and nobody else has the page:
+    /// it is marked so, or the entry has the only reference. Returns whether it did.
+    ///
+    /// Asked while the entry is held. What was read of the descriptor before may be of another page's life: the page may have been moved away, used elsewhere and
+    /// have come back to the same entry, with others who have it too.
+    #[inline]
+    pub fn reuse(&self, entry: &EntryRef<'_, P::Format>, pte: Pte, marks: Prot) -> bool {
+        let (Some((pfn, _)), Some(before)) = (entry.leaf(pte), entry.prot(pte)) else { return false };
+        if entry.shows_zeros(pfn) || !entry.hold_if(pte) {
+            return false;
+        }
+        let is_own = entry.mapped_frame(pfn).is_some_and(|mapped| mapped.become_own(self.objects.frames().at(pfn)));
+        // Marked before it is let go: once it is writable, nobody may take it for shared.
+        let after = if is_own { before | marks } else { before };
+        entry.let_go(Pte::new(self.format().with_prot(entry.level(), pte.raw(), after)));
+        is_own
     }
 }

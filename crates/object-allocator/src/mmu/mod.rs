@@ -35,7 +35,7 @@ use crate::direct_map::DirectMap;
 use crate::error::ObjectError;
 use readers::Readers;
 
-pub use entry::{EntryRef, Exclusive, PageFacts, PageKind, Pte, Taken};
+pub use entry::{EntryRef, PageFacts, PageKind, Pte, Taken};
 pub use gather::Gather;
 pub use row::Row;
 pub use rss::Rss;

@@ -3,7 +3,7 @@
 //! Type-stable, so that it can be part of an object that lookups without locks may still read. Linux 6.12: `mm_struct` (pgd, rss_stat, pgtables_bytes),
 //! kernel/fork.c (`mm_alloc_pgd`).
 
-use core::sync::atomic::{AtomicBool, AtomicI64};
+use core::sync::atomic::AtomicI64;
 
 use page_allocator::Hooks;
 use platform::{Platform, TableFormat};
@@ -14,7 +14,7 @@ use super::entry::PageKind;
 use super::rss::{Rss, RssCounters};
 use super::table::FreshTable;
 use super::{Gather, Mmu};
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::error::ObjectError;
 
 /// No root.
@@ -51,18 +51,17 @@ impl UserTables {
     /// Makes an address space without tables.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE))
+        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicBool::new(false), AtomicBool::new(false))
     }
 
     /// Makes an address space without tables.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE))
+        Self::with(AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicBool::new(false), AtomicBool::new(false))
     }
 
-    const fn with(root: AtomicU64, machine: AtomicU64) -> Self {
+    const fn with(root: AtomicU64, machine: AtomicU64, has_pinned: AtomicBool, has_large: AtomicBool) -> Self {
         let (hiwater_rss, nr_tables) = (AtomicI64::new(0), AtomicI64::new(0));
-        let (has_pinned, has_large) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { root, machine, rss: RssCounters::new(), hiwater_rss, nr_tables, has_pinned, has_large }
     }
 

@@ -1,6 +1,7 @@
 //! Page tables of address spaces: what entries hold, when it is flushed, and when it goes.
 #![cfg(not(loom))]
 
+mod held;
 mod large;
 mod machine;
 
