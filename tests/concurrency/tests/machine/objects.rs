@@ -7,11 +7,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fixture::{Built, Fixture, Shape, ZoneShape};
+use loom::sync::atomic::AtomicU64;
+use loom::sync::atomic::Ordering::Relaxed;
 use object_allocator::{ObjectAllocator, SlabOptions};
 use page_allocator::{DebugOptions, Geometry, PcpLimits};
 use platform::{CurrentCpu, KernelTables, PhysMemory, Platform};
 use sync::{Cpu, IrqControl};
-use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysRange, VirtRange, ZoneType};
+use units::{CpuId, NodeId, Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtRange, ZoneType};
 
 use crate::format::Tiny;
 
@@ -21,11 +23,12 @@ const GEOMETRY: Geometry =
 const DESCRIPTORS: usize = 1 << 14;
 const PAGES: usize = 32 << 12;
 
-/// The bytes of all pages, and room for the descriptors.
+/// The bytes of all pages, room for the descriptors, and which pages of addresses were ever flushed, a bit each.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pages: NonNull<u8>,
     descriptors: NonNull<u8>,
+    pub(crate) flushed: AtomicU64,
 }
 
 // SAFETY: the pointers name allocations that are used as the memory of one machine.
@@ -89,6 +92,13 @@ impl Platform for Memory {
     }
 
     fn flush_kernel_range(&self, _range: VirtRange) {}
+
+    fn flush_user_range(&self, _root: PhysAddr, range: VirtRange) {
+        let pages =
+            (range.start.raw() >> 12..range.end.raw().min(1 << 15) >> 12).fold(0, |pages, page| pages | 1 << page);
+        // Relaxed: whoever asks found something that was done after the flush.
+        self.flushed.fetch_or(pages, Relaxed);
+    }
 }
 
 /// An object allocator with its internal caches, and the number of its machine.
@@ -115,7 +125,7 @@ impl Machine {
             nr_cpus: 2,
             settings: Shape::keeping(PcpLimits::BOOT),
         };
-        let memory = Memory { pages: zeroed(PAGES), descriptors: zeroed(DESCRIPTORS) };
+        let memory = Memory { pages: zeroed(PAGES), descriptors: zeroed(DESCRIPTORS), flushed: AtomicU64::new(0) };
         let fixture = Fixture::new(memory, number, shape, DebugOptions::default());
         let cpu = token(number, 0);
         fixture.start(&cpu);

@@ -1,141 +1,29 @@
 //! Models of page tables: a page is counted once for each entry that maps it and freed once, no table goes while a walk sees it, and no mark of use is
 //! lost, whatever two CPUs do at once.
 //!
-//! Preemptions are bounded at [`PREEMPTIONS`] a run, or at LOOM_MAX_PREEMPTIONS.
+//! One file a concern: `migration` (pages that change their frame), `moves` (entries that move), `pins`, `space` (the address space that all work on). Preemptions are
+//! bounded at `space::PREEMPTIONS` a run, or at LOOM_MAX_PREEMPTIONS.
 #![cfg(loom)]
 
 #[path = "../machine/format.rs"]
 mod format;
 #[path = "../machine/objects.rs"]
 mod machine;
+mod migration;
+mod moves;
+mod pins;
+mod space;
 
-use frame_table::PageRef;
 use loom::sync::atomic::{AtomicU64, Ordering};
-use loom::thread;
-use object_allocator::mmu::{Found, Mmu, MmuReady, PageKind, Pte, UserTables};
-use page_allocator::NoPressure;
-use page_tables::{Bounds, Tables, ZapWhat};
-use platform::{Attributes, Level, MemoryType, Prot};
-use sync::Cpu;
-use units::{Gfp, Order, VirtAddr, VirtRange, VmFlags};
+use object_allocator::mmu::{Found, UserTables};
+use page_tables::{Bounds, ZapWhat};
+use platform::{Level, Prot};
+use units::{Gfp, Order, VirtRange, VmFlags};
 
-use machine::{Machine, Memory};
-
-/// Most preemptions of one run.
-const PREEMPTIONS: usize = 2;
-
-type View<'a> = Tables<'a, Memory, NoPressure>;
-
-const EVERYTHING: VirtRange = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(8 << 12));
-const USED: Attributes =
-    Attributes { prot: Prot::USER.union(Prot::WRITE).union(Prot::ACCESSED), memory_type: MemoryType::Normal };
-
-/// An address space on a machine.
-struct Space {
-    machine: &'static Machine,
-    ready: MmuReady<'static, Memory, NoPressure>,
-    tables: UserTables,
-}
-
-impl Space {
-    fn on<'a>(&'static self, cpu: &'a Cpu) -> View<'a> {
-        View { mmu: self.ready.on(cpu), tables: &self.tables }
-    }
-}
-
-fn page(index: u64) -> VirtAddr {
-    VirtAddr::new(index << 12)
-}
-
-/// Makes an anonymous page.
-fn anon(mmu: &Mmu<'_, Memory, NoPressure>, order: Order) -> PageRef {
-    let pages = mmu.objects().pages();
-    let block = pages.alloc(mmu.cpu(), Gfp::KERNEL, order).unwrap();
-    block.into_anon(&pages.map().frames, PageKind::ANON_MAPPING, 0)
-}
-
-/// Maps `new` at `virt`, from its frame `part` on, if nothing is there; or gives it back. Returns whether it was mapped.
-fn install(view: &View<'_>, virt: VirtAddr, new: PageRef, part: u64) -> bool {
-    let walk = view.mmu.walk(view.tables).unwrap();
-    let at = new.pfn().add(part);
-    let installed = match walk.pte(virt) {
-        Some(entry) => entry.install(Pte::NONE, new, at, USED),
-        None => Err(new),
-    };
-    drop(walk);
-    installed.map_err(|new| view.mmu.put(new)).is_ok()
-}
-
-/// Empties the entry at `virt`, and frees what it held. Returns whether it held a page.
-fn take(view: &View<'_>, virt: VirtAddr) -> bool {
-    let mut gather = view.mmu.gather(view.tables);
-    let walk = view.mmu.walk(view.tables).unwrap();
-    walk.pte(virt).is_some_and(|entry| gather.take(&entry).is_some())
-}
-
-/// Returns how often the page at `virt` is held and mapped.
-fn sharers(view: &View<'_>, virt: VirtAddr) -> Option<(i32, u32)> {
-    let walk = view.mmu.walk(view.tables).unwrap();
-    let entry = walk.pte(virt)?;
-    entry.sharers(entry.load())
-}
-
-/// Prepares an address space with `setup` as CPU 0, runs `main` as CPU 0 and `other` as CPU 1 at once, then `check` with their results as CPU 0. In the end
-/// all pages have to be free.
-fn two_cpus<A, B: Send + 'static>(
-    setup: impl Fn(&View<'_>) + Sync + Send + 'static,
-    main: impl Fn(&View<'_>) -> A + Sync + Send + 'static,
-    other: impl Fn(&View<'_>) -> B + Sync + Send + Copy + 'static,
-    check: impl Fn(&View<'_>, A, B) + Sync + Send + 'static,
-) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 50_000;
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(move || {
-        let machine = Box::into_raw(Box::new(Machine::new()));
-        // SAFETY: just allocated, and freed below when nothing refers to it any more.
-        let borrowed: &'static Machine = unsafe { &*machine };
-        let cpu = borrowed.cpu(0);
-        let ready = borrowed.start_mmu(&cpu).unwrap();
-        let free_pages = borrowed.pages().check_invariants(&cpu);
-        let space = Box::into_raw(Box::new(Space { machine: borrowed, ready, tables: UserTables::new() }));
-        // SAFETY: as above.
-        let shared: &'static Space = unsafe { &*space };
-        let view = shared.on(&cpu);
-        view.mmu.make_root(view.tables).unwrap();
-        setup(&view);
-        let thread = thread::spawn(move || {
-            let cpu = shared.machine.cpu(1);
-            other(&shared.on(&cpu))
-        });
-        let first = main(&view);
-        check(&view, first, thread.join().unwrap());
-        end(&view);
-        assert_eq!(borrowed.pages().check_invariants(&cpu), free_pages, "a page is lost");
-        // SAFETY: the other thread has ended, and the address space has no tables any more.
-        drop(unsafe { Box::from_raw(space) });
-        // SAFETY: as above.
-        drop(unsafe { Box::from_raw(machine) });
-    });
-}
-
-fn end(view: &View<'_>) {
-    let mut gather = view.mmu.gather(view.tables);
-    view.zap(&mut gather, EVERYTHING, ZapWhat::All);
-    view.free_tables(&mut gather, EVERYTHING, Bounds::NONE);
-    gather.free_root();
-    drop(gather);
-    assert_eq!(view.tables.nr_tables(), 0);
-}
-
-fn make_tables(view: &View<'_>) {
-    view.mmu.make_tables(view.tables, page(0), Level::PTE, Gfp::KERNEL).unwrap();
-}
-
-fn map_one(view: &View<'_>) {
-    make_tables(view);
-    assert!(install(view, page(0), anon(&view.mmu, Order::ZERO), 0));
-}
+use space::{
+    EVERYTHING, USED, View, anon, end, install, make_tables, map_large, map_large_at, map_one, page, sharers, split,
+    split_at, take, two_cpus,
+};
 
 #[test]
 fn two_cpus_fill_one_entry() {
@@ -274,26 +162,6 @@ fn a_page_that_is_shared_by_fork_is_written_before_or_not_at_all() {
         end(&child);
     };
     two_cpus(map_one, fork, write, |_, (), ()| ());
-}
-
-/// Maps a page of two by an entry of the middle level.
-fn map_large(view: &View<'_>) {
-    map_large_at(view, page(0));
-}
-
-fn map_large_at(view: &View<'_>, virt: VirtAddr) {
-    view.mmu.make_tables(view.tables, virt, Level::PMD, Gfp::KERNEL).unwrap();
-    let new = anon(&view.mmu, Order::new_truncate(1));
-    let table = view.mmu.alloc_table(Gfp::KERNEL).unwrap();
-    view.mmu.install_large(view.tables, virt, new, USED, table).unwrap();
-}
-
-fn split(view: &View<'_>) {
-    split_at(view, page(0));
-}
-
-fn split_at(view: &View<'_>, virt: VirtAddr) {
-    view.split_large(&mut view.mmu.gather(view.tables), virt);
 }
 
 #[test]
