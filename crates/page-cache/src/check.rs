@@ -8,7 +8,7 @@ use frame_table::PageFlags;
 use page_allocator::Hooks;
 use platform::Platform;
 
-use crate::file::{FileKind, pages_of};
+use crate::file::FileKind;
 use crate::files::FileCall;
 
 impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
@@ -25,7 +25,7 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         }
         let broken = state.pages.visit(0..=u64::MAX, |index, page| {
             let frame = self.frames().at(page.pfn());
-            let law = if index >= pages_of(state.size) {
+            let law = if index >= state.end_of_pages() {
                 "no page is behind the end"
             } else if frame.mapping() != (Self::number(file), index) {
                 "a frame knows its file and index"

@@ -90,6 +90,8 @@ pub(crate) struct FileState<'k> {
     pub(crate) size: u64,
     /// Bytes at the beginning that the source has; less than `size` once a file was cut and grew again.
     pub(crate) backed: u64,
+    /// Pages that may lie in the file whatever its size (Linux: `fallocend`).
+    pub(crate) kept: u64,
     pub(crate) references: u32,
     pub(crate) mappings: u32,
     /// Shared areas that may be written.
@@ -109,6 +111,7 @@ impl FileState<'_> {
             pages: XArray::new(),
             size: 0,
             backed: 0,
+            kept: 0,
             references: 0,
             mappings: 0,
             writable_mappings: 0,
@@ -129,6 +132,11 @@ impl FileState<'_> {
 
     pub(crate) const fn page_kind(&self) -> PageKind {
         if self.is_shmem() { PageKind::Shmem } else { PageKind::File }
+    }
+
+    /// Returns the number behind the last page that may be there.
+    pub(crate) fn end_of_pages(&self) -> u64 {
+        pages_of(self.size).max(self.kept)
     }
 
     /// Pages that are promised because of the size.

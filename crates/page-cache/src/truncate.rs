@@ -56,7 +56,11 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
         } else {
             self.commit.uncharge(before - after);
         }
-        let is_cut = size < state.size;
+        // What was put behind the end goes as soon as somebody sets an end that is no farther, as in Linux.
+        let is_cut = size < state.size || (size == state.size && state.kept > 0);
+        if is_cut {
+            state.kept = 0;
+        }
         state.size = size;
         state.backed = state.backed.min(size);
         if is_cut {
@@ -69,9 +73,9 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
         Ok(())
     }
 
-    /// Removes what lies behind the end of a file.
+    /// Removes what lies behind the end of a file and was not put there to stay.
     pub(crate) fn drop_behind_end(&self, file: FileId) {
-        let Ok(first) = self.lock(file).map(|state| pages_of(state.size)) else { return };
+        let Ok(first) = self.lock(file).map(|state| state.end_of_pages()) else { return };
         self.drop_pages(Self::number(file), first..=u64::MAX);
     }
 
@@ -113,12 +117,13 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
     ///
     /// # Errors
     /// As [`FileCall::punch_hole`] and [`FileCall::set_size`], and [`MmError::NoMemory`] and [`MmError::NoSpace`]; the size is as before then, and pages that were
-    /// made within it stay. [`MmError::NotSupported`] for pages behind an end that is to stay.
+    /// made within it stay. [`MmError::NotSupported`] for pages behind an end that is to stay of a file that is promised whole.
     pub fn allocate(&self, file: FileId, offset: u64, bytes: u64, end_rule: EndRule) -> Result<(), MmError> {
         let end = offset.checked_add(bytes).filter(|&end| end <= MAX_BYTES).ok_or(MmError::TooLarge)?;
-        let is_behind = {
-            let state = self.lock(file)?;
-            if !state.is_shmem() || (end > state.size && end_rule == EndRule::Stays) {
+        let (is_behind, kept) = {
+            let mut state = self.lock(file)?;
+            let is_promised = state.reserved_for(end) > state.reserved_for(state.size);
+            if !state.is_shmem() || (is_promised && end_rule == EndRule::Stays) {
                 return Err(MmError::NotSupported);
             }
             if bytes == 0 {
@@ -127,18 +132,28 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
             if end > state.size && state.seals.contains(Seals::GROW) {
                 return Err(MmError::NotPermitted);
             }
-            end > state.size
+            let kept = state.kept;
+            if end_rule == EndRule::Stays && end > state.size {
+                state.kept = kept.max(pages_of(end));
+            }
+            (end > state.size, kept)
         };
         let mut pages = offset >> PAGE_SHIFT..pages_of(end);
         let made = pages.try_for_each(|index| {
             let place = Place { file, index, reach: Reach::Beyond };
             self.find_or_make(place, Access::Write).map(|page| self.put_page(page))
         });
-        let sized = made.and_then(|()| if is_behind { self.set_size(file, end) } else { Ok(()) });
-        if sized.is_err() {
+        let ended = made.and_then(|()| match end_rule {
+            EndRule::Moves if is_behind => self.set_size(file, end),
+            EndRule::Moves | EndRule::Stays => Ok(()),
+        });
+        if ended.is_err() {
+            if let Ok(mut state) = self.lock(file) {
+                state.kept = kept;
+            }
             self.drop_behind_end(file);
         }
-        sized
+        ended
     }
 
     /// Zeros bytes of one page if it is in memory. None at a page's beginning, where the page goes as a whole.

@@ -188,7 +188,6 @@ fn pages_are_put_where_none_are_and_the_end_moves_if_it_may() {
     with_files(1000, |call, _| {
         let file = call.create(SHMEM, 2 * PAGE).unwrap();
         touch(call, file, 1, Access::Write).unwrap();
-        assert_eq!(call.allocate(file, 1, 2 * PAGE, EndRule::Stays), Err(MmError::NotSupported));
         call.allocate(file, 0, 2 * PAGE, EndRule::Stays).unwrap();
         assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (2, 2 * PAGE));
         call.allocate(file, 3 * PAGE, 5, EndRule::Moves).unwrap();
@@ -197,6 +196,32 @@ fn pages_are_put_where_none_are_and_the_end_moves_if_it_may() {
         // So much may not be promised: what was put behind the end goes again.
         assert_eq!(call.allocate(file, 0, 2000 * PAGE, EndRule::Moves), Err(MmError::NoSpace));
         assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (4, 3 * PAGE + 5));
+        call.check_invariants(file).unwrap();
+        call.put(file).unwrap();
+    });
+}
+
+#[test]
+fn pages_stay_behind_an_end_that_stays_until_it_is_set() {
+    with_files(1000, |call, _| {
+        let file = call.create(SHMEM, 3).unwrap();
+        let facts = || (call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size);
+        call.allocate(file, 0, 2 * PAGE, EndRule::Stays).unwrap();
+        call.allocate(file, 8 * PAGE, 1, EndRule::Stays).unwrap();
+        assert_eq!(facts(), (3, 3));
+        assert_eq!((call.seek_data(file, 4), call.read(file, 0, &mut [0; 9])), (Ok(None), Ok(3)));
+        assert_eq!(touch(call, file, 1, Access::Read), Err(MmError::BadAddress));
+        call.check_invariants(file).unwrap();
+        // An attempt that fails takes only its own.
+        assert!(call.allocate(file, 9 * PAGE, 2000 * PAGE, EndRule::Stays).is_err());
+        assert_eq!(facts(), (3, 3));
+        call.set_size(file, 9 * PAGE).unwrap();
+        assert_eq!((facts(), contents(call, file, 0, 3 * PAGE as usize)), ((3, 9 * PAGE), vec![0; 3 * PAGE as usize]));
+        call.set_size(file, 5).unwrap();
+        assert_eq!(facts(), (1, 5));
+        call.allocate(file, 0, 2 * PAGE, EndRule::Stays).unwrap();
+        call.set_size(file, 5).unwrap();
+        assert_eq!(facts(), (1, 5), "the same end, set again");
         call.check_invariants(file).unwrap();
         call.put(file).unwrap();
     });

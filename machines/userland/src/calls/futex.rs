@@ -119,6 +119,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// A barrier among the threads of processes; each CPU passes one, whoever runs there.
+    /// Makes barriers. Commands for restartable sequences do not exist, as on a Linux that was built without these, nor do those that serialise instructions.
     fn membarrier(&mut self, command: u64, flags: u64) -> Outcome {
         const QUERY: u32 = 0;
         const GLOBAL: u32 = 1;
@@ -126,12 +127,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         const REGISTER_GLOBAL_EXPEDITED: u32 = 1 << 2;
         const PRIVATE_EXPEDITED: u32 = 1 << 3;
         const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+        const GET_REGISTRATIONS: u32 = 1 << 9;
         if flags as u32 != 0 {
             return Err(Errno::EINVAL.into());
         }
         let registered = self.with_process(|process| process.registered_barriers)?;
         match command as u32 {
-            QUERY => return Ok(0x1f),
+            QUERY => return Ok(0x21f),
+            GET_REGISTRATIONS => return Ok(registered.into()),
             GLOBAL | GLOBAL_EXPEDITED => {}
             PRIVATE_EXPEDITED if registered & REGISTER_PRIVATE_EXPEDITED == 0 => return Err(Errno::EPERM.into()),
             PRIVATE_EXPEDITED => {}

@@ -154,13 +154,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn fallocate(&mut self, fd: u64, mode: u64, offset: u64, bytes: u64) -> Outcome {
         const KEEP_SIZE: u64 = 1;
         const PUNCH_HOLE: u64 = 2;
+        let source = self.source(fd)?;
         if (offset as i64) < 0 || (bytes as i64) <= 0 {
             return Err(Errno::EINVAL.into());
         }
+        let mode = u64::from(mode as u32);
         if !matches!(mode, 0 | KEEP_SIZE) && mode != PUNCH_HOLE | KEEP_SIZE {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let source = self.source(fd)?;
         if !source.flags.writes() {
             return Err(Errno::EBADF.into());
         }
@@ -172,7 +173,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         };
         let end = offset.checked_add(bytes).filter(|&end| end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
         let limit = self.with_process(|process| process.other_limits.file_size[0])?;
-        if mode == 0 && end > limit {
+        // Also for an end that stays, as in Linux.
+        if mode != PUNCH_HOLE | KEEP_SIZE && end > limit {
             return Err(Errno::EFBIG.into());
         }
         let memory = self.userland.memory();

@@ -25,7 +25,12 @@ const FALLOCATE: u64 = 285;
 const MEMFD_CREATE: u64 = 319;
 const ADD_SEALS: u64 = 1033;
 const GET_SEALS: u64 = 1034;
+const MEMBARRIER: u64 = 324;
+const FTRUNCATE: u64 = 77;
 const EPERM: i64 = -1;
+const EBADF: i64 = -9;
+const EFBIG: i64 = -27;
+const EOPNOTSUPP: i64 = -95;
 const EACCES: i64 = -13;
 const EFAULT: i64 = -14;
 const EBUSY: i64 = -16;
@@ -160,6 +165,51 @@ fn a_word_in_a_shared_mapping_is_one_word_to_all_who_see_it() {
     assert_eq!(host.call(&mut child, FUTEX, &[word, 1, 1, 0, 0, 0]), 1);
     host.leave(child, EXIT_GROUP, &[0]);
     assert_eq!(host.run().registers.rax, 0);
+}
+
+#[test]
+fn a_memfd_has_pages_behind_its_end_until_the_end_is_set() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let name = host.text(&task, DATA, "long");
+    let fd = host.call(&mut task, MEMFD_CREATE, &[name, 0]) as u64;
+    assert_eq!(host.call(&mut task, WRITE, &[fd, name, 3]), 3);
+    let pages = || {
+        let mut text = String::new();
+        host.userland.memory().write_machine_file(&cpu, "vmstat", &mut text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("nr_shmem ")).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    let before = pages();
+    assert_eq!(host.call(&mut task, FALLOCATE, &[fd, 1, 0, 0x100_0000]), 0);
+    assert_eq!(pages() - before, 0xfff, "the pages are there");
+    assert_eq!(host.call(&mut task, PREAD, &[fd, DATA + 0x100, 9, 0]), 3);
+    for (mode, offset, bytes, wanted) in [
+        (1, u64::MAX >> 1, 2, EFBIG),
+        (2, 0, 1, EOPNOTSUPP),
+        (1 << 30, 0, 1, EOPNOTSUPP),
+        (1 << 30, 0, 0, EINVAL),
+        (0, u64::MAX, 1, EINVAL),
+    ] {
+        assert_eq!(host.call(&mut task, FALLOCATE, &[fd, mode, offset, bytes]), wanted);
+    }
+    assert_eq!(host.call(&mut task, FALLOCATE, &[99, 0, 0, 0]), EBADF);
+    assert_eq!(host.call(&mut task, FTRUNCATE, &[fd, 3]), 0);
+    assert_eq!(pages(), before, "they went with the end, set anew");
+}
+
+#[test]
+fn barriers_are_registered_before_they_are_made_and_there_are_none_for_sequences() {
+    let (host, mut task) = Host::boot();
+    let mut barrier = |command: u64, flags: u64| host.call(&mut task, MEMBARRIER, &[command, flags, 0]);
+    assert_eq!((barrier(0, 0), barrier(0, 1), barrier(512, 0), barrier(512, 1)), (0x21f, EINVAL, 0, EINVAL));
+    assert_eq!((barrier(1, 0), barrier(2, 0), barrier(8, 0)), (0, 0, EPERM));
+    assert_eq!((barrier(16, 0), barrier(8, 0), barrier(512, 0)), (0, 0, 16));
+    assert_eq!((barrier(4, 0), barrier(512, 0)), (0, 20));
+    for command in [32, 64, 128, 256, 1024, 3] {
+        assert_eq!((barrier(command, 0), barrier(command, 1)), (EINVAL, EINVAL), "{command}");
+    }
 }
 
 #[test]
