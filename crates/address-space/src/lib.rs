@@ -49,7 +49,9 @@ pub use clear_refs::{BadClearRefs, ClearRefs};
 pub use counters::VmCounters;
 pub use error::{Absent, MmError};
 pub use flags::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags};
-pub use limits::{HugePolicy, Limits, NO_LIMIT, Process, ProtectionKeys, Release, Rights, Settings, SwapSupport};
+pub use limits::{
+    HugePolicy, HugeRules, HugeZeros, Limits, NO_LIMIT, Process, ProtectionKeys, Release, Rights, Settings, SwapSupport,
+};
 pub use lock::LockWhen;
 pub use lock_area::{AreaRead, PrepareError};
 pub use map::MapRequest;

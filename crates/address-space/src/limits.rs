@@ -60,7 +60,7 @@ pub enum Release {
     /// The reference.
     #[default]
     V6_12,
-    /// Any advice for oneself by process_madvise (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
+    /// Any advice for oneself by process_madvise (6.13), a huge page in the place of one of zeros that is written to (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
     V6_18,
 }
 
@@ -85,6 +85,8 @@ pub struct Settings {
     pub huge_page: u64,
     /// Which areas get huge pages (transparent_hugepage/enabled).
     pub huge: HugePolicy,
+    /// Reads where a huge page may be map one of zeros that all share (transparent_hugepage/use_zero_page).
+    pub use_zero_page: bool,
     /// Swap space or its code exists (CONFIG_SWAP): MADV_WILLNEED accepts anonymous areas.
     pub swap: SwapSupport,
     /// Protection keys: what may be executed only cannot be read.
@@ -111,6 +113,26 @@ pub enum HugePolicy {
     Never,
 }
 
+/// What becomes of the huge page of zeros.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HugeZeros {
+    /// It is not mapped: a read gets a page of its own.
+    Unused,
+    /// A write splits it, and gets a small page (up to 6.12).
+    Split,
+    /// A write gets a huge page in its place (from 6.13 on).
+    Replaced,
+}
+
+/// What faults do about huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HugeRules {
+    /// Which areas get them.
+    pub policy: HugePolicy,
+    /// What of that of zeros.
+    pub zeros: HugeZeros,
+}
+
 /// Whether a kernel was built with swap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SwapSupport {
@@ -132,9 +154,20 @@ impl Settings {
         default_window: VirtAddr::new((1 << 47) - 4096),
         huge_page: 2 << 20,
         huge: HugePolicy::Always,
+        use_zero_page: true,
         swap: SwapSupport::Built,
         keys: ProtectionKeys::Absent,
     };
+
+    /// Returns what faults do about huge pages.
+    pub const fn huge_rules(&self) -> HugeRules {
+        let zeros = match self.release {
+            _ if !self.use_zero_page => HugeZeros::Unused,
+            Release::V6_12 => HugeZeros::Split,
+            Release::V6_18 => HugeZeros::Replaced,
+        };
+        HugeRules { policy: self.huge, zeros }
+    }
 
     /// With five levels: addresses above 128 TiB are given out when asked for.
     pub const X86_64_LA57: Self = Self { task_size: VirtAddr::new((1 << 56) - 4096), ..Self::X86_64 };

@@ -3,7 +3,7 @@
 //! Linux 6.12: mm/mmap.c (`unmap_region`), mm/madvise.c, mm/gup.c (`populate_vma_page_range`), mm/mincore.c.
 
 use address_space::{
-    Access, AreaName, FileFacts, FileId, HugePolicy, MmError, PAGE_SHIFT, PAGE_SIZE, PageAdvice, PageMark, PageTables,
+    Access, AreaName, FileFacts, FileId, HugeRules, MmError, PAGE_SHIFT, PAGE_SIZE, PageAdvice, PageMark, PageTables,
     Pager, Reserve, Vma,
 };
 use object_allocator::mmu::Gather;
@@ -25,8 +25,8 @@ pub struct MmPages<'a, P: Platform, H: Hooks, F: FilePages> {
     pub files: F,
     /// The tables that are copied, while an address space is made by fork.
     pub parent: Option<Tables<'a, P, H>>,
-    /// Which areas get large pages.
-    pub huge: HugePolicy,
+    /// What faults do about large pages.
+    pub huge: HugeRules,
     unmapping: Option<Unmapping<'a, P, H>>,
 }
 
@@ -50,7 +50,7 @@ impl<'a, P: Platform, H: Hooks> Unmapping<'a, P, H> {
 
 impl<'a, P: Platform, H: Hooks, F: FilePages> MmPages<'a, P, H, F> {
     /// Shows the tables of an address space.
-    pub const fn new(pages: Tables<'a, P, H>, files: F, huge: HugePolicy) -> Self {
+    pub const fn new(pages: Tables<'a, P, H>, files: F, huge: HugeRules) -> Self {
         Self { pages, files, parent: None, huge, unmapping: None }
     }
 

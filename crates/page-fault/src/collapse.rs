@@ -130,7 +130,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// holds a page; [`MmError::NotSupported`] for files. The other large pages of the range may be made all the same.
     pub fn collapse(&self, vma: &Vma, range: VirtRange, release: Release) -> Result<(), MmError> {
         // Asking for it overrules a machine that leaves it to madvise.
-        let policy = if self.huge == HugePolicy::Never { HugePolicy::Never } else { HugePolicy::Always };
+        let policy = if self.huge.policy == HugePolicy::Never { HugePolicy::Never } else { HugePolicy::Always };
         let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);
         if !vma.is_anonymous() && holds_large(vma, bytes) && is_file_aligned(vma, bytes) {
             return Err(MmError::NotSupported);
@@ -154,7 +154,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Returns true if khugepaged looks at the area: it may have large pages, and has pages of its own (Linux: thp_vma_allowable_order).
     pub fn may_gather(&self, vma: &Vma) -> bool {
-        vma.anon.is_some() && allows_huge(self.huge, vma)
+        vma.anon.is_some() && allows_huge(self.huge.policy, vma)
     }
 
     /// Puts the pages of one large page's addresses into one, if `limits` permit it; returns true if it did (Linux: hpage_collapse_scan_pmd).

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/memory.c (`__handle_mm_fault`, `handle_pte_fault`), include/linux/mm.h (`struct vm_fault`).
 
-use address_space::{HugePolicy, MmError, Vma};
+use address_space::{HugeRules, HugeZeros, MmError, Vma};
 use frame_table::PageRef;
 use object_allocator::mmu::{EntryRef, Found, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
@@ -21,8 +21,8 @@ pub struct FaultContext<'a, 'f, P: Platform, H: Hooks, F: FilePages> {
     pub pages: Tables<'a, P, H>,
     /// The files.
     pub files: &'f F,
-    /// Which areas get large pages.
-    pub huge: HugePolicy,
+    /// What is done about large pages.
+    pub huge: HugeRules,
 }
 
 /// An access cannot go on.
@@ -131,12 +131,12 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         Ok((attempt == Attempt::Done).then_some(action))
     }
 
-    /// Lets an access go on that a large page is in the way of: zeros give way to a fresh page, others to their parts. `None` if the entry has to be looked at.
+    /// Lets an access go on that a large page is in the way of: zeros give way to a fresh page if the rules say so, others to their parts. `None` if the entry has to be looked at.
     #[cold]
     #[inline(never)]
     fn make_way(&self, fault: &Fault<'_>, seen: &Seen, action: FaultAction) -> Result<Option<FaultAction>, FaultError> {
         let is_inside = seen.mapped.intersection(fault.vma.range) == seen.mapped;
-        if action == FaultAction::MapFresh && is_inside {
+        if action == FaultAction::MapFresh && is_inside && self.huge.zeros == HugeZeros::Replaced {
             let attempt = self.write_huge_zeros(fault, seen.pte, seen.mapped)?;
             return Ok((attempt == Attempt::Done).then_some(action));
         }

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/huge_memory.c (`do_huge_pmd_anonymous_page`, `__thp_vma_allowable_orders`, `vma_thp_gfp_mask`, `do_huge_pmd_wp_page`).
 
-use address_space::{HugePolicy, Vma};
+use address_space::{HugePolicy, HugeZeros, Vma};
 use frame_table::PageRef;
 use object_allocator::mmu::{FreshTable, MakeError, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
@@ -29,7 +29,7 @@ pub(crate) fn allows_huge(policy: HugePolicy, vma: &Vma) -> bool {
 impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Returns the addresses of the large page around the fault if the area holds all of them and may have it.
     fn huge_range(&self, fault: &Fault<'_>) -> Option<VirtRange> {
-        if !allows_huge(self.huge, fault.vma) {
+        if !allows_huge(self.huge.policy, fault.vma) {
             return None;
         }
         let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);
@@ -48,6 +48,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             self.make_tables(fault, Level::PMD)?;
             let attempt = match fault.access {
                 AccessKind::Write => self.install_huge(fault, range),
+                _ if self.huge.zeros == HugeZeros::Unused => self.install_huge(fault, range),
                 _ => self.install_huge_zeros(fault, range),
             };
             if attempt == Attempt::Done {

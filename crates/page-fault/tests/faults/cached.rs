@@ -20,7 +20,7 @@ struct Mapping<'a, 'k> {
 
 impl Mapping<'_, '_> {
     fn fault(&self, page: u64, access: AccessKind) -> Result<FaultAction, FaultError> {
-        let context = FaultContext { pages: self.view, files: self.call, huge: HugePolicy::Never };
+        let context = FaultContext { pages: self.view, files: self.call, huge: huge(HugePolicy::Never) };
         context.make_possible(&self.vma, at(page), access)
     }
 

@@ -12,7 +12,7 @@ fn huge_machine() -> (Objects, Cpu) {
 }
 
 fn space<'a>(objects: &'a Objects, cpu: &'a Cpu, tables: &'a UserTables, files: &'a Files<'a>) -> Space<'a> {
-    Space { huge: HugePolicy::Always, ..Space::new(objects, cpu, tables, files) }
+    Space { huge: crate::huge(HugePolicy::Always), ..Space::new(objects, cpu, tables, files) }
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn areas_that_refuse_or_did_not_ask_get_small_pages() {
         (HugePolicy::Never, WRITE | VmFlags::HUGEPAGE, 1),
     ] {
         let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
-        let space = Space { huge: policy, ..Space::new(&objects, &cpu, &tables, &files) };
+        let space = Space { huge: crate::huge(policy), ..Space::new(&objects, &cpu, &tables, &files) };
         space.access(&area(flags, 512, None), 7, Some(3)).unwrap();
         assert_eq!(space.rss().anon, expected, "{policy:?} {flags:?}");
         space.end();
@@ -71,7 +71,7 @@ fn small_pages_are_gathered_into_a_large_one_with_what_they_hold() {
     let before = objects.pages().check_invariants(&cpu).unwrap();
     let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
     let mut space = space(&objects, &cpu, &tables, &files);
-    space.huge = HugePolicy::Madvise;
+    space.huge = crate::huge(HugePolicy::Madvise);
     let vma = area(WRITE, 512, None);
     for page in [0, 9, 511] {
         space.access(&vma, page, Some(page as u8 | 1)).unwrap();
@@ -121,7 +121,7 @@ fn advice_on_a_part_splits_a_large_page_that_nobody_else_maps() {
     let (parent, child) = (space(&objects, &cpu, &tables, &files), space(&objects, &cpu, &other, &files));
     let vma = area(WRITE, 512, None);
     parent.access(&vma, 7, Some(3)).unwrap();
-    let mut pages = MmPages::new(parent.view, Files::new(&objects, &cpu, 0), HugePolicy::Always);
+    let mut pages = MmPages::new(parent.view, Files::new(&objects, &cpu, 0), crate::huge(HugePolicy::Always));
     let mut cool = |from, to| {
         pages.advise(&vma, VirtRange::new(at(from), at(to)), PageAdvice::Cold).unwrap();
         parent.view.is_large(at(7))
@@ -161,6 +161,24 @@ fn a_read_maps_zeros_for_all_pages_at_once_and_a_write_a_large_page_in_their_pla
     assert_eq!((space.rss().anon, tables.nr_tables()), (512, 3), "zeros go with their table, and count for nothing");
     space.end();
     assert_eq!(objects.pages().check_invariants(&cpu).unwrap(), before);
+}
+
+#[test]
+fn rules_say_what_becomes_of_large_zeros() {
+    for (zeros, read, written) in
+        [(HugeZeros::Unused, 512, 512), (HugeZeros::Split, 0, 1), (HugeZeros::Replaced, 0, 512)]
+    {
+        let (objects, cpu) = machine_with_zeros(4096);
+        let (tables, files) = (UserTables::new(), Files::new(&objects, &cpu, 0));
+        let huge = HugeRules { zeros, ..crate::huge(HugePolicy::Always) };
+        let space = Space { huge, ..Space::new(&objects, &cpu, &tables, &files) };
+        let vma = area(WRITE, 512, None);
+        space.access(&vma, 7, None).unwrap();
+        assert_eq!(space.rss().anon, read, "{zeros:?}");
+        assert_eq!(space.access(&vma, 8, Some(5)).unwrap().0, 5, "{zeros:?}");
+        assert_eq!((space.rss().anon, space.access(&vma, 9, None).unwrap().0), (written, 0), "{zeros:?}");
+        space.end();
+    }
 }
 
 #[test]

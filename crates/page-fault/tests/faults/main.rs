@@ -10,7 +10,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use address_space::{Access, AnonVma, AnonVmaId, FileFacts, FileId, HugePolicy, MmError, Pager, Reserve, Vma};
+use address_space::{
+    Access, AnonVma, AnonVmaId, FileFacts, FileId, HugePolicy, HugeRules, HugeZeros, MmError, Pager, Reserve, Vma,
+};
 use fixture::{Built, Fixture, Shape, ZoneShape};
 use frame_table::{HeapMemory, PageBytes, PageFlags, PageRef};
 use mmkit_page_fault::{AccessKind, FaultAction, FaultContext, FaultError, FilePages};
@@ -151,18 +153,23 @@ pub(crate) fn area(flags: VmFlags, nr_pages: u64, file: Option<FileId>) -> Vma {
     Vma { range: VirtRange::new(at(0), at(nr_pages)), flags, pgoff: 0, file, anon, uffd: 0, name: None }
 }
 
+/// The rules of later releases for areas that `policy` is for.
+pub(crate) const fn huge(policy: HugePolicy) -> HugeRules {
+    HugeRules { policy, zeros: HugeZeros::Replaced }
+}
+
 /// An address space as a process uses it.
 pub(crate) struct Space<'a> {
     pub(crate) view: View<'a>,
     pub(crate) files: &'a Files<'a>,
-    pub(crate) huge: HugePolicy,
+    pub(crate) huge: HugeRules,
 }
 
 impl<'a> Space<'a> {
     pub(crate) fn new(objects: &'a Objects, cpu: &'a Cpu, tables: &'a UserTables, files: &'a Files<'a>) -> Self {
         let view = View { mmu: objects.start_mmu(cpu).unwrap().on(cpu), tables };
         view.mmu.make_root(tables).unwrap();
-        Self { view, files, huge: HugePolicy::Never }
+        Self { view, files, huge: huge(HugePolicy::Never) }
     }
 
     pub(crate) fn faults(&self) -> FaultContext<'a, 'a, HeapMemory, NoPressure, Files<'a>> {
