@@ -38,11 +38,10 @@ pub(super) struct Plan<'a> {
 /// Boots the machine with every frame in use and no list filled.
 ///
 /// # Errors
-/// The host has no room, or the recorded zones are not those that a kernel lays over the recorded memory.
+/// The host has no room, the recording is one of several nodes, or the recorded zones are not those that a kernel lays over the recorded memory.
 pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
     let Plan { snapshot, present, nr_cpus, .. } = plan;
-    // A page trace covers one node.
-    let node = snapshot.zones.first().map_or(NodeId::ZERO, |zone| zone.node);
+    let node = only_node(snapshot)?;
     let configured = ZoneSet::of(&snapshot.zone_kinds);
     let first = present.first().map_or(Pfn::ZERO, |range| range.start);
     let recorded = RecordedMachine {
@@ -59,6 +58,18 @@ pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
         .map_err(|error| Failure::Machine(error.to_string()))?;
     check_zones(&machine, snapshot)?;
     Ok(machine)
+}
+
+/// Returns the node of the recorded zones: no file of a page trace says which CPUs are near which node, so there may be one only.
+fn only_node(snapshot: &Snapshot) -> Result<NodeId, Failure> {
+    let node = snapshot.zones.first().map_or(NodeId::ZERO, |zone| zone.node);
+    match snapshot.zones.iter().find(|zone| zone.node != node) {
+        None => Ok(node),
+        Some(other) => {
+            let text = format!("zoneinfo has zones of nodes {node} and {}; a page trace covers one node", other.node);
+            Err(Failure::Machine(text))
+        }
+    }
 }
 
 /// Tells architectures apart by the kinds of zones that their kernels have.

@@ -182,3 +182,13 @@ fn a_machine_whose_pageblocks_exceed_its_largest_block_is_refused() {
     let expected = "cannot build the machine: pageblocks of order 11 with blocks up to order 10";
     assert_eq!(refused.as_deref(), Some(expected));
 }
+
+#[test]
+fn a_recording_of_two_nodes_is_refused() {
+    let mut snapshot = snapshot();
+    let far = ZoneSnapshot { node: NodeId::try_new(1).unwrap(), ..snapshot.zones[0].clone() };
+    snapshot.zones.push(far);
+    let refused = machine::boot(plan(&snapshot, &[])).err().map(|error| error.to_string());
+    let expected = "cannot build the machine: zoneinfo has zones of nodes 0 and 1; a page trace covers one node";
+    assert_eq!(refused.as_deref(), Some(expected));
+}
