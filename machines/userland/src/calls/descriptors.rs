@@ -148,8 +148,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 let umask = world.processes.get(self.thread.process).map_or(0, |process| process.umask);
                 let kind = Kind::Regular(file);
                 let inode = world.files.create(found.parent()?, &found.name, kind, mode as u32 & !umask, now)?;
+                let place = Place::Inode(inode);
                 *contents = None;
-                Place::Inode(inode)
+                let opened = self.open_place(&mut world, place, flags);
+                if opened.is_err() {
+                    // The file goes again, and its contents with it.
+                    world.files.unlink(found.parent()?, &found.name, now)?;
+                }
+                return Ok((opened?, place));
             }
         };
         Ok((self.open_place(&mut world, place, flags)?, place))

@@ -3,8 +3,10 @@
 mod calls;
 mod common;
 mod descriptors;
+mod failing;
 mod hostile;
 mod on_sim;
+mod out_of_memory;
 mod pidfd;
 mod proc_files;
 mod remote;
