@@ -160,7 +160,7 @@ impl Settings {
     };
 
     /// Returns what faults do about huge pages.
-    pub const fn huge_rules(&self) -> HugeRules {
+    pub(crate) const fn huge_rules(&self) -> HugeRules {
         let zeros = match self.release {
             _ if !self.use_zero_page => HugeZeros::Unused,
             Release::V6_12 => HugeZeros::Split,

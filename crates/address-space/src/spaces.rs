@@ -12,7 +12,7 @@ use sync::Cpu;
 use units::Gfp;
 
 use crate::error::MmError;
-use crate::limits::Settings;
+use crate::limits::{HugeRules, Settings};
 use crate::mm::Mm;
 use crate::mm_ref::MmGrab;
 use crate::overcommit::{CommitRules, Overcommit};
@@ -28,6 +28,8 @@ pub struct AddressSpaces<'k, P: Platform, H: Hooks> {
     pub(crate) rmap: ReverseMap<'k>,
     pub(crate) overcommit: Overcommit,
     pub(crate) settings: Settings,
+    /// What follows from the settings for each fault.
+    huge: HugeRules,
     next_anon_vma: AtomicU64,
     next_mm: AtomicU64,
     init_mm: MmGrab<'k>,
@@ -53,6 +55,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
             rmap: ReverseMap::new(),
             overcommit: Overcommit::new(commit),
             settings,
+            huge: settings.huge_rules(),
             next_anon_vma: AtomicU64::new(1),
             next_mm: AtomicU64::new(1),
             init_mm,
@@ -67,6 +70,11 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
     /// Returns the settings.
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns what faults do about huge pages.
+    pub const fn huge_rules(&self) -> HugeRules {
+        self.huge
     }
 
     /// Returns what is promised to all processes.

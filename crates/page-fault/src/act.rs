@@ -121,7 +121,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             Err(block) => return Err(self.give_back(block)),
         };
         if !expected.is_none() {
-            return Ok(self.exchange_zeros(fault, expected, page));
+            return Ok(self.exchange(fault, expected, page));
         }
         Ok(self.install(fault, expected, page, PageKind::Anon, Self::writable(fault.vma, fault.access)))
     }

@@ -245,7 +245,9 @@ impl Seen {
 fn entry_state<F: platform::TableFormat>(entry: &EntryRef<'_, F>, pte: Pte) -> EntryState {
     let Some((_, attributes)) = entry.leaf(pte) else { return EntryState::Empty };
     let what = match entry.kind(pte) {
-        None => MappedWhat::Zeros,
+        None if entry.is_zero_page(pte) => MappedWhat::Zeros,
+        // Of a page that went meanwhile; to copy it is to look again.
+        None => MappedWhat::SharedAnon,
         Some(PageKind::File | PageKind::Shmem) => MappedWhat::FilePage,
         Some(PageKind::Anon) if entry.is_exclusive(pte) => MappedWhat::Own,
         // One reference is this entry's: whoever shared the page let go of it.

@@ -90,26 +90,10 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Puts `page` in the place of what the entry maps, if it still holds `pte`, and counts it.
     pub(crate) fn exchange(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
-        self.exchange_if(fault, pte, page, |_| true)
-    }
-
-    /// As [`FaultContext::exchange`], of the page of zeros alone: what was read of a page that went meanwhile may look like it.
-    pub(crate) fn exchange_zeros(&self, fault: &Fault<'_>, pte: Pte, page: frame_table::PageRef) -> Attempt {
-        self.exchange_if(fault, pte, page, |entry| entry.is_zero_page(pte))
-    }
-
-    #[inline(always)]
-    fn exchange_if(
-        &self,
-        fault: &Fault<'_>,
-        pte: Pte,
-        page: frame_table::PageRef,
-        is_right: impl FnOnce(&EntryRef<'_, P::Format>) -> bool,
-    ) -> Attempt {
         let mut gather = self.pages.gather();
         let walk = self.pages.mmu.walk(self.pages.tables);
         let replaced = match walk.as_ref().and_then(|walk| walk.pte(fault.page)) {
-            Some(entry) if is_right(&entry) => {
+            Some(entry) => {
                 let mut attributes = Self::writable(fault.vma, fault.access);
                 if fault.access == AccessKind::Unshare {
                     // A copy that nobody wrote to counts as written to if the page did.
@@ -117,7 +101,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 }
                 gather.replace(&entry, pte, page, attributes)
             }
-            _ => Err(page),
+            None => Err(page),
         };
         drop(walk);
         match replaced {
