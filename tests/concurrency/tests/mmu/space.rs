@@ -100,20 +100,9 @@ pub(crate) fn two_cpus<A, B: Send + 'static>(
     other: impl Fn(&View<'_>) -> B + Sync + Send + Copy + 'static,
     check: impl Fn(&View<'_>, A, B) + Sync + Send + 'static,
 ) {
-    two_cpus_within(PREEMPTIONS, setup, main, other, check);
-}
-
-/// As [`two_cpus`], with at most `preemptions` of them a run.
-pub(crate) fn two_cpus_within<A, B: Send + 'static>(
-    preemptions: usize,
-    setup: impl Fn(&View<'_>) + Sync + Send + 'static,
-    main: impl Fn(&View<'_>) -> A + Sync + Send + 'static,
-    other: impl Fn(&View<'_>) -> B + Sync + Send + Copy + 'static,
-    check: impl Fn(&View<'_>, A, B) + Sync + Send + 'static,
-) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 50_000;
-    builder.preemption_bound.get_or_insert(preemptions);
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
     builder.check(move || {
         let machine = Box::into_raw(Box::new(Machine::new()));
         // SAFETY: just allocated, and freed below when nothing refers to it any more.
