@@ -98,7 +98,7 @@ struct Trial {
 pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode, Failure> {
     let known: Vec<_> = generate::calls().collect();
     if let Some(unknown) = arguments.only.iter().find(|call| !known.contains(&call.as_str())) {
-        return Err(Failure::Machine(format!("no call is named {unknown}; there are {}", known.join(", "))));
+        return Err(Failure::Usage(format!("--only: no call is named `{unknown}`; there are {}", known.join(", "))));
     }
     let settings = host_settings(arguments.release.as_deref())?;
     let description = Machine::ready("small").ok_or_else(|| Failure::Machine("no description".into()))?;
@@ -287,7 +287,7 @@ fn host_settings(release: Option<&str>) -> Result<Settings, Failure> {
     let release = match release {
         Some("6.12") => Release::V6_12,
         Some("6.18") => Release::V6_18,
-        Some(other) => return Err(Failure::Machine(format!("release {other}: expected 6.12 or 6.18"))),
+        Some(other) => return Err(Failure::Usage(format!("--release {other}: expected 6.12 or 6.18"))),
         None if host_version >= (6, 17) => Release::V6_18,
         None => Release::V6_12,
     };
