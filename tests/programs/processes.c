@@ -253,11 +253,45 @@ static void chosen_numbers_and_descriptors(void)
 	CHECK(got == SIGUSR1 && got_value == 77 && got_code == SI_QUEUE && close(pidfd) == 0);
 }
 
-int main(void)
+/* Executes a file in a child; returns its exit code, or 100 and the error. */
+static int run(const char *path)
 {
+	int status;
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		execl(path, path, "ends", (char *)NULL);
+		_exit(100 + errno);
+	}
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void busy_programs(void)
+{
+	const char *copy = "/tmp/copy-of-processes";
+	long count;
+	CHECK(open("/proc/self/exe", O_WRONLY) == -1 && errno == ETXTBSY);
+	CHECK(open("/proc/self/exe", O_RDONLY | O_TRUNC) == -1 && errno == ETXTBSY);
+	CHECK(truncate("/proc/self/exe", 0) == -1 && errno == ETXTBSY);
+	int from = open("/proc/self/exe", O_RDONLY), to = open(copy, O_RDWR | O_CREAT | O_TRUNC, 0755);
+	CHECK(from >= 0 && to >= 0);
+	while ((count = read(from, text, sizeof text)) > 0)
+		CHECK(write(to, text, count) == count);
+	CHECK(count == 0 && close(from) == 0 && run(copy) == 100 + ETXTBSY);
+	CHECK(close(to) == 0 && run(copy) == 9);
+	to = open(copy, O_WRONLY);
+	CHECK(to >= 0 && close(to) == 0 && unlink(copy) == 0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "ends"))
+		return 9;
 	static const struct { const char *name; void (*run)(void); } checks[] = {
 		{ "bytes of another process", bytes_of_another }, { "advice to another process", advice_to_another },
 		{ "files of another process", files_of_another }, { "chosen numbers and descriptors", chosen_numbers_and_descriptors },
+		{ "busy programs", busy_programs },
 	};
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);

@@ -41,6 +41,7 @@ numbers! {
     ENFILE = 23, "Too many open files in the machine.";
     EMFILE = 24, "Too many descriptors.";
     ENOTTY = 25, "Not a terminal.";
+    ETXTBSY = 26, "The file is a running program, or open for writing.";
     EFBIG = 27, "The file would be too large.";
     ENOSPC = 28, "No space.";
     ESPIPE = 29, "Not a file with positions.";

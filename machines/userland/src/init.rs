@@ -149,7 +149,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
     /// [`InitError`]: the program is not there or cannot be loaded.
     pub fn start_init(&self, cpu: &Cpu, program: &Program<'_>) -> Result<(), InitError> {
         let now = self.machine().boot_time_ns();
-        let (mut process, contents) = {
+        let (mut process, (program_file, contents)) = {
             let mut world = self.world(cpu);
             let root = Place::Inode(world.files.root(now)?);
             let mut process = first_process(root);
@@ -186,7 +186,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         };
         let space = self.memory().mmget(&thread.mm);
         let key = world.add_init(Owned::try_new(thread).map_err(|_| Errno::ENOMEM)?, process)?;
-        world.share_space(key, space, None);
+        world.share_space(key, (space, Some(program_file)), None);
         Ok(())
     }
 }
@@ -249,14 +249,14 @@ impl<M: Memory> World<M> {
         root: Place,
         path: &[u8],
         process: &mut Process,
-    ) -> Result<address_space::FileId, Errno> {
+    ) -> Result<(InodeKey, address_space::FileId), Errno> {
         // No process is there yet that links of /proc could be about.
         let nobody = self.next_process_key();
         let found = self.walk(nobody, root, path, LastLink::Follow)?.existing()?;
         let Place::Inode(key) = found else { return Err(Errno::EACCES) };
         process.executable = self.name_of(key)?;
         match self.files.inodes.get(key).map(|inode| &inode.kind) {
-            Some(Kind::Regular(contents)) => Ok(*contents),
+            Some(Kind::Regular(contents)) => Ok((key, *contents)),
             _ => Err(Errno::EACCES),
         }
     }
@@ -290,7 +290,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         let contents = {
             let mut world = self.world(cpu);
             let root = world.files.root_place()?;
-            world.init_contents(root, path, &mut first_process(root))?
+            world.init_contents(root, path, &mut first_process(root))?.1
         };
         let size = self.memory().file_size(cpu, contents);
         let mut bytes = zeros(usize::try_from(size).map_err(|_| Errno::EFBIG)?)?;

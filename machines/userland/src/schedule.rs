@@ -174,9 +174,9 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         }
         let key = thread.key;
         let thread = thread.into_inner();
-        let space = self.world(cpu).threads.get_mut(key).and_then(|entry| entry.space.take());
-        if let Some(space) = space {
-            self.memory.mmput(cpu, space.mm);
+        let shared = self.world(cpu).take_space(key);
+        if let Some(shared) = shared {
+            self.memory.mmput(cpu, shared);
         }
         self.memory.mmput(cpu, thread.mm);
         self.world(cpu).remove_thread(key);

@@ -4,6 +4,7 @@
 
 use address_space::Process as Caller;
 
+use crate::files::InodeKey;
 use crate::memory::Memory;
 use crate::process::ProcessKey;
 use crate::registers::Registers;
@@ -102,4 +103,6 @@ pub(crate) struct Space<M: Memory> {
     pub(crate) mm: M::Mm,
     /// No other address space ever has it.
     pub(crate) number: u64,
+    /// The file that it was made from; the thread counts among those that run it.
+    pub(crate) program: Option<InodeKey>,
 }

@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use units::CpuId;
 
 use crate::errno::Errno;
-use crate::files::FileTables;
+use crate::files::{FileTables, InodeKey};
 use crate::memory::Memory;
 use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::signals::{Details, SIGCHLD, SIGKILL, SignalInfo, SignalSet};
@@ -130,17 +130,32 @@ impl<M: Memory> World<M> {
         Ok(key)
     }
 
-    /// Lets others find the address space of a thread; `number` is that of a thread which shares it. Returns what they found before, for the caller to give up.
-    pub(crate) fn share_space(&mut self, key: ThreadKey<M>, mm: M::Mm, number: Option<u64>) -> Option<Space<M>> {
+    /// Lets others find the address space of a thread, made from a file that is a program already; `number` is that of a thread which shares it. Returns the
+    /// user that was for others before, for the caller to give up.
+    pub(crate) fn share_space(
+        &mut self,
+        key: ThreadKey<M>,
+        (mm, program): (M::Mm, Option<InodeKey>),
+        number: Option<u64>,
+    ) -> Option<M::Mm> {
+        let before = self.take_space(key);
         let number = number.unwrap_or_else(|| {
             self.last_space += 1;
             self.last_space
         });
-        let space = Space { mm, number };
-        match self.threads.get_mut(key) {
-            Some(entry) => entry.space.replace(space),
-            None => Some(space),
+        let Some(entry) = self.threads.get_mut(key) else { return Some(mm) };
+        let program = program.filter(|&program| self.files.run_program(program).is_ok());
+        entry.space = Some(Space { mm, number, program });
+        before
+    }
+
+    /// Hides the address space of a thread from others. Returns the user that was for them, for the caller to give up.
+    pub(crate) fn take_space(&mut self, key: ThreadKey<M>) -> Option<M::Mm> {
+        let space = self.threads.get_mut(key)?.space.take()?;
+        if let Some(program) = space.program {
+            self.files.leave_program(program);
         }
+        Some(space.mm)
     }
 
     /// Puts a thread at the end of the run queue and wakes a CPU that has nothing to do.

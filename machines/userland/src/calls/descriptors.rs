@@ -96,7 +96,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn open_at(&mut self, directory: u64, path: u64, flags: u64, mode: u64) -> Outcome {
-        let flags = open_flags(flags);
+        let mut flags = open_flags(flags);
+        if flags.contains(OpenFlags::PATH) {
+            // The others do not count for what is not opened.
+            flags &= OpenFlags::PATH | OpenFlags::CLOEXEC | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
+        }
         let path = self.read_path(path)?;
         let (mut contents, mut made) = (None, false);
         let opened = loop {
@@ -116,7 +120,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if flags.contains(OpenFlags::CREAT) && made {
             self.name_contents(place);
         }
-        if flags.contains(OpenFlags::TRUNC) && flags.writes() {
+        if flags.contains(OpenFlags::TRUNC) {
             self.truncate_place(place, 0)?;
         }
         Ok(fd)
@@ -176,8 +180,13 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if flags.contains(OpenFlags::DIRECTORY) && !is_directory {
             return Err(Errno::ENOTDIR);
         }
-        if is_directory && (flags.writes() || flags.contains(OpenFlags::CREAT)) {
+        if is_directory && (flags.writes() || flags.intersects(OpenFlags::CREAT | OpenFlags::TRUNC)) {
             return Err(Errno::EISDIR);
+        }
+        if let Place::Inode(key) = place
+            && flags.contains(OpenFlags::TRUNC)
+        {
+            world.files.check_not_run(key)?;
         }
         let is_link = match place {
             Place::Inode(key) => world.files.inodes.get(key).is_some_and(|inode| matches!(inode.kind, Kind::Link(_))),
@@ -209,7 +218,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Sets the size of a regular file.
     pub(super) fn truncate_place(&self, place: Place, size: u64) -> Outcome {
         let contents = match place {
-            Place::Inode(key) => self.contents_of(key)?,
+            Place::Inode(key) => {
+                let contents = self.contents_of(key)?;
+                self.world().files.check_not_run(key)?;
+                contents
+            }
             Place::Proc(node) if node.mode() & S_IFMT == S_IFDIR => return Err(Errno::EISDIR.into()),
             // What has no size of its own does not mind.
             Place::Proc(_) => None,
@@ -436,6 +449,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let mut open = OpenFlags::RDWR;
         open.set(OpenFlags::CLOEXEC, flags & CLOEXEC != 0);
         let fd = self.open_target(&mut world, Target::Inode(inode), open);
+        let process = world.processes.get(self.thread.process);
+        let made = fd.ok().and_then(|fd| process?.descriptors.get(fd).ok());
+        if let Some(made) = made {
+            world.files.forget_writer(made.file);
+        }
         world.files.drop_unused(inode);
         Ok(fd?)
     }

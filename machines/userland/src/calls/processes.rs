@@ -210,13 +210,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn start(&self, part: Owned<Thread<M>>, shares: SharesMemory) {
         let mm = self.userland.memory().mmget(&part.mm);
         let mut world = self.world();
-        let own = world.threads.get(self.thread.key).and_then(|entry| entry.space.as_ref()).map(|space| space.number);
-        let number = if shares == SharesMemory::Yes { own } else { None };
-        let unplaced = world.share_space(part.key, mm, number);
+        let own = world.threads.get(self.thread.key).and_then(|entry| entry.space.as_ref());
+        let number = own.filter(|_| shares == SharesMemory::Yes).map(|space| space.number);
+        let program = own.and_then(|space| space.program);
+        let unplaced = world.share_space(part.key, (mm, program), number);
         world.make_ready(part);
         drop(world);
         if let Some(unplaced) = unplaced {
-            self.userland.memory().mmput(self.cpu, unplaced.mm);
+            self.userland.memory().mmput(self.cpu, unplaced);
         }
     }
 

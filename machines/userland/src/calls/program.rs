@@ -75,15 +75,23 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn execve(&mut self, directory: u64, path: u64, arguments: u64, environment: u64, flags: u64) -> Outcome {
-        let mut path = self.read_path(path)?;
+        let path = self.read_path(path)?;
+        // Nobody writes to the file from here on; once the program runs, its thread counts for itself.
+        let mut file = self.hold_executable(directory, &path, flags)?;
+        let outcome = self.execute_held(&mut file, path, arguments, environment);
+        self.world().files.leave_program(file.inode);
+        outcome
+    }
+
+    /// Executes a file, or what it names as its interpreter, which is then held in its place.
+    fn execute_held(&mut self, file: &mut Executable, mut path: Vec<u8>, arguments: u64, environment: u64) -> Outcome {
         let mut room = ARGUMENTS_MAX;
         let mut arguments = self.read_string_list(arguments, &mut room)?;
         let environment = self.read_string_list(environment, &mut room)?;
-        let mut file = self.find_executable(directory, &path, flags)?;
         for _ in 0..MAX_SCRIPTS {
             let Some((interpreter, argument)) = self.script(file.contents)? else {
                 self.leave_other_threads()?;
-                return self.execute(file, &path, &arguments, &environment);
+                return self.execute(*file, &path, &arguments, &environment);
             };
             // The interpreter gets its path, its argument, the script's path, and the script's arguments.
             let mut new = Vec::new();
@@ -96,14 +104,25 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 push(&mut new, argument)?;
             }
             arguments = new;
-            file = self.find_executable(AT_FDCWD, &interpreter, 0)?;
+            let script = core::mem::replace(file, self.hold_executable(AT_FDCWD, &interpreter, 0)?);
+            self.world().files.leave_program(script.inode);
             path = interpreter;
         }
         Err(Errno::ELOOP.into())
     }
 
-    fn find_executable(&self, directory: u64, path: &[u8], flags: u64) -> Result<Executable, Errno> {
-        let world = self.world();
+    /// Finds a file to execute and counts the caller among those that run it.
+    ///
+    /// # Errors
+    /// ETXTBSY while it is open for writing; EACCES, and what a path can lead to.
+    fn hold_executable(&self, directory: u64, path: &[u8], flags: u64) -> Result<Executable, Errno> {
+        let mut world = self.world();
+        let file = self.find_executable(&world, directory, path, flags)?;
+        world.files.run_program(file.inode)?;
+        Ok(file)
+    }
+
+    fn find_executable(&self, world: &World<M>, directory: u64, path: &[u8], flags: u64) -> Result<Executable, Errno> {
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             let process = world.processes.get(self.thread.process).ok_or(Errno::ESRCH)?;
             let open = world.files.open.get(process.descriptors.get(directory)?.file).ok_or(Errno::EBADF)?;
@@ -112,7 +131,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 _ => Err(Errno::EACCES),
             };
         }
-        world.executable(self.find(&world, directory, path, LastLink::Follow)?.existing()?)
+        world.executable(self.find(world, directory, path, LastLink::Follow)?.existing()?)
     }
 
     /// Returns interpreter and argument of a script; `None` of another file.
@@ -158,11 +177,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if let Some(entry) = world.threads.get_mut(self.thread.key) {
             entry.tid = pid;
         }
-        let left = world.share_space(self.thread.key, shared, None);
+        let left = world.share_space(self.thread.key, (shared, Some(file.inode)), None);
         world.give_back_memory(self.thread.process);
         drop(world);
         if let Some(left) = left {
-            self.userland.memory().mmput(self.cpu, left.mm);
+            self.userland.memory().mmput(self.cpu, left);
         }
         let thread = &mut *self.thread;
         thread.tid = pid;

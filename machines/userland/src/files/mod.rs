@@ -96,8 +96,12 @@ pub(crate) struct Inode {
     pub(crate) permissions: u32,
     /// Names, as stat counts them.
     pub(crate) nr_links: u32,
-    /// Open files and working directories.
+    /// Open files, working directories, running programs.
     nr_users: u32,
+    /// Open files that may write to it.
+    nr_writers: u32,
+    /// Threads that run it, or are about to.
+    nr_programs: u32,
     /// Nanoseconds since 1970.
     pub(crate) modified_ns: u64,
     /// Name of a memfd, which no directory has.
@@ -175,6 +179,8 @@ pub(crate) struct OpenFile {
     pub(crate) flags: OpenFlags,
     pub(crate) offset: u64,
     nr_users: u32,
+    /// It counts among the writers of its inode.
+    is_writer: bool,
     /// Text of a file of /proc, as of the last read from its start.
     pub(crate) text: Vec<u8>,
     /// Whom a file of /proc/PID is about, as of when it was opened.
@@ -230,7 +236,16 @@ impl FileTables {
         let wanted = self.inodes.len() + 1;
         self.released.try_reserve(wanted).map_err(|_| Errno::ENOMEM)?;
         let permissions = permissions & 0o7777;
-        self.inodes.insert(Inode { kind, permissions, nr_links: 0, nr_users: 0, modified_ns: now, memfd_name: None })
+        self.inodes.insert(Inode {
+            kind,
+            permissions,
+            nr_links: 0,
+            nr_users: 0,
+            nr_writers: 0,
+            nr_programs: 0,
+            modified_ns: now,
+            memfd_name: None,
+        })
     }
 
     /// Takes what no inode holds any more.
@@ -269,24 +284,75 @@ impl FileTables {
         }
     }
 
+    /// Lets a thread run a file as its program: nobody may write to it until [`Self::leave_program`].
+    ///
+    /// # Errors
+    /// ETXTBSY while it is open for writing.
+    pub(crate) fn run_program(&mut self, key: InodeKey) -> Result<(), Errno> {
+        let inode = self.inodes.get_mut(key).ok_or(Errno::ENOENT)?;
+        if inode.nr_writers > 0 {
+            return Err(Errno::ETXTBSY);
+        }
+        inode.nr_programs += 1;
+        inode.nr_users += 1;
+        Ok(())
+    }
+
+    /// Counts a thread less that runs a file.
+    pub(crate) fn leave_program(&mut self, key: InodeKey) {
+        if let Some(inode) = self.inodes.get_mut(key) {
+            inode.nr_programs = inode.nr_programs.saturating_sub(1);
+        }
+        self.put_place(Place::Inode(key));
+    }
+
+    /// Checks that nobody runs a file that is to be written to or cut.
+    ///
+    /// # Errors
+    /// ETXTBSY.
+    pub(crate) fn check_not_run(&self, key: InodeKey) -> Result<(), Errno> {
+        let is_run = self.inodes.get(key).is_some_and(|inode| inode.nr_programs > 0);
+        if is_run { Err(Errno::ETXTBSY) } else { Ok(()) }
+    }
+
+    /// Counts a writer of a file no longer: it was opened as a memfd is made, which does not keep anybody from running it.
+    pub(crate) fn forget_writer(&mut self, key: OpenKey) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        if let (true, Target::Inode(inode)) = (core::mem::take(&mut open.is_writer), open.target)
+            && let Some(inode) = self.inodes.get_mut(inode)
+        {
+            inode.nr_writers = inode.nr_writers.saturating_sub(1);
+        }
+    }
+
     /// Makes an open file with one user.
     ///
     /// # Errors
-    /// ENFILE, ENOMEM; a pipe's end is not counted then.
+    /// ETXTBSY to write to a program that runs, ENFILE, ENOMEM; a pipe's end is not counted then.
     pub(crate) fn open(&mut self, target: Target, flags: OpenFlags) -> Result<OpenKey, Errno> {
         if self.open.len() >= MAX_OPEN {
             return Err(Errno::ENFILE);
+        }
+        let is_writer = flags.writes();
+        if let (true, Target::Inode(inode)) = (is_writer, target) {
+            self.check_not_run(inode)?;
         }
         let key = self.open.insert(OpenFile {
             target,
             flags,
             offset: 0,
             nr_users: 1,
+            is_writer,
             text: Vec::new(),
             subject: Subject::default(),
         })?;
         match target {
-            Target::Inode(inode) => self.get_place(Place::Inode(inode)),
+            Target::Inode(key) => {
+                self.get_place(Place::Inode(key));
+                if let Some(inode) = self.inodes.get_mut(key) {
+                    inode.nr_writers += u32::from(is_writer);
+                }
+            }
             Target::Proc(_) | Target::Process(_) => {}
             Target::PipeReader(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_readers += 1),
             Target::PipeWriter(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_writers += 1),
@@ -308,6 +374,7 @@ impl FileTables {
         if open.nr_users > 0 {
             return None;
         }
+        self.forget_writer(key);
         let target = self.open.remove(key)?.target;
         match target {
             Target::Inode(inode) => {
