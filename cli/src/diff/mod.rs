@@ -157,7 +157,7 @@ impl Trial {
 }
 
 impl<H: Hooks + Sync> Session<'_, '_, H> {
-    /// Makes the calls on both sides in a new process; once more, if the host had no huge pages meanwhile.
+    /// Makes the calls on both sides in a new process; once more, if the host had no huge pages meanwhile, or khugepaged made some.
     fn first_difference(&self, trial: &Trial) -> Result<Option<Difference>, Failure> {
         for _ in 0..HUGE_PAGE_TRIES {
             let events = HugePageEvents::read()?;
@@ -166,7 +166,7 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
                 return Ok(found);
             }
         }
-        Err(Failure::Host("no huge pages are to be had".into()))
+        Err(Failure::Host("no huge pages are to be had, or khugepaged makes them all the time".into()))
     }
 
     fn first_difference_once(&self, trial: &Trial) -> Result<Option<Difference>, Failure> {
