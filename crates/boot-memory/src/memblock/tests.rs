@@ -301,6 +301,19 @@ fn an_array_that_grew_twice_gives_the_first_one_back() {
 }
 
 #[test]
+fn an_array_does_not_grow_into_what_is_freed() {
+    let config = MemblockConfig { reserved_regions: 2, ..MemblockConfig::new() };
+    with_memory(config, |memblock, cx| {
+        memblock.reserve(addr(0xd0000), 0x30000, cx).unwrap();
+        memblock.reserve(addr(0x20000), 0x1000, cx).unwrap();
+        // All that is free lies below the end of the range, which begins at 0.
+        let refused = memblock.phys_free(addr(0), 0xd0000, cx);
+        assert_eq!(refused, Err(MemblockError::CannotGrow { list: ListKind::Reserved, capacity: 2 }));
+        assert_eq!(reserved_ranges(memblock), [range(0x20000, 0x21000), range(0xd0000, 0x100000)]);
+    });
+}
+
+#[test]
 fn growing_before_it_is_allowed_is_an_error_that_changes_nothing() {
     let mut memblock = Memblock::new(MemblockConfig { memory_regions: 1, ..MemblockConfig::new() });
     let mut log = SilentLog;

@@ -262,8 +262,9 @@ impl Memblock {
         }
         let above = PhysRange::new(busy.end, self.current_limit);
         self.find_in_range(above, bytes, page_size, cx).or_else(|| {
+            // An end of 0 would mean the limit (MEMBLOCK_ALLOC_ACCESSIBLE), and the array could land on `busy`, as it can in Linux.
             let below = PhysRange::new(PhysAddr::ZERO, busy.start.min(self.current_limit));
-            self.find_in_range(below, bytes, page_size, cx)
+            if below.is_empty() { None } else { self.find_in_range(below, bytes, page_size, cx) }
         })
     }
 }
