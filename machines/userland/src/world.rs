@@ -200,7 +200,7 @@ impl<M: Memory> World<M> {
     }
 
     /// Returns true if the thread is to end.
-    fn is_ending(&self, thread: &Thread<M>) -> bool {
+    pub(crate) fn is_ending(&self, thread: &Thread<M>) -> bool {
         let is_killed = self.threads.get(thread.key).is_none_or(|entry| entry.killed);
         is_killed || self.processes.get(thread.process).is_none_or(|process| process.life != Life::Runs)
     }

@@ -327,6 +327,10 @@ impl<M: Memory> World<M> {
         new: &NewTask,
         reserved: Option<Reserved>,
     ) -> Result<AddedProcess<M>, Errno> {
+        // Whoever is ended makes no child that the end does not reach (Linux: copy_process looks for signals last).
+        if self.is_ending(parent) {
+            return Err(Errno::EINTR);
+        }
         let limit = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.other_limits.processes[0];
         if self.processes.len() as u64 >= limit {
             return Err(Errno::EAGAIN);
