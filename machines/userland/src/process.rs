@@ -132,9 +132,13 @@ impl Process {
 
     /// Takes the name from a path (Linux: `set_task_comm` with the last component).
     pub(crate) fn set_name(&mut self, path: &[u8]) {
-        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        self.set_whole_name(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
+    }
+
+    /// Sets the name, up to its first zero and as far as it fits.
+    pub(crate) fn set_whole_name(&mut self, name: &[u8]) {
         self.name = [0; NAME_BYTES];
-        for (to, from) in self.name.iter_mut().zip(last) {
+        for (to, from) in self.name.iter_mut().zip(name.iter().take_while(|&&byte| byte != 0)) {
             *to = *from;
         }
     }

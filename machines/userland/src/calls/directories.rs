@@ -279,7 +279,7 @@ impl<M: Memory> World<M> {
             _ => None,
         };
         if let Target::Proc(node) = directory
-            && node.process().is_some_and(|pid| self.process_of(pid).is_none())
+            && self.is_of_nobody(node)
         {
             return Err(Errno::ENOENT);
         }

@@ -118,8 +118,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(self.world().wake_up_to(count as usize, chosen) as u64)
     }
 
-    /// A barrier among the threads of processes; each CPU passes one, whoever runs there.
-    /// Makes barriers. Commands for restartable sequences do not exist, as on a Linux that was built without these, nor do those that serialise instructions.
+    /// A barrier among the threads of processes; each CPU passes one, whoever runs there. Commands for restartable sequences do not exist, as on a Linux that was built
+    /// without these, nor do those that serialise instructions.
     fn membarrier(&mut self, command: u64, flags: u64) -> Outcome {
         const QUERY: u32 = 0;
         const GLOBAL: u32 = 1;

@@ -151,10 +151,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     }
                     name => name?,
                 };
-                self.with_process(|process| {
-                    process.name = [0; NAME_BYTES];
-                    process.name.iter_mut().zip(&name).for_each(|(place, byte)| *place = *byte);
-                })?;
+                self.with_process(|process| process.set_whole_name(&name))?;
                 Ok(0)
             }
             GET_NAME => {

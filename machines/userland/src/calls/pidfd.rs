@@ -62,15 +62,22 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(self.open_target(&mut world, Target::Process(serial), flags)?)
     }
 
-    /// Returns the number of the process that a descriptor is of.
+    /// Returns the process that a descriptor is of.
     ///
     /// # Errors
     /// EBADF for a descriptor of something else, ESRCH if the process is gone.
-    pub(super) fn pid_of(&self, pidfd: u64) -> Result<u32, Errno> {
+    pub(super) fn process_behind(&self, pidfd: u64) -> Result<ProcessKey, Errno> {
         let Target::Process(serial) = self.with_open(pidfd, |open| open.target)? else { return Err(Errno::EBADF) };
-        let world = self.world();
-        let key = world.by_serial(serial).ok_or(Errno::ESRCH)?;
-        world.processes.get(key).map(|process| process.pid).ok_or(Errno::ESRCH)
+        self.world().by_serial(serial).ok_or(Errno::ESRCH)
+    }
+
+    /// Returns the number of the process that a descriptor is of.
+    ///
+    /// # Errors
+    /// As [`Self::process_behind`].
+    pub(super) fn pid_of(&self, pidfd: u64) -> Result<u32, Errno> {
+        let key = self.process_behind(pidfd)?;
+        self.world().processes.get(key).map(|process| process.pid).ok_or(Errno::ESRCH)
     }
 
     /// Makes the descriptor of a process that does not exist yet, and writes its number.

@@ -60,12 +60,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// # Errors
     /// EIO if nothing is there.
     pub(super) fn read_memory(&self, space: u64, addr: u64, to: &mut [u8]) -> Result<usize, Errno> {
-        let look = |mm: &M::Mm, caller: &Caller| self.read_pages((mm, caller), addr, to);
-        match self.with_memory_of(|world| world.sharer(space), look) {
-            None => Ok(0),
-            Some(0) => Err(Errno::EIO),
-            Some(count) => Ok(count),
-        }
+        moved(self.with_memory_of(|world| world.sharer(space), |mm, caller| self.read_pages((mm, caller), addr, to)))
     }
 
     /// Writes /proc/PID/mem. What the process may not write itself is not written.
@@ -79,11 +74,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 from.get(part).is_some_and(|from| memory.write_user(self.cpu, (mm, caller), addr, from).is_ok())
             })
         };
-        match self.with_memory_of(|world| world.sharer(space), write) {
-            None => Ok(0),
-            Some(0) => Err(Errno::EIO),
-            Some(count) => Ok(count),
-        }
+        moved(self.with_memory_of(|world| world.sharer(space), write))
     }
 
     /// Reads whole entries, up to the end of the addresses that programs have.
@@ -163,5 +154,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             self.read_range((mm, caller), program.env)
         };
         self.with_memory_of(|world| world.sharer(subject.space), look).unwrap_or_else(|| Ok(Vec::new()))
+    }
+}
+
+/// Returns how many bytes of a process's memory were moved; none of one that nobody is in any more.
+///
+/// # Errors
+/// EIO if none could be.
+const fn moved(bytes: Option<usize>) -> Result<usize, Errno> {
+    match bytes {
+        None => Ok(0),
+        Some(0) => Err(Errno::EIO),
+        Some(count) => Ok(count),
     }
 }

@@ -15,7 +15,7 @@ use crate::errno::Errno;
 use crate::files::{GlobalFile, ProcNode, ProcessFile, Subject, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::{Life, Process, ProcessKey};
+use crate::process::{Life, NAME_BYTES, Process, ProcessKey};
 use crate::slots::{Text, copy_of, push};
 use crate::thread::Run;
 use crate::user_memory::UserBuffer;
@@ -158,17 +158,15 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     /// Names the caller's process; nobody else's can be named. What does not fit is dropped.
     fn write_name(&self, (pid, subject): (u32, Subject), text: UserBuffer) -> Result<u64, Errno> {
-        let mut name = [0; crate::process::NAME_BYTES];
-        let count = text.bytes.min(name.len() as u64) as usize;
-        self.read(text.addr, name.get_mut(..count).unwrap_or_default())?;
+        let mut name = [0; NAME_BYTES];
+        let name = name.get_mut(..text.bytes.min(NAME_BYTES as u64) as usize).unwrap_or_default();
+        self.read(text.addr, name)?;
         let mut world = self.world();
         let key = world.still(pid, subject)?;
         if key != self.thread.process {
             return Err(Errno::EINVAL);
         }
-        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-        name.iter_mut().skip(end).for_each(|byte| *byte = 0);
-        world.processes.get_mut(key).ok_or(Errno::ESRCH)?.name = name;
+        world.processes.get_mut(key).ok_or(Errno::ESRCH)?.set_whole_name(name);
         Ok(text.bytes)
     }
 
@@ -250,9 +248,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn write_status(&self, key: ProcessKey, text: &mut Text) -> Result<core::fmt::Result, Errno> {
         let memory = self.userland.memory();
         // The name goes into a copy, since memory is not looked at under the world's lock.
-        let name = self.world().processes.get(key).ok_or(Errno::ESRCH)?.name;
-        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-        let name = core::str::from_utf8(name.get(..end).unwrap_or_default()).unwrap_or("?");
+        let name = copy_of(self.world().processes.get(key).ok_or(Errno::ESRCH)?.name())?;
+        let name = core::str::from_utf8(&name).unwrap_or("?");
         let task = self.world().with_task(key, |_, task| Task { name, groups: &[], ..*task })?;
         let written = self
             .with_memory_of(|world| world.first_thread(key), |mm, _| memory.write_status(self.cpu, mm, &task, text));

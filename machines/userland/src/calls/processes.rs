@@ -190,7 +190,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let added = {
             let mut world = self.world();
             world
-                .pid_for(new)
+                .pid_for(self.thread, new)
                 .and_then(|tid| Ok((tid, world.add_thread(entry_of(self.thread, tid, self.thread.process))?)))
         };
         let (tid, key) = match added {
@@ -309,8 +309,14 @@ impl<M: Memory> World<M> {
         self.processes.iter().filter(move |(_, child)| child.parent == parent)
     }
 
-    /// Returns the number of a new task: the one that was chosen for it, or a new one.
-    fn pid_for(&mut self, new: &NewTask) -> Result<u32, Errno> {
+    /// Returns the number of a new task of `maker`: the one that was chosen for it, or a new one.
+    ///
+    /// # Errors
+    /// EINTR for a maker that is ended, whose end would not reach the task (Linux: copy_process looks for signals last); EINVAL, EEXIST, EAGAIN.
+    fn pid_for(&mut self, maker: &Thread<M>, new: &NewTask) -> Result<u32, Errno> {
+        if self.is_ending(maker) {
+            return Err(Errno::EINTR);
+        }
         match new.chosen {
             Some(pid) => self.chosen_pid(pid),
             None => self.new_pid(),
@@ -327,15 +333,11 @@ impl<M: Memory> World<M> {
         new: &NewTask,
         reserved: Option<Reserved>,
     ) -> Result<AddedProcess<M>, Errno> {
-        // Whoever is ended makes no child that the end does not reach (Linux: copy_process looks for signals last).
-        if self.is_ending(parent) {
-            return Err(Errno::EINTR);
-        }
         let limit = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.other_limits.processes[0];
         if self.processes.len() as u64 >= limit {
             return Err(Errno::EAGAIN);
         }
-        let pid = self.pid_for(new)?;
+        let pid = self.pid_for(parent, new)?;
         let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid, self.nr_forks + 1)?;
         (child.exit_signal, child.borrows_memory) = (new.exit_signal, new.flags.contains(CloneFlags::VFORK));
         if new.flags.contains(CloneFlags::CLEAR_SIGHAND) {

@@ -88,12 +88,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             return Err(Errno::EINVAL.into());
         }
         let parts = self.read_parts(parts, count)?;
-        let pid = self.pid_of(pidfd)?;
+        let process = self.process_behind(pidfd)?;
         let advice = Advice::try_new(advice as u32).ok().filter(|advice| advice.is_hint()).ok_or(Errno::EINVAL)?;
         let memory = self.userland.memory();
         let own = memory.identity(&self.thread.mm);
         let advised = self.with_memory_of(
-            |world| world.first_thread(world.process_of(pid)?),
+            |world| world.first_thread(process),
             |mm, _| {
                 let whose = if memory.identity(mm) == own { Whose::Own } else { Whose::Other };
                 let mut ranges = parts.iter().map(|part| (VirtAddr::new(part.addr), part.bytes));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Inode, Kind, Place, ProcNode, Target};
 use crate::errno::Errno;
 use crate::memory::Memory;
-use crate::process::{Life, ProcessKey};
+use crate::process::{Life, Process, ProcessKey};
 use crate::slots::{Text, copy_of, extend, push};
 use crate::world::World;
 
@@ -162,7 +162,7 @@ impl<M: Memory> World<M> {
             return Err(Errno::ENOTDIR);
         }
         if let Place::Proc(node) = directory
-            && node.process().is_some_and(|pid| self.process_of(pid).is_none())
+            && self.is_of_nobody(node)
         {
             return Err(Errno::ESRCH);
         }
@@ -213,14 +213,24 @@ impl<M: Memory> World<M> {
         }
     }
 
+    /// Returns a process that has not ended: one that has has neither program nor directory.
+    ///
+    /// # Errors
+    /// ENOENT.
+    fn living(&self, pid: u32) -> Result<&Process, Errno> {
+        let process = self.process_of(pid).and_then(|key| self.processes.get(key));
+        process.filter(|process| !matches!(process.life, Life::Zombie(_))).ok_or(Errno::ENOENT)
+    }
+
+    /// Returns true of what belongs to a process that is gone.
+    pub(crate) fn is_of_nobody(&self, node: ProcNode) -> bool {
+        node.process().is_some_and(|pid| self.process_of(pid).is_none())
+    }
+
     /// Returns where a link leads when it is followed.
     fn link_target(&self, caller: ProcessKey, link: Place) -> Result<LinkTarget, Errno> {
         match link {
-            Place::Proc(ProcNode::Directory(pid)) => {
-                let process = self.process_of(pid).and_then(|key| self.processes.get(key));
-                let lives = process.filter(|process| !matches!(process.life, Life::Zombie(_)));
-                Ok(LinkTarget::Place(lives.ok_or(Errno::ENOENT)?.directory))
-            }
+            Place::Proc(ProcNode::Directory(pid)) => Ok(LinkTarget::Place(self.living(pid)?.directory)),
             Place::Proc(ProcNode::Descriptor(pid, descriptor)) => {
                 match self.open_target(pid, descriptor).ok_or(Errno::ENOENT)? {
                     Target::Inode(key) => Ok(LinkTarget::Place(Place::Inode(key))),
@@ -251,18 +261,13 @@ impl<M: Memory> World<M> {
             },
             Place::Proc(node) => node,
         };
-        // One that has ended has neither program nor directory.
-        let process = |pid| {
-            let process = self.process_of(pid).and_then(|key| self.processes.get(key));
-            process.filter(|process| !matches!(process.life, Life::Zombie(_))).ok_or(Errno::ENOENT)
-        };
         match node {
             ProcNode::SelfLink => {
                 let own = self.processes.get(caller).ok_or(Errno::ESRCH)?;
                 text(format_args!("{}", own.pid))
             }
-            ProcNode::Exe(pid) => copy_of(&process(pid)?.executable),
-            ProcNode::Directory(pid) => self.path_of(process(pid)?.directory),
+            ProcNode::Exe(pid) => copy_of(&self.living(pid)?.executable),
+            ProcNode::Directory(pid) => self.path_of(self.living(pid)?.directory),
             ProcNode::Descriptor(pid, descriptor) => {
                 self.target_name(self.open_target(pid, descriptor).ok_or(Errno::ENOENT)?)
             }

@@ -40,6 +40,11 @@ const ENOMEM: i64 = -12;
 const ESRCH: i64 = -3;
 const ETIMEDOUT: i64 = -110;
 
+/// Flags of clone that make a thread.
+const THREAD: u64 = 0x1_0f00;
+const EXECVE: u64 = 59;
+const SCHED_YIELD: u64 = 24;
+const SIGKILL: u64 = 9;
 const SIGUSR1: u64 = 10;
 const SIGUSR2: u64 = 12;
 const SIGCHLD: u64 = 17;
@@ -327,4 +332,34 @@ fn exit_group_ends_threads_that_wait() {
     let task = host.run();
     assert_eq!((task.tid(), task.registers.rax, host.peek(&task, DATA, 4)), (1, 2, (6u32 << 8).to_le_bytes().to_vec()));
     assert_eq!(host.userland.memory().counts().0, 1);
+}
+
+#[test]
+fn who_was_ended_makes_no_child_that_the_end_does_not_reach() {
+    let (host, mut task) = Host::boot();
+    assert_eq!(host.call(&mut task, FORK, &[]), 2);
+    // Both run, as on two CPUs.
+    let mut child = host.run();
+    assert_eq!(host.call(&mut task, KILL, &[2, SIGKILL]), 0);
+    assert_eq!(host.call(&mut child, FORK, &[]), EINTR);
+    host.leave(child, SCHED_YIELD, &[]);
+    assert!(host.try_run().is_none());
+    assert_eq!(host.call(&mut task, WAIT4, &[u64::MAX, DATA, 0, 0]), 2);
+    assert_eq!(host.call(&mut task, WAIT4, &[u64::MAX, DATA, 0, 0]), ECHILD);
+    assert_eq!(host.call(&mut task, KILL, &[3, 0]), ESRCH);
+}
+
+#[test]
+fn a_thread_that_leaves_for_another_s_program_makes_no_thread_that_stays() {
+    let (host, mut task) = Host::boot();
+    assert_eq!(host.call(&mut task, CLONE, &[THREAD, DATA + 0x800, 0, 0, 0]), 2);
+    let mut other = host.run();
+    let path = host.text(&task, DATA, "/bin/init");
+    let waiting = host.step(&mut task, EXECVE, &[path, 0, 0]).unwrap_err();
+    host.userland.put_back(host.cpu, task, waiting);
+    let leaving = host.step(&mut other, CLONE, &[THREAD, DATA + 0x800, 0, 0, 0]).unwrap_err();
+    host.userland.put_back(host.cpu, other, leaving);
+    let mut task = host.run();
+    assert_eq!((task.tid(), host.call(&mut task, TGKILL, &[1, 3, 0])), (1, ESRCH));
+    assert!(host.try_run().is_none());
 }
