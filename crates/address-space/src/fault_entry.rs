@@ -11,7 +11,7 @@ use crate::backing::{Access, PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::HugePolicy;
-use crate::vma::{Area, PAGE_SHIFT, PAGE_SIZE, Vma};
+use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Returns the area that an access at `addr` is for: a stack just above grows down to it, and a private area that is written gets its
@@ -99,7 +99,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if grow > stack.pgoff {
             return Err(MmError::NoMemory);
         }
-        let area = self.mm.slot(stack.start()).map(|slot| Area { slot, vma: stack }).ok_or(MmError::NoMemory)?;
+        let area = self.mm.area(stack.start()).ok_or(MmError::NoMemory)?;
         self.account_stack_growth(&stack, stack.end().since(addr), grow)?;
         let range = VirtRange::new(addr, stack.end());
         self.rewrite(&area, &Vma { range, pgoff: stack.pgoff - grow, ..stack }, |_| ());

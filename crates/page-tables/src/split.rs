@@ -33,6 +33,7 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     }
 
     /// Returns true if a large page crosses `at`.
+    // Asked at each end of a range that changes, and nearly always answered by one load.
     #[inline(never)]
     pub fn crosses_large_page(&self, at: VirtAddr) -> bool {
         self.with_large(at, |entry| entry.virt() != at).unwrap_or(false)

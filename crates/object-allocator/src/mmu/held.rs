@@ -8,7 +8,7 @@ use platform::{Platform, Prot, TableFormat};
 use units::Pfn;
 
 use super::Mmu;
-use super::entry::{EntryRef, Pte};
+use super::entry::{EntryRef, Mapped, Pte};
 
 impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// Calls `act` with the page that `entry` maps and the frame in it that the entry shows, if the entry still holds `pte`, which gets the marks of use `marks`.
@@ -25,20 +25,13 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         marks: Prot,
         act: impl FnOnce(&PageRef, Pfn) -> R,
     ) -> Option<R> {
-        let (pfn, _) = entry.leaf(pte)?;
-        let marked = Pte::new(self.format().with_prot(entry.level(), pte.raw(), entry.prot(pte)? | marks));
-        if entry.shows_zeros(pfn) || !entry.hold_if(pte) {
-            return None;
-        }
-        let result = entry.mapped_frame(pfn).map(|mapped| {
+        self.with_held(entry, pte, |mapped, pfn| {
             // SAFETY: the reference that the entry has, which nobody takes while it is held; it is the entry's again below.
             let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };
             let result = act(&page, pfn);
             page.into_raw();
-            result
-        });
-        entry.let_go(marked);
-        result
+            (result, marks)
+        })
     }
 
     /// Makes the anonymous page that `entry` maps the address space's own and gives the entry the marks `marks`, if it still holds `pte` and nobody else has the page:
@@ -48,14 +41,35 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// have come back to the same entry, with others who have it too.
     #[inline]
     pub fn reuse(&self, entry: &EntryRef<'_, P::Format>, pte: Pte, marks: Prot) -> bool {
-        let (Some((pfn, _)), Some(before)) = (entry.leaf(pte), entry.prot(pte)) else { return false };
+        let own = self.with_held(entry, pte, |mapped, pfn| {
+            let is_own = mapped.become_own(self.objects.frames().at(pfn));
+            // Marked before the entry is let go: once it is writable, nobody may take the page for shared.
+            (is_own, if is_own { marks } else { Prot::empty() })
+        });
+        own.unwrap_or(false)
+    }
+
+    /// Calls `act` with the page that `entry` maps and the frame that it shows, while the entry is held, if it still holds `pte`. The entry gets the marks that `act` returns
+    /// beside its result. `None`, with nothing changed, if `pte` maps no page, or the page of zeros.
+    #[inline(always)]
+    fn with_held<R>(
+        &self,
+        entry: &EntryRef<'_, P::Format>,
+        pte: Pte,
+        act: impl FnOnce(&Mapped<'_>, Pfn) -> (R, Prot),
+    ) -> Option<R> {
+        let ((pfn, _), before) = (entry.leaf(pte)?, entry.prot(pte)?);
         if entry.shows_zeros(pfn) || !entry.hold_if(pte) {
-            return false;
+            return None;
         }
-        let is_own = entry.mapped_frame(pfn).is_some_and(|mapped| mapped.become_own(self.objects.frames().at(pfn)));
-        // Marked before it is let go: once it is writable, nobody may take it for shared.
-        let after = if is_own { before | marks } else { before };
-        entry.let_go(Pte::new(self.format().with_prot(entry.level(), pte.raw(), after)));
-        is_own
+        let (result, marks) = match entry.mapped_frame(pfn) {
+            Some(mapped) => {
+                let (result, marks) = act(&mapped, pfn);
+                (Some(result), marks)
+            }
+            None => (None, Prot::empty()),
+        };
+        entry.let_go(Pte::new(self.format().with_prot(entry.level(), pte.raw(), before | marks)));
+        result
     }
 }

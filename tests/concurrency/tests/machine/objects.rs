@@ -145,3 +145,17 @@ fn token(machine: u32, id: u64) -> Cpu {
     // its own again only after the one of the set-up was dropped.
     unsafe { Cpu::new(machine, CpuId::try_new(id).unwrap(), IrqControl::NONE) }
 }
+
+/// Runs `model` on a machine that lives until it returns, in every interleaving with up to `preemptions` preemptions, or LOOM_MAX_PREEMPTIONS.
+pub(crate) fn on_machine(preemptions: usize, model: impl Fn(&'static Machine) + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 50_000;
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.check(move || {
+        let machine = Box::into_raw(Box::new(Machine::new()));
+        // SAFETY: just allocated, and freed below when nothing refers to it any more.
+        model(unsafe { &*machine });
+        // SAFETY: the model's threads have ended, and so has all that it made on the machine.
+        drop(unsafe { Box::from_raw(machine) });
+    });
+}

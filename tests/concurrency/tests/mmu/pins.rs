@@ -4,11 +4,10 @@
 
 use frame_table::Pin;
 use object_allocator::mmu::UserTables;
-use sync::{PartLock, RwSpinLock, TurnCount, rank};
-use units::VmFlags;
-
-use crate::space::{EVERYTHING, View, end, frame, map_one, page, sharers, two_cpus};
 use platform::Prot;
+use sync::{PartLock, RwSpinLock, TurnCount, rank};
+
+use crate::space::{View, end, fork, frame, map_one, page, sharers, two_cpus};
 
 /// The owner of the area.
 const OWNER: u64 = 1;
@@ -47,16 +46,12 @@ fn pin(view: &View<'_>) -> Option<Pin> {
     pinned
 }
 
-/// Makes a child.
-fn fork(view: &View<'_>) -> Box<UserTables> {
-    let tables = Box::new(UserTables::new());
-    let child = View { mmu: view.mmu, tables: &tables };
-    child.mmu.make_root(child.tables).unwrap();
+/// Makes a child, with the locks held for writing.
+fn fork_locked(view: &View<'_>) -> Box<UserTables> {
     let held = LOCKS.mm.write(view.mmu.cpu());
     let own = LOCKS.turns.own();
     LOCKS.area.start_write(view.mmu.cpu(), own);
-    let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAYWRITE;
-    view.copy_to(&child, &mut view.gather(), EVERYTHING, flags).unwrap();
+    let tables = fork(view);
     LOCKS.turns.end(own);
     drop(held);
     tables
@@ -64,7 +59,7 @@ fn fork(view: &View<'_>) -> Box<UserTables> {
 
 #[test]
 fn a_pinned_page_is_the_parent_s_alone() {
-    two_cpus(setup, fork, pin, |view, child, pinned| {
+    two_cpus(setup, fork_locked, pin, |view, child, pinned| {
         let child = View { mmu: view.mmu, tables: &child };
         let [parent_s, child_s] = [view, &child].map(|view| frame(view, page(0)).unwrap());
         match pinned {

@@ -7,9 +7,9 @@ use page_allocator::NoPressure;
 use page_tables::{Bounds, Tables, ZapWhat};
 use platform::{Attributes, Level, MemoryType, Prot};
 use sync::Cpu;
-use units::{Gfp, Order, Pfn, VirtAddr, VirtRange};
+use units::{Gfp, Order, Pfn, VirtAddr, VirtRange, VmFlags};
 
-use crate::machine::{Machine, Memory};
+use crate::machine::{Machine, Memory, on_machine};
 
 /// Most preemptions of one run.
 const PREEMPTIONS: usize = 2;
@@ -100,18 +100,12 @@ pub(crate) fn two_cpus<A, B: Send + 'static>(
     other: impl Fn(&View<'_>) -> B + Sync + Send + Copy + 'static,
     check: impl Fn(&View<'_>, A, B) + Sync + Send + 'static,
 ) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 50_000;
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(move || {
-        let machine = Box::into_raw(Box::new(Machine::new()));
+    on_machine(PREEMPTIONS, move |machine| {
+        let cpu = machine.cpu(0);
+        let ready = machine.start_mmu(&cpu).unwrap();
+        let free_pages = machine.pages().check_invariants(&cpu);
+        let space = Box::into_raw(Box::new(Space { machine, ready, tables: UserTables::new() }));
         // SAFETY: just allocated, and freed below when nothing refers to it any more.
-        let borrowed: &'static Machine = unsafe { &*machine };
-        let cpu = borrowed.cpu(0);
-        let ready = borrowed.start_mmu(&cpu).unwrap();
-        let free_pages = borrowed.pages().check_invariants(&cpu);
-        let space = Box::into_raw(Box::new(Space { machine: borrowed, ready, tables: UserTables::new() }));
-        // SAFETY: as above.
         let shared: &'static Space = unsafe { &*space };
         let view = shared.on(&cpu);
         view.mmu.make_root(view.tables).unwrap();
@@ -123,12 +117,20 @@ pub(crate) fn two_cpus<A, B: Send + 'static>(
         let first = main(&view);
         check(&view, first, thread.join().unwrap());
         end(&view);
-        assert_eq!(borrowed.pages().check_invariants(&cpu), free_pages, "a page is lost");
+        assert_eq!(machine.pages().check_invariants(&cpu), free_pages, "a page is lost");
         // SAFETY: the other thread has ended, and the address space has no tables any more.
         drop(unsafe { Box::from_raw(space) });
-        // SAFETY: as above.
-        drop(unsafe { Box::from_raw(machine) });
     });
+}
+
+/// Makes the tables of a child, which shares all pages.
+pub(crate) fn fork(view: &View<'_>) -> Box<UserTables> {
+    let tables = Box::new(UserTables::new());
+    let child = View { mmu: view.mmu, tables: &tables };
+    child.mmu.make_root(child.tables).unwrap();
+    let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAYWRITE;
+    view.copy_to(&child, &mut view.gather(), EVERYTHING, flags).unwrap();
+    tables
 }
 
 pub(crate) fn end(view: &View<'_>) {

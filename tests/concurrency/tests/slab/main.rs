@@ -40,24 +40,16 @@ fn free(cache: &Cache<'_>, cpu: &Cpu, object: Object) {
     unsafe { cache.free(cpu, object.0) };
 }
 
-/// Runs `model` on a machine that lives until it returns, in every interleaving.
+/// Runs `model` on a machine, in every interleaving; nothing is lost in the end.
 fn on_machine(model: impl Fn(&'static Machine) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 50_000;
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(move || {
-        let machine = Box::into_raw(Box::new(Machine::new()));
-        // SAFETY: just allocated, and freed below when nothing refers to it any more.
-        let borrowed: &'static Machine = unsafe { &*machine };
-        let free_pages = borrowed.pages().check_invariants(&borrowed.cpu(0)).unwrap();
-        model(borrowed);
-        let cpu = borrowed.cpu(0);
-        borrowed.shrink_caches(&cpu);
-        borrowed.check_slab_invariants(&cpu).unwrap();
-        assert_eq!(borrowed.slab_faults(&cpu), 0);
-        assert_eq!(borrowed.pages().check_invariants(&cpu), Ok(free_pages));
-        // SAFETY: the model's threads have ended and its caches are destroyed.
-        drop(unsafe { Box::from_raw(machine) });
+    machine::on_machine(PREEMPTIONS, move |machine| {
+        let free_pages = machine.pages().check_invariants(&machine.cpu(0)).unwrap();
+        model(machine);
+        let cpu = machine.cpu(0);
+        machine.shrink_caches(&cpu);
+        machine.check_slab_invariants(&cpu).unwrap();
+        assert_eq!(machine.slab_faults(&cpu), 0);
+        assert_eq!(machine.pages().check_invariants(&cpu), Ok(free_pages));
     });
 }
 
