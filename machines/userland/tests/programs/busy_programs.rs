@@ -1,33 +1,10 @@
 //! Programs that run are not written to, and what is being written does not run (ETXTBSY).
 
+use crate::abi::{
+    CHMOD, CLONE, CLOSE, EEXIST, EFAULT, ENOTDIR, ETXTBSY, EXECVE, EXECVEAT, EXIT, EXIT_GROUP, FORK, MEMFD_CREATE,
+    O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, OPEN, RENAME, SCHED_YIELD, TRUNCATE, UNLINK, WAITID,
+};
 use crate::common::{DATA, Host, Task};
-
-const OPEN: u64 = 2;
-const CLOSE: u64 = 3;
-const SCHED_YIELD: u64 = 24;
-const CLONE: u64 = 56;
-const FORK: u64 = 57;
-const EXECVE: u64 = 59;
-const EXIT: u64 = 60;
-const TRUNCATE: u64 = 76;
-const RENAME: u64 = 82;
-const UNLINK: u64 = 87;
-const CHMOD: u64 = 90;
-const EXIT_GROUP: u64 = 231;
-const WAITID: u64 = 247;
-const MEMFD_CREATE: u64 = 319;
-const EXECVEAT: u64 = 322;
-
-const EFAULT: i64 = -14;
-const EEXIST: i64 = -17;
-const ENOTDIR: i64 = -20;
-const ETXTBSY: i64 = -26;
-
-const O_RDONLY: u64 = 0;
-const O_WRONLY: u64 = 1;
-const O_RDWR: u64 = 2;
-const O_TRUNC: u64 = 0o1000;
-const O_PATH: u64 = 0o1000_0000;
 
 fn open(host: &Host<'_>, task: &mut Task, path: &str, flags: u64) -> i64 {
     let path = host.text(task, DATA, path);

@@ -2,38 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::abi::{
+    CHDIR, CLONE, CLOSE, EFAULT, EINTR, EXECVE, EXIT, EXIT_GROUP, FORK, FSTAT, FUTEX, GETCWD, GETDENTS64, GETPID, KILL,
+    LSEEK, MKDIR, NANOSLEEP, OPEN, PIPE, READ, READLINK, RT_SIGACTION, RT_SIGRETURN, UNLINK, VFORK, WAIT4, WRITE,
+};
 use crate::common::{DATA, Host, Task};
 use userland::Next;
-
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const OPEN: u64 = 2;
-const CLOSE: u64 = 3;
-const FSTAT: u64 = 5;
-const LSEEK: u64 = 8;
-const RT_SIGACTION: u64 = 13;
-const RT_SIGRETURN: u64 = 15;
-const PIPE: u64 = 22;
-const NANOSLEEP: u64 = 35;
-const GETPID: u64 = 39;
-const CLONE: u64 = 56;
-const FORK: u64 = 57;
-const VFORK: u64 = 58;
-const EXECVE: u64 = 59;
-const EXIT: u64 = 60;
-const WAIT4: u64 = 61;
-const KILL: u64 = 62;
-const GETCWD: u64 = 79;
-const CHDIR: u64 = 80;
-const MKDIR: u64 = 83;
-const UNLINK: u64 = 87;
-const READLINK: u64 = 89;
-const FUTEX: u64 = 202;
-const GETDENTS64: u64 = 217;
-const EXIT_GROUP: u64 = 231;
-
-const EFAULT: i64 = -14;
-const EINTR: i64 = -4;
 
 /// Ends init and looks that nothing is left.
 fn finish(host: &Host<'_>, task: Task) {

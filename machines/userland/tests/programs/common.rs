@@ -1,4 +1,4 @@
-//! A machine without page tables: programs' memory is a map of pages, files are vectors. What a program does is said by the test.
+//! Programs of which the test is the processor: what they do is said by it. On a machine without page tables programs' memory is a map of pages, files are vectors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +10,8 @@ use address_space::{Access, Advice, FileId, MmError, Process, ProgramRanges, Vma
 use page_cache::{EndRule, Seals};
 use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
+use sim::description::Machine as Description;
+use sim::{SimMachine, SimOptions};
 use sync::{Cpu, IrqControl};
 use units::{CpuId, VirtAddr};
 use userland::{Fault, Leaving, Machine, Memory, Next, Owned, Program, SpaceCall, Step, Thread, Trap, Userland};
@@ -369,6 +371,15 @@ impl Machine for Bench {
     fn kick(&self, _: CpuId) {}
 }
 
+/// Boots a machine with page tables.
+pub(crate) fn machine() -> SimMachine {
+    let machine = SimMachine::boot(&Description::ready("small").unwrap(), &SimOptions::default()).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    machine.kernel().start_objects(&cpu).unwrap();
+    drop(cpu);
+    machine
+}
+
 /// A thread in the test's hands.
 pub(crate) type Task<M = Pages> = Owned<Thread<M>>;
 
@@ -486,6 +497,13 @@ impl<'c, M: Memory> Host<'c, M> {
     /// Puts a string with its end into a program's memory; returns its address.
     pub(crate) fn text(&self, task: &Task<M>, addr: u64, text: &str) -> u64 {
         self.poke(task, addr, &[text.as_bytes(), &[0]].concat());
+        addr
+    }
+
+    /// Puts words into a program's memory; returns their address.
+    pub(crate) fn words(&self, task: &Task<M>, addr: u64, words: &[u64]) -> u64 {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.poke(task, addr, &bytes);
         addr
     }
 

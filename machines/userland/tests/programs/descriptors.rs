@@ -1,52 +1,12 @@
 //! Descriptors and what they move: copies, flags, positions, vectors, files between processes.
 
+use crate::abi::{
+    CLOSE, CLOSE_RANGE, DUP, DUP2, DUP3, EAGAIN, EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENOENT, ENOSPC, ENOTDIR,
+    ENOTTY, EPIPE, ESPIPE, EXECVE, EXIT_GROUP, FCNTL, FORK, FTRUNCATE, IOCTL, LSEEK, MEMFD_CREATE, O_APPEND, O_CLOEXEC,
+    O_CREAT, O_DIRECTORY, O_EXCL, O_NONBLOCK, O_RDWR, O_TRUNC, OPEN, PIPE, PIPE2, PREAD64, PWRITE64, READ, READV,
+    SENDFILE, WRITE, WRITEV,
+};
 use crate::common::{DATA, Host, Task};
-
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const OPEN: u64 = 2;
-const CLOSE: u64 = 3;
-const LSEEK: u64 = 8;
-const IOCTL: u64 = 16;
-const PREAD64: u64 = 17;
-const PWRITE64: u64 = 18;
-const READV: u64 = 19;
-const WRITEV: u64 = 20;
-const PIPE: u64 = 22;
-const DUP: u64 = 32;
-const DUP2: u64 = 33;
-const SENDFILE: u64 = 40;
-const FORK: u64 = 57;
-const EXECVE: u64 = 59;
-const FCNTL: u64 = 72;
-const FTRUNCATE: u64 = 77;
-const EXIT_GROUP: u64 = 231;
-const DUP3: u64 = 292;
-const PIPE2: u64 = 293;
-const MEMFD_CREATE: u64 = 319;
-const CLOSE_RANGE: u64 = 436;
-
-const EAGAIN: i64 = -11;
-const EBADF: i64 = -9;
-const EEXIST: i64 = -17;
-const EINVAL: i64 = -22;
-const EISDIR: i64 = -21;
-const EMFILE: i64 = -24;
-const ENOENT: i64 = -2;
-const ENOSPC: i64 = -28;
-const ENOTDIR: i64 = -20;
-const ENOTTY: i64 = -25;
-const EPIPE: i64 = -32;
-const ESPIPE: i64 = -29;
-
-const O_CREAT: u64 = 0o100;
-const O_RDWR: u64 = 2;
-const O_EXCL: u64 = 0o200;
-const O_TRUNC: u64 = 0o1000;
-const O_APPEND: u64 = 0o2000;
-const O_NONBLOCK: u64 = 0o4000;
-const O_DIRECTORY: u64 = 0o20_0000;
-const O_CLOEXEC: u64 = 0o200_0000;
 
 /// Opens a path with flags.
 fn open(host: &Host<'_>, task: &mut Task, path: &str, flags: u64) -> i64 {

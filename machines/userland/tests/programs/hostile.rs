@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use userland::Memory;
 
+use crate::abi::{EXIT, EXIT_GROUP, GETPID};
 use crate::common::{DATA, Host, Task};
 
 /// Runs of programs, each with a seed of its own.
@@ -11,9 +12,6 @@ const RUNS: u64 = 300;
 /// Calls of a run.
 const CALLS: u64 = 300;
 const NR_CALLS: u64 = 470;
-const GETPID: u64 = 39;
-const EXIT: u64 = 60;
-const EXIT_GROUP: u64 = 231;
 
 /// Numbers as xorshift gives them.
 pub(crate) struct Random(u64);

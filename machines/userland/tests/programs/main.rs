@@ -1,5 +1,6 @@
 //! Programs whose every instruction is a line of a test: system calls, signals, waits, on a machine without page tables and on the hosted one.
 
+mod abi;
 mod busy_programs;
 mod calls;
 mod common;

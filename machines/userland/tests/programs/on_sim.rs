@@ -1,51 +1,19 @@
 //! Programs on the hosted machine: its page tables, its page cache, its faults. No instruction of a program runs; its calls and accesses do.
 
 use address_space::Access;
-use sim::description::Machine;
-use sim::{SimMachine, SimOptions};
 use units::{CpuId, VirtAddr};
 use userland::{ManagedMemory, Memory, Step, Trap};
 
-use crate::common::{DATA, Host, Task};
+use crate::abi::{
+    EACCES, EBADF, EBUSY, EFAULT, EFBIG, EINVAL, EOPNOTSUPP, EPERM, ERANGE, EXIT_GROUP, F_ADD_SEALS, F_GET_SEALS,
+    FALLOCATE, FCNTL, FORK, FTRUNCATE, FUTEX, MEMBARRIER, MEMFD_CREATE, MMAP, MPROTECT, MUNMAP, OPEN, PREAD64, READ,
+    SCHED_YIELD, WRITE,
+};
+use crate::common::{DATA, Host, Task, machine};
 use crate::hostile;
 
-const READ: u64 = 0;
-const OPEN: u64 = 2;
-const MMAP: u64 = 9;
-const PREAD: u64 = 17;
-const MPROTECT: u64 = 10;
-const MUNMAP: u64 = 11;
-const WRITE: u64 = 1;
-const FORK: u64 = 57;
-const EXIT_GROUP: u64 = 231;
-const SCHED_YIELD: u64 = 24;
-const FCNTL: u64 = 72;
-const FUTEX: u64 = 202;
-const FALLOCATE: u64 = 285;
-const MEMFD_CREATE: u64 = 319;
-const ADD_SEALS: u64 = 1033;
-const GET_SEALS: u64 = 1034;
-const MEMBARRIER: u64 = 324;
-const FTRUNCATE: u64 = 77;
-const EPERM: i64 = -1;
-const EBADF: i64 = -9;
-const EFBIG: i64 = -27;
-const EOPNOTSUPP: i64 = -95;
-const EACCES: i64 = -13;
-const EFAULT: i64 = -14;
-const EBUSY: i64 = -16;
-const EINVAL: i64 = -22;
-const ERANGE: i64 = -34;
 /// Seeds of random calls.
 const RUNS: u64 = 20;
-
-fn machine() -> SimMachine {
-    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
-    let cpu = machine.cpu(CpuId::ZERO).unwrap();
-    machine.kernel().start_objects(&cpu).unwrap();
-    drop(cpu);
-    machine
-}
 
 /// Reaches for an address as the program would; true if it can go on.
 fn touch<M: Memory>(host: &Host<'_, M>, task: &mut Task<M>, addr: u64, access: Access) -> bool {
@@ -133,7 +101,7 @@ fn a_program_finds_the_pages_that_it_wrote_since_it_asked() {
     let clear = host.call(&mut task, OPEN, &[path, 1]) as u64;
     let written = |task: &mut Task<_>| {
         let at = DATA + 0x800;
-        assert_eq!(host.call(task, PREAD, &[pagemap, at, 64, area / 0x1000 * 8]), 64);
+        assert_eq!(host.call(task, PREAD64, &[pagemap, at, 64, area / 0x1000 * 8]), 64);
         let entries = host.peek(task, at, 64);
         let entry = |page: usize| u64::from_le_bytes(entries[page * 8..][..8].try_into().unwrap());
         (0..8).filter(|&page| entry(page) & MARK != 0).collect::<Vec<_>>()
@@ -184,7 +152,7 @@ fn a_memfd_has_pages_behind_its_end_until_the_end_is_set() {
     let before = pages();
     assert_eq!(host.call(&mut task, FALLOCATE, &[fd, 1, 0, 0x100_0000]), 0);
     assert_eq!(pages() - before, 0xfff, "the pages are there");
-    assert_eq!(host.call(&mut task, PREAD, &[fd, DATA + 0x100, 9, 0]), 3);
+    assert_eq!(host.call(&mut task, PREAD64, &[fd, DATA + 0x100, 9, 0]), 3);
     for (mode, offset, bytes, wanted) in [
         (1, u64::MAX >> 1, 2, EFBIG),
         (2, 0, 1, EOPNOTSUPP),
@@ -224,14 +192,14 @@ fn a_memfd_is_sealed_once_nobody_can_write_through_a_mapping() {
     let area = host.call(&mut task, MMAP, &[0, 0x3000, 3, 1, fd, 0]) as u64;
     assert_eq!(host.call(&mut task, FORK, &[]), 2);
     assert_eq!(host.call(&mut task, MUNMAP, &[area + 0x1000, 0x1000]), 0);
-    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), EBUSY);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, F_ADD_SEALS, WRITE_SEAL]), EBUSY);
     assert_eq!(host.call(&mut task, MUNMAP, &[area, 0x3000]), 0);
-    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), EBUSY, "the child maps it");
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, F_ADD_SEALS, WRITE_SEAL]), EBUSY, "the child maps it");
     host.leave(task, SCHED_YIELD, &[]);
     host.leave(host.run(), EXIT_GROUP, &[0]);
     let mut task = host.run();
-    assert_eq!(host.call(&mut task, FCNTL, &[fd, ADD_SEALS, WRITE_SEAL]), 0);
-    assert_eq!(host.call(&mut task, FCNTL, &[fd, GET_SEALS, 0]), WRITE_SEAL as i64);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, F_ADD_SEALS, WRITE_SEAL]), 0);
+    assert_eq!(host.call(&mut task, FCNTL, &[fd, F_GET_SEALS, 0]), WRITE_SEAL as i64);
     assert_eq!(host.call(&mut task, WRITE, &[fd, DATA, 1]), EPERM);
     assert_eq!(host.call(&mut task, MMAP, &[0, 0x1000, 3, 1, fd, 0]), EPERM);
 }

@@ -1,14 +1,8 @@
 //! Calls that run out of the kernel's own memory: at every allocation the call fails with ENOMEM, all is as before, and made again it does what it would have done.
 
+use crate::abi::{CLOSE, ENOMEM, GETDENTS64, OPEN, PIPE, READ};
 use crate::common::{DATA, Host, Task};
 use crate::failing::{Fails, with_failures};
-
-const READ: u64 = 0;
-const OPEN: u64 = 2;
-const CLOSE: u64 = 3;
-const PIPE: u64 = 22;
-const GETDENTS64: u64 = 217;
-const ENOMEM: i64 = -12;
 
 /// Where a call's paths and structures lie.
 const FIRST: u64 = DATA;

@@ -1,65 +1,28 @@
 //! Processes by descriptor and by chosen number. Results are those of the same calls on Linux.
 
+use crate::abi::{
+    CLONE, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_INTO_CGROUP, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE3, CLOSE,
+    E2BIG, EAGAIN, EBADF, ECHILD, EEXIST, EFAULT, EINVAL, EMFILE, EPERM, ESPIPE, ESRCH, EXIT_GROUP, FCNTL, FORK, LSEEK,
+    OPEN, PIDFD_OPEN, PIDFD_SEND_SIGNAL, POLL, READ, RT_SIGACTION, SCHED_YIELD, SETRLIMIT, SIGCHLD, SIGUSR1, WAITID,
+};
 use crate::common::{DATA, Host, Task};
 
-const READ: u64 = 0;
-const CLOSE: u64 = 3;
-const OPEN: u64 = 2;
-const POLL: u64 = 7;
-const LSEEK: u64 = 8;
-const RT_SIGACTION: u64 = 13;
-const CLONE: u64 = 56;
-const FORK: u64 = 57;
-const SETRLIMIT: u64 = 160;
-const SCHED_YIELD: u64 = 24;
-const FCNTL: u64 = 72;
-const EXIT_GROUP: u64 = 231;
-const WAITID: u64 = 247;
-const PIDFD_SEND_SIGNAL: u64 = 424;
-const PIDFD_OPEN: u64 = 434;
-const CLONE3: u64 = 435;
-
-const EPERM: i64 = -1;
-const ESRCH: i64 = -3;
-const E2BIG: i64 = -7;
-const EBADF: i64 = -9;
-const ECHILD: i64 = -10;
-const EAGAIN: i64 = -11;
-const EFAULT: i64 = -14;
-const EEXIST: i64 = -17;
-const EINVAL: i64 = -22;
-const EMFILE: i64 = -24;
-const ESPIPE: i64 = -29;
-
-const SIGCHLD: u64 = 17;
-const SIGUSR1: u64 = 10;
-const CLONE_PIDFD: u64 = 0x1000;
-const CLONE_PARENT_SETTID: u64 = 0x10_0000;
-const CLONE_DETACHED: u64 = 0x40_0000;
-const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-const INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Where the descriptor's number goes.
 const FD: u64 = DATA + 0x400;
 /// Where chosen numbers lie.
 const TIDS: u64 = DATA + 0x500;
-
-fn words(host: &Host<'_>, task: &Task, addr: u64, words: &[u64]) -> u64 {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    host.poke(task, addr, &bytes);
-    addr
-}
 
 /// clone3 with fields by their place in the structure, and SIGCHLD at the end.
 fn clone3(host: &Host<'_>, task: &mut Task, fields: &[(usize, u64)]) -> i64 {
     let mut arguments = [0; 11];
     arguments[4] = SIGCHLD;
     fields.iter().for_each(|&(place, value)| arguments[place] = value);
-    let at = words(host, task, DATA, &arguments);
+    let at = host.words(task, DATA, &arguments);
     host.call(task, CLONE3, &[at, 88])
 }
 
 fn poll(host: &Host<'_>, task: &mut Task, fd: u64) -> u64 {
-    let list = words(host, task, DATA, &[fd | 1 << 32]);
+    let list = host.words(task, DATA, &[fd | 1 << 32]);
     host.call(task, POLL, &[list, 1, 0]);
     host.peek_word(task, DATA) >> 48
 }
@@ -105,7 +68,7 @@ fn a_child_whose_descriptor_cannot_be_made_does_not_begin() {
     host.poke(&task, TIDS, &1u32.to_le_bytes());
     assert_eq!(clone3(&host, &mut task, &[(0, CLONE_PIDFD), (1, FD), (8, TIDS), (9, 1)]), EEXIST);
     nothing_is_left(&mut task);
-    let limit = words(&host, &task, DATA, &[3, 4096]);
+    let limit = host.words(&task, DATA, &[3, 4096]);
     assert_eq!(host.call(&mut task, SETRLIMIT, &[7, limit]), 0);
     assert_eq!(clone3(&host, &mut task, &[(0, CLONE_PIDFD), (1, FD)]), EMFILE);
     nothing_is_left(&mut task);
@@ -133,27 +96,27 @@ fn arguments_of_clone3_are_checked_as_linux_does() {
         &[(4, 65)][..],
         &[(0, CLONE_DETACHED)],
         &[(0, 1)],
-        &[(0, CLEAR_SIGHAND | 0x800 | 0x100)],
+        &[(0, CLONE_CLEAR_SIGHAND | 0x800 | 0x100)],
         &[(0, 0x4_0000_0000)],
         &[(5, 4096)],
         &[(6, 4096)],
         &[(5, -8192_i64 as u64), (6, 4096)],
         &[(0, CLONE_PIDFD | CLONE_PARENT_SETTID), (1, FD), (3, FD)],
-        &[(0, INTO_CGROUP), (10, 1 << 31)],
+        &[(0, CLONE_INTO_CGROUP), (10, 1 << 31)],
     ] {
         assert_eq!(clone3(&host, &mut task, fields), EINVAL, "{fields:?}");
     }
-    assert_eq!(clone3(&host, &mut task, &[(0, INTO_CGROUP)]), EBADF);
-    let at = words(&host, &task, DATA, &[0; 12]);
+    assert_eq!(clone3(&host, &mut task, &[(0, CLONE_INTO_CGROUP)]), EBADF);
+    let at = host.words(&task, DATA, &[0; 12]);
     host.poke(&task, at + 88, &[1]);
     for (bytes, wanted) in [(63, EINVAL), (96, E2BIG), (4097, E2BIG)] {
         assert_eq!(host.call(&mut task, CLONE3, &[at, bytes]), wanted);
     }
     assert_eq!(host.call(&mut task, CLONE3, &[8, 64]), EFAULT);
     // A child without its parent's handlers.
-    let action = words(&host, &task, DATA, &[0x40_1500, 0x0400_0000, 0x40_1600, 0]);
+    let action = host.words(&task, DATA, &[0x40_1500, 0x0400_0000, 0x40_1600, 0]);
     assert_eq!(host.call(&mut task, RT_SIGACTION, &[SIGUSR1, action, 0, 8]), 0);
-    for (flags, handler) in [(CLEAR_SIGHAND, 0), (0, 0x40_1500)] {
+    for (flags, handler) in [(CLONE_CLEAR_SIGHAND, 0), (0, 0x40_1500)] {
         assert!(clone3(&host, &mut task, &[(0, flags)]) > 1);
         host.leave(task, SCHED_YIELD, &[]);
         let mut child = host.run();
@@ -184,7 +147,7 @@ fn a_signal_by_descriptor_is_checked_in_linux_s_order() {
         (own, SIGCHLD, (SIGCHLD, 0), 0),
     ] {
         let (number, code): (u64, i64) = info;
-        let info = words(&host, &task, DATA, &[number, code as u32 as u64, 7, 8]);
+        let info = host.words(&task, DATA, &[number, code as u32 as u64, 7, 8]);
         assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[to, signal, info, 0]), wanted);
     }
 }
@@ -192,13 +155,13 @@ fn a_signal_by_descriptor_is_checked_in_linux_s_order() {
 #[test]
 fn a_signal_by_descriptor_carries_what_its_sender_put_there() {
     let (host, mut task) = Host::boot();
-    let action = words(&host, &task, DATA, &[0x40_1500, 0x0400_0004, 0x40_1600, 0]);
+    let action = host.words(&task, DATA, &[0x40_1500, 0x0400_0004, 0x40_1600, 0]);
     assert_eq!(host.call(&mut task, RT_SIGACTION, &[SIGUSR1, action, 0, 8]), 0);
     let directory = host.text(&task, DATA, "/proc/self");
     let fd = host.call(&mut task, OPEN, &[directory, 0o20_0000, 0]) as u64;
     let path_only = host.call(&mut task, OPEN, &[directory, 0o1020_0000, 0]) as u64;
     assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[path_only, 0, 0, 0]), EBADF);
-    words(&host, &task, DATA, &[SIGUSR1, -1_i32 as u32 as u64, 5, 77]);
+    host.words(&task, DATA, &[SIGUSR1, -1_i32 as u32 as u64, 5, 77]);
     assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[fd, SIGUSR1, DATA, 0]), 0);
     assert_eq!((task.registers.rip, task.registers.rdi), (0x40_1500, SIGUSR1));
     let info = task.registers.rsi;

@@ -3,30 +3,12 @@
 use units::CpuId;
 use userland::{ManagedMemory, Memory};
 
-use crate::common::{DATA, Host, Task};
-use crate::remote::{machine, yield_to_child};
-
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const OPEN: u64 = 2;
-const LSEEK: u64 = 8;
-const MMAP: u64 = 9;
-const PREAD: u64 = 17;
-const PWRITE: u64 = 18;
-const FORK: u64 = 57;
-const EXECVE: u64 = 59;
-const WAIT4: u64 = 61;
-const READLINK: u64 = 89;
-const GETDENTS64: u64 = 217;
-const EXIT_GROUP: u64 = 231;
-const WAITID: u64 = 247;
-const OPENAT: u64 = 257;
-
-const ENOENT: i64 = -2;
-const ESRCH: i64 = -3;
-const EIO: i64 = -5;
-const EFAULT: i64 = -14;
-const EINVAL: i64 = -22;
+use crate::abi::{
+    EFAULT, EINVAL, EIO, ENOENT, ESRCH, EXECVE, EXIT_GROUP, FORK, GETDENTS64, LSEEK, MMAP, OPEN, OPENAT, PREAD64,
+    PWRITE64, READ, READLINK, WAIT4, WAITID, WRITE,
+};
+use crate::common::{DATA, Host, Task, machine};
+use crate::remote::yield_to_child;
 
 const PAGE: u64 = 0x1000;
 const MARK: u64 = 1 << 55;
@@ -41,7 +23,7 @@ fn open<M: Memory>(host: &Host<'_, M>, task: &mut Task<M>, path: &str, flags: u6
 
 /// Reads an open file from its start.
 fn read<M: Memory>(host: &Host<'_, M>, task: &mut Task<M>, fd: i64) -> Result<String, i64> {
-    let count = host.call(task, PREAD, &[fd as u64, TEXT, TEXT_BYTES, 0]);
+    let count = host.call(task, PREAD64, &[fd as u64, TEXT, TEXT_BYTES, 0]);
     let count = usize::try_from(count).map_err(|_| count)?;
     Ok(String::from_utf8_lossy(&host.peek(task, TEXT, count)).into_owned())
 }
@@ -106,14 +88,14 @@ fn marks_and_pages_of_another_process_are_its_own() {
     assert_eq!(host.call(&mut task, WRITE, &[clear as u64, four, 1]), 1);
     host.poke(&child, area + PAGE, b"after");
     let mut marked = |fd: i64| {
-        assert_eq!(host.call(&mut task, PREAD, &[fd as u64, TEXT, 32, area / PAGE * 8]), 32);
+        assert_eq!(host.call(&mut task, PREAD64, &[fd as u64, TEXT, 32, area / PAGE * 8]), 32);
         (0..4).filter(|page| host.peek_word(&task, TEXT + 8 * page) & MARK != 0).collect::<Vec<_>>()
     };
     assert_eq!((marked(own), marked(other)), (vec![0, 1, 2, 3], vec![1]));
     let end = 0x7fff_ffff_f000 / PAGE * 8;
-    assert_eq!(host.call(&mut task, PREAD, &[other as u64, TEXT, 32, end - 8]), 8);
-    assert_eq!(host.call(&mut task, PREAD, &[other as u64, TEXT, 32, end]), 0, "behind the last page");
-    assert_eq!(host.call(&mut task, PREAD, &[other as u64, TEXT, 31, 0]), EINVAL);
+    assert_eq!(host.call(&mut task, PREAD64, &[other as u64, TEXT, 32, end - 8]), 8);
+    assert_eq!(host.call(&mut task, PREAD64, &[other as u64, TEXT, 32, end]), 0, "behind the last page");
+    assert_eq!(host.call(&mut task, PREAD64, &[other as u64, TEXT, 31, 0]), EINVAL);
 }
 
 #[test]
@@ -133,8 +115,8 @@ fn memory_of_another_process_is_a_file() {
     assert_eq!(host.call(&mut task, LSEEK, &[fd, 0, 1]), area as i64 + 21);
     assert_eq!(host.call(&mut task, LSEEK, &[fd, 0, 2]), EINVAL);
     assert_eq!(host.peek(&child, area, 21), b"of the childthe child");
-    assert_eq!(host.call(&mut task, PREAD, &[fd, TEXT, 64, area + PAGE - 4]), 4, "up to the last page");
-    for call in [PREAD, PWRITE] {
+    assert_eq!(host.call(&mut task, PREAD64, &[fd, TEXT, 64, area + PAGE - 4]), 4, "up to the last page");
+    for call in [PREAD64, PWRITE64] {
         assert_eq!(host.call(&mut task, call, &[fd, TEXT, 2, 0x1000]), EIO);
         assert_eq!(host.call(&mut task, call, &[fd, 1, 2, area]), EFAULT);
         assert_eq!(host.call(&mut task, call, &[fd, TEXT, 0, 0x1000]), 0);
@@ -224,7 +206,7 @@ fn an_open_file_stays_with_the_memory_of_before_an_exec() {
     let path = host.text(&child, DATA, "/bin/init");
     host.leave(child, EXECVE, &[path, 0, 0]);
     assert_eq!(read(&host, &mut task, maps), Ok(String::new()), "nobody is in it any more");
-    assert_eq!(host.call(&mut task, PREAD, &[mem as u64, TEXT, 4, DATA]), 0);
+    assert_eq!(host.call(&mut task, PREAD64, &[mem as u64, TEXT, 4, DATA]), 0);
     assert_ne!(read(&host, &mut task, statm).unwrap(), "0 0 0 0 0 0 0\n", "this one is of the process");
     assert!(file(&host, &mut task, "/proc/2/maps").contains("[stack]"));
     assert_eq!(file(&host, &mut task, "/proc/2/cmdline"), "");

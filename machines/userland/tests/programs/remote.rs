@@ -1,51 +1,15 @@
 //! What one process does to another's memory. Numbers and their order are those of the same calls on Linux.
 
-use sim::description::Machine;
-use sim::{SimMachine, SimOptions};
 use units::CpuId;
 use userland::{ManagedMemory, Memory};
 
-use crate::common::{DATA, Host, Task};
+use crate::abi::{
+    CLOSE, EBADF, EFAULT, EINVAL, ENOMEM, ESRCH, EXIT_GROUP, FORK, MADV_COLD, MADV_DONTNEED, MMAP, MUNMAP, OPEN,
+    PIDFD_OPEN, PROCESS_MADVISE, PROCESS_VM_READV, PROCESS_VM_WRITEV, READ, READV, SCHED_YIELD, WAIT4,
+};
+use crate::common::{DATA, Host, Task, machine};
 
-const READ: u64 = 0;
-const OPEN: u64 = 2;
-const CLOSE: u64 = 3;
-const MMAP: u64 = 9;
-const MUNMAP: u64 = 11;
-const READV: u64 = 19;
-const SCHED_YIELD: u64 = 24;
-const FORK: u64 = 57;
-const EXIT_GROUP: u64 = 231;
-const WAIT4: u64 = 61;
-const PROCESS_VM_READV: u64 = 310;
-const PROCESS_VM_WRITEV: u64 = 311;
-const PIDFD_OPEN: u64 = 434;
-const PROCESS_MADVISE: u64 = 440;
-
-const ESRCH: i64 = -3;
-const EBADF: i64 = -9;
-const ENOMEM: i64 = -12;
-const EFAULT: i64 = -14;
-const EINVAL: i64 = -22;
-
-const DONTNEED: u64 = 4;
-const COLD: u64 = 20;
 const PAGE: u64 = 0x1000;
-
-pub(crate) fn machine() -> SimMachine {
-    let machine = SimMachine::boot(&Machine::ready("small").unwrap(), &SimOptions::default()).unwrap();
-    let cpu = machine.cpu(CpuId::ZERO).unwrap();
-    machine.kernel().start_objects(&cpu).unwrap();
-    drop(cpu);
-    machine
-}
-
-/// Puts words into a program's memory; returns their address.
-fn words<M: Memory>(host: &Host<'_, M>, task: &Task<M>, addr: u64, words: &[u64]) -> u64 {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    host.poke(task, addr, &bytes);
-    addr
-}
 
 /// Lets the others run; returns when it is this one's turn again.
 pub(crate) fn yield_to_child<M: Memory>(host: &Host<'_, M>, task: Task<M>) -> (Task<M>, Task<M>) {
@@ -70,30 +34,30 @@ fn advice_to_another_process_is_checked_in_linux_s_order() {
     let (whole, unmapped) = ([area, PAGE], [0x1000, PAGE]);
     let (odd, far, negative) = ([area + 1, PAGE], [u64::MAX - 4095, PAGE], [area, u64::MAX]);
     let mut advise = |pidfd: u64, parts: &[[u64; 2]], advice: u64, flags: u64| {
-        let at = words(&host, &task, DATA, parts.as_flattened());
+        let at = host.words(&task, DATA, parts.as_flattened());
         host.call(&mut task, PROCESS_MADVISE, &[pidfd, at, parts.len() as u64, advice, flags])
     };
-    assert_eq!(advise(pidfd, &[whole], COLD, 1), EINVAL);
+    assert_eq!(advise(pidfd, &[whole], MADV_COLD, 1), EINVAL);
     assert_eq!(advise(99, &[negative], 9999, 0), EINVAL);
     assert_eq!(advise(99, &[far], 9999, 0), EFAULT, "parts come before the descriptor");
     assert_eq!(advise(99, &[whole], 9999, 0), EBADF, "the descriptor before the advice");
     assert_eq!(advise(1, &[whole], 9999, 0), EBADF);
-    for advice in [9999, DONTNEED, 0, 8, 14] {
+    for advice in [9999, MADV_DONTNEED, 0, 8, 14] {
         assert_eq!(advise(pidfd, &[whole], advice, 0), EINVAL);
         assert_eq!(advise(pidfd, &[], advice, 0), EINVAL, "also without a range");
     }
-    assert_eq!(advise(pidfd, &[], COLD, 0), 0);
-    for advice in [COLD, 21, 3] {
+    assert_eq!(advise(pidfd, &[], MADV_COLD, 0), 0);
+    for advice in [MADV_COLD, 21, 3] {
         assert_eq!(advise(pidfd, &[whole, [area + PAGE, 2 * PAGE]], advice, 0), 3 * PAGE as i64);
     }
-    assert_eq!(advise(pidfd, &[odd], COLD, 0), EINVAL);
-    assert_eq!(advise(pidfd, &[unmapped], COLD, 0), ENOMEM);
-    assert_eq!(advise(pidfd, &[whole, unmapped], COLD, 0), PAGE as i64);
+    assert_eq!(advise(pidfd, &[odd], MADV_COLD, 0), EINVAL);
+    assert_eq!(advise(pidfd, &[unmapped], MADV_COLD, 0), ENOMEM);
+    assert_eq!(advise(pidfd, &[whole, unmapped], MADV_COLD, 0), PAGE as i64);
     assert_eq!(host.peek(&task, area, 4), b"kept");
     // The child's areas count, not the caller's.
     assert_eq!(host.call(&mut task, MUNMAP, &[area, 4 * PAGE]), 0);
-    words(&host, &task, DATA, &whole);
-    assert_eq!(host.call(&mut task, PROCESS_MADVISE, &[pidfd, DATA, 1, COLD, 0]), PAGE as i64);
+    host.words(&task, DATA, &whole);
+    assert_eq!(host.call(&mut task, PROCESS_MADVISE, &[pidfd, DATA, 1, MADV_COLD, 0]), PAGE as i64);
 }
 
 #[test]
@@ -103,11 +67,11 @@ fn a_process_that_ended_has_no_memory_to_advise_on() {
     let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
     assert_eq!(host.call(&mut task, FORK, &[]), 2);
     let pidfd = host.call(&mut task, PIDFD_OPEN, &[2, 0]) as u64;
-    let parts = words(&host, &task, DATA, &[DATA & !(PAGE - 1), PAGE]);
+    let parts = host.words(&task, DATA, &[DATA & !(PAGE - 1), PAGE]);
     host.leave(task, SCHED_YIELD, &[]);
     host.leave(host.run(), EXIT_GROUP, &[0]);
     let mut task = host.run();
-    assert_eq!(host.call(&mut task, PROCESS_MADVISE, &[pidfd, parts, 1, COLD, 0]), ESRCH);
+    assert_eq!(host.call(&mut task, PROCESS_MADVISE, &[pidfd, parts, 1, MADV_COLD, 0]), ESRCH);
     assert_eq!(host.call(&mut task, PROCESS_MADVISE, &[pidfd, parts, 1, 9999, 0]), EINVAL);
     assert_eq!(host.call(&mut task, PROCESS_VM_READV, &[2, parts, 1, parts, 1, 0]), ESRCH);
     assert_eq!(host.call(&mut task, WAIT4, &[2, 0, 0, 0]), 2);
@@ -127,7 +91,7 @@ fn bytes_move_between_processes_up_to_the_first_that_cannot_be_reached() {
     host.poke(&child, across, b"of the child");
     let mut read = |call: u64, own: &[[u64; 2]], other: &[[u64; 2]]| {
         let (from, to) =
-            (words(&host, &task, DATA, own.as_flattened()), words(&host, &task, DATA + 0x100, other.as_flattened()));
+            (host.words(&task, DATA, own.as_flattened()), host.words(&task, DATA + 0x100, other.as_flattened()));
         host.call(&mut task, call, &[2, from, own.len() as u64, to, other.len() as u64, 0])
     };
     let here = DATA + 0x400;
@@ -148,10 +112,10 @@ fn a_copy_between_processes_is_checked_in_linux_s_order() {
     let machine = machine();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
-    let good = words(&host, &task, DATA, &[DATA + 0x400, 2]);
-    let empty = words(&host, &task, DATA + 16, &[DATA, 0]);
-    let negative = words(&host, &task, DATA + 32, &[DATA, u64::MAX]);
-    let far = words(&host, &task, DATA + 48, &[u64::MAX - 4095, 2]);
+    let good = host.words(&task, DATA, &[DATA + 0x400, 2]);
+    let empty = host.words(&task, DATA + 16, &[DATA, 0]);
+    let negative = host.words(&task, DATA + 32, &[DATA, u64::MAX]);
+    let far = host.words(&task, DATA + 48, &[u64::MAX - 4095, 2]);
     let mut copy = |arguments: [u64; 6]| host.call(&mut task, PROCESS_VM_READV, &arguments);
     assert_eq!(copy([99, 0, 1025, 0, 1025, 1]), EINVAL);
     assert_eq!(copy([99, good, 1025, good, 1, 0]), EINVAL);
@@ -173,9 +137,9 @@ fn the_parts_of_a_vectored_read_must_be_a_program_s() {
     let (host, mut task) = Host::boot();
     let path = host.text(&task, DATA, "/etc/note");
     let fd = host.call(&mut task, OPEN, &[path, 0]) as u64;
-    let parts = words(&host, &task, DATA + 0x100, &[DATA + 0x400, 3, 0x7fff_ffff_f000, 0]);
+    let parts = host.words(&task, DATA + 0x100, &[DATA + 0x400, 3, 0x7fff_ffff_f000, 0]);
     assert_eq!(host.call(&mut task, READV, &[fd, parts, 2]), 3);
-    let parts = words(&host, &task, DATA + 0x100, &[DATA + 0x400, 3, 0x7fff_ffff_f000, 1]);
+    let parts = host.words(&task, DATA + 0x100, &[DATA + 0x400, 3, 0x7fff_ffff_f000, 1]);
     assert_eq!(host.call(&mut task, READV, &[fd, parts, 2]), EFAULT);
     assert_eq!(host.call(&mut task, READ, &[fd, DATA, 9]), 2, "nothing of the second try was read");
     assert_eq!(host.call(&mut task, CLOSE, &[fd]), 0);

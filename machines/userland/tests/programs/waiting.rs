@@ -2,70 +2,28 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::abi::{
+    CLOCK_GETTIME, CLOCK_NANOSLEEP, CLONE, CLONE3, CLOSE, EAGAIN, ECHILD, EINTR, EINVAL, ENOMEM, ESRCH, ETIMEDOUT,
+    EXECVE, EXIT_GROUP, FORK, FUTEX, GETPID, GETPPID, KILL, PIDFD_OPEN, PIPE, POLL, READ, RT_SIGACTION, RT_SIGPENDING,
+    RT_SIGPROCMASK, RT_SIGSUSPEND, RT_SIGTIMEDWAIT, SCHED_YIELD, SELECT, SETPGID, SIGALTSTACK, SIGCHLD, SIGKILL,
+    SIGUSR1, SIGUSR2, TGKILL, WAIT4, WAITID, WRITE,
+};
 use crate::common::{DATA, Host, Task};
-
-const WRITE: u64 = 1;
-const READ: u64 = 0;
-const CLOSE: u64 = 3;
-const POLL: u64 = 7;
-const RT_SIGACTION: u64 = 13;
-const RT_SIGPROCMASK: u64 = 14;
-const PIPE: u64 = 22;
-const SELECT: u64 = 23;
-const GETPID: u64 = 39;
-const CLONE: u64 = 56;
-const FORK: u64 = 57;
-const WAIT4: u64 = 61;
-const KILL: u64 = 62;
-const WAITID: u64 = 247;
-const PIDFD_OPEN: u64 = 434;
-const CLONE3: u64 = 435;
-const GETPPID: u64 = 110;
-const RT_SIGPENDING: u64 = 127;
-const RT_SIGTIMEDWAIT: u64 = 128;
-const RT_SIGSUSPEND: u64 = 130;
-const SIGALTSTACK: u64 = 131;
-const SETPGID: u64 = 109;
-const FUTEX: u64 = 202;
-const CLOCK_GETTIME: u64 = 228;
-const CLOCK_NANOSLEEP: u64 = 230;
-const EXIT_GROUP: u64 = 231;
-const TGKILL: u64 = 234;
-
-const EAGAIN: i64 = -11;
-const ECHILD: i64 = -10;
-const EINTR: i64 = -4;
-const EINVAL: i64 = -22;
-const ENOMEM: i64 = -12;
-const ESRCH: i64 = -3;
-const ETIMEDOUT: i64 = -110;
 
 /// Flags of clone that make a thread.
 const THREAD: u64 = 0x1_0f00;
-const EXECVE: u64 = 59;
-const SCHED_YIELD: u64 = 24;
-const SIGKILL: u64 = 9;
-const SIGUSR1: u64 = 10;
-const SIGUSR2: u64 = 12;
-const SIGCHLD: u64 = 17;
 const SECOND: u64 = 1_000_000_000;
 const HANDLER: u64 = 0x40_1500;
 
-fn words(host: &Host<'_>, task: &Task, addr: u64, words: &[u64]) -> u64 {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    host.poke(task, addr, &bytes);
-    addr
-}
-
 /// Sets a handler, with a restorer and further flags.
 fn handle(host: &Host<'_>, task: &mut Task, signal: u64, handler: u64, flags: u64) {
-    let action = words(host, task, DATA + 0xf00, &[handler, 0x0400_0000 | flags, 0x40_1600, 0]);
+    let action = host.words(task, DATA + 0xf00, &[handler, 0x0400_0000 | flags, 0x40_1600, 0]);
     assert_eq!(host.call(task, RT_SIGACTION, &[signal, action, 0, 8]), 0);
 }
 
 fn mask(host: &Host<'_>, task: &mut Task, how: u64, signals: &[u64]) {
     let set = signals.iter().fold(0, |set, signal| set | 1 << (signal - 1));
-    let set = words(host, task, DATA + 0xf00, &[set]);
+    let set = host.words(task, DATA + 0xf00, &[set]);
     assert_eq!(host.call(task, RT_SIGPROCMASK, &[how, set, 0, 8]), 0);
 }
 
@@ -82,7 +40,7 @@ fn a_blocked_signal_waits_and_is_shown_as_pending() {
     assert_ne!(task.registers.rip, HANDLER);
     assert_eq!(host.call(&mut task, RT_SIGPENDING, &[DATA, 8]), 0);
     assert_eq!(host.peek_word(&task, DATA), 1 << (SIGUSR1 - 1));
-    let set = words(&host, &task, DATA, &[0]);
+    let set = host.words(&task, DATA, &[0]);
     assert_eq!(host.call(&mut task, RT_SIGPROCMASK, &[2, set, 0, 8]), 0);
     assert_eq!((task.registers.rip, task.registers.rdi), (HANDLER, SIGUSR1));
 }
@@ -104,7 +62,7 @@ fn sigsuspend_waits_with_another_mask_and_restores_the_old_one() {
     handle(&host, &mut task, SIGUSR1, HANDLER, 0);
     mask(&host, &mut task, 0, &[SIGUSR1]);
     assert_eq!(host.call(&mut task, FORK, &[]), 2);
-    let none = words(&host, &task, DATA, &[0]);
+    let none = host.words(&task, DATA, &[0]);
     host.leave(task, RT_SIGSUSPEND, &[none, 8]);
     let mut child = host.run();
     assert_eq!(host.call(&mut child, KILL, &[1, SIGUSR1]), 0);
@@ -146,12 +104,12 @@ fn a_wanted_signal_is_taken_without_a_handler() {
     let (host, mut task) = Host::boot();
     mask(&host, &mut task, 0, &[SIGUSR1, SIGUSR2]);
     assert_eq!(host.call(&mut task, KILL, &[1, SIGUSR2]), 0);
-    let set = words(&host, &task, DATA, &[1 << (SIGUSR2 - 1)]);
+    let set = host.words(&task, DATA, &[1 << (SIGUSR2 - 1)]);
     assert_eq!(host.call(&mut task, RT_SIGTIMEDWAIT, &[set, DATA + 64, 0, 8]), SIGUSR2 as i64);
     assert_eq!(host.peek_word(&task, DATA + 64), SIGUSR2);
-    let nothing = words(&host, &task, DATA + 16, &[0, 0]);
+    let nothing = host.words(&task, DATA + 16, &[0, 0]);
     assert_eq!(host.call(&mut task, RT_SIGTIMEDWAIT, &[set, 0, nothing, 8]), EAGAIN);
-    let second = words(&host, &task, DATA + 16, &[1, 0]);
+    let second = host.words(&task, DATA + 16, &[1, 0]);
     host.leave(task, RT_SIGTIMEDWAIT, &[set, 0, second, 8]);
     assert!(host.try_run().is_none());
     advance(&host, SECOND);
@@ -161,11 +119,11 @@ fn a_wanted_signal_is_taken_without_a_handler() {
 #[test]
 fn an_alternate_stack_is_checked_and_used() {
     let (host, mut task) = Host::boot();
-    let small = words(&host, &task, DATA, &[DATA + 0x1000, 0, 100]);
+    let small = host.words(&task, DATA, &[DATA + 0x1000, 0, 100]);
     assert_eq!(host.call(&mut task, SIGALTSTACK, &[small, 0]), ENOMEM);
-    let odd = words(&host, &task, DATA, &[DATA + 0x1000, 8, 0x1000]);
+    let odd = host.words(&task, DATA, &[DATA + 0x1000, 8, 0x1000]);
     assert_eq!(host.call(&mut task, SIGALTSTACK, &[odd, 0]), EINVAL);
-    let stack = words(&host, &task, DATA, &[DATA + 0x1000, 0, 0x1000]);
+    let stack = host.words(&task, DATA, &[DATA + 0x1000, 0, 0x1000]);
     assert_eq!(host.call(&mut task, SIGALTSTACK, &[stack, DATA + 64]), 0);
     assert_eq!(host.peek(&task, DATA + 72, 4), 2u32.to_le_bytes());
     handle(&host, &mut task, SIGUSR1, HANDLER, 0x0800_0000);
@@ -207,7 +165,7 @@ fn nobody_ends_init_by_a_signal_that_it_does_not_handle() {
 fn a_child_can_be_looked_at_by_descriptor_before_it_is_taken() {
     let (host, mut task) = Host::boot();
     // clone3 with SIGCHLD at its end.
-    let arguments = words(&host, &task, DATA, &[0, 0, 0, 0, 17, 0, 0, 0]);
+    let arguments = host.words(&task, DATA, &[0, 0, 0, 0, 17, 0, 0, 0]);
     assert_eq!(host.call(&mut task, CLONE3, &[arguments, 64]), 2);
     assert_eq!(host.call(&mut task, CLONE3, &[arguments, 56]), EINVAL);
     let pidfd = host.call(&mut task, PIDFD_OPEN, &[2, 0]) as u64;
@@ -262,11 +220,11 @@ fn clocks_show_the_machine_s_time() {
     assert_eq!(host.call(&mut task, CLOCK_GETTIME, &[0, DATA]), 0);
     assert_eq!(host.peek_word(&task, DATA), 1_000_000_003);
     assert_eq!(host.call(&mut task, CLOCK_GETTIME, &[99, DATA]), EINVAL);
-    let bad = words(&host, &task, DATA, &[0, SECOND]);
+    let bad = host.words(&task, DATA, &[0, SECOND]);
     assert_eq!(host.call(&mut task, CLOCK_NANOSLEEP, &[1, 0, bad, 0]), EINVAL);
-    let past = words(&host, &task, DATA, &[2, 0]);
+    let past = host.words(&task, DATA, &[2, 0]);
     assert_eq!(host.call(&mut task, CLOCK_NANOSLEEP, &[1, 1, past, 0]), 0);
-    let future = words(&host, &task, DATA, &[5, 0]);
+    let future = host.words(&task, DATA, &[5, 0]);
     host.leave(task, CLOCK_NANOSLEEP, &[1, 1, future, 0]);
     assert!(host.try_run().is_none());
     advance(&host, 2 * SECOND);
@@ -277,7 +235,7 @@ fn clocks_show_the_machine_s_time() {
 fn poll_and_select_tell_what_is_ready_and_end_with_their_time() {
     let (host, mut task) = Host::boot();
     assert_eq!(host.call(&mut task, PIPE, &[DATA]), 0);
-    let list = words(&host, &task, DATA, &[3 | 1 << 32, 4 | 4 << 32, 99 | 1 << 32]);
+    let list = host.words(&task, DATA, &[3 | 1 << 32, 4 | 4 << 32, 99 | 1 << 32]);
     assert_eq!(host.call(&mut task, POLL, &[list, 3, 0]), 2);
     let ready = [0, 8, 16].map(|offset| host.peek_word(&task, DATA + offset) >> 48);
     assert_eq!(ready, [0, 4, 32]);
@@ -287,12 +245,12 @@ fn poll_and_select_tell_what_is_ready_and_end_with_their_time() {
     let mut task = host.run();
     assert_eq!(task.registers.rax, 0);
     assert_eq!(host.call(&mut task, WRITE, &[4, DATA, 1]), 1);
-    let set = words(&host, &task, DATA, &[1 << 3]);
-    let (write, none) = (words(&host, &task, DATA + 8, &[1 << 4]), words(&host, &task, DATA + 16, &[0, 0]));
+    let set = host.words(&task, DATA, &[1 << 3]);
+    let (write, none) = (host.words(&task, DATA + 8, &[1 << 4]), host.words(&task, DATA + 16, &[0, 0]));
     assert_eq!(host.call(&mut task, SELECT, &[5, set, write, 0, none]), 2);
     assert_eq!((host.peek_word(&task, set), host.peek_word(&task, write)), (1 << 3, 1 << 4));
     assert_eq!(host.call(&mut task, CLOSE, &[4]), 0);
-    let reader = words(&host, &task, DATA, &[3 | 1 << 32]);
+    let reader = host.words(&task, DATA, &[3 | 1 << 32]);
     assert_eq!(host.call(&mut task, POLL, &[reader, 1, 0]), 1);
     assert_eq!(host.peek_word(&task, DATA) >> 48, 1 | 16);
 }
@@ -300,7 +258,7 @@ fn poll_and_select_tell_what_is_ready_and_end_with_their_time() {
 #[test]
 fn a_futex_wait_ends_with_its_time_and_spares_who_waits_for_other_bits() {
     let (host, task) = Host::boot();
-    let second = words(&host, &task, DATA + 64, &[1, 0]);
+    let second = host.words(&task, DATA + 64, &[1, 0]);
     host.leave(task, FUTEX, &[DATA, 128, 0, second, 0, 0]);
     assert!(host.try_run().is_none());
     advance(&host, SECOND);
