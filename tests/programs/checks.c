@@ -23,22 +23,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
-#define CHECK(condition) do { if (!(condition)) fail(#condition, __LINE__); } while (0)
-
-static void fail(const char *what, int line)
-{
-	printf("FAILED, line %d: %s (errno %d)\n", line, what, errno);
-	fflush(stdout);
-	_exit(1);
-}
-
-static char *map(size_t bytes)
-{
-	char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(start != MAP_FAILED);
-	return start;
-}
+#include "check.h"
 
 /* Faults: the handler notes what it was told and goes back to `resume`. */
 static sigjmp_buf resume;
@@ -72,7 +57,7 @@ static void handle_faults(int flags)
 
 static void faults(void)
 {
-	volatile char *page = map(2 * PAGE);
+	volatile char *page = map(2 * PAGE, MAP_PRIVATE);
 	handle_faults(0);
 	FAULTS(*(volatile char *)16 = 1, SIGSEGV, SEGV_MAPERR, 16);
 	page[5] = 7;
@@ -107,7 +92,7 @@ static void alternate_stack(void)
 
 static void memory_calls(void)
 {
-	char *area = map(64 * PAGE), *moved;
+	char *area = map(64 * PAGE, MAP_PRIVATE), *moved;
 	unsigned char resident[64];
 	for (int page = 0; page < 64; page += 2)
 		area[page * PAGE] = page;
@@ -134,7 +119,7 @@ static void memory_calls(void)
 /* A child writes to what it shares and to what it has copied. */
 static void copy_on_write(void)
 {
-	char *private = map(16 * PAGE);
+	char *private = map(16 * PAGE, MAP_PRIVATE);
 	char *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int status;
 	CHECK(shared != MAP_FAILED);
@@ -199,7 +184,7 @@ static void *count(void *number)
 		counter++;
 		pthread_mutex_unlock(&mutex);
 	}
-	char *touched = map(64 * PAGE);
+	char *touched = map(64 * PAGE, MAP_PRIVATE);
 	for (int page = 0; page < 64; page++)
 		touched[page * PAGE] = own;
 	munmap(touched, 64 * PAGE);
@@ -313,7 +298,7 @@ static void files(void)
 /* Every call that takes an address refuses a bad one. */
 static void bad_addresses(void)
 {
-	char *bad[] = { (char *)8, (char *)-8, (char *)0x7ffffffff000, map(PAGE) };
+	char *bad[] = { (char *)8, (char *)-8, (char *)0x7ffffffff000, map(PAGE, MAP_PRIVATE) };
 	munmap(bad[3], PAGE);
 	int ends[2];
 	CHECK(pipe(ends) == 0 && write(ends[1], "12345", 5) == 5);
@@ -414,7 +399,7 @@ static int is_not_mapped(void *page)
 
 static void advice(void)
 {
-	char *area = map(16 * PAGE);
+	char *area = map(16 * PAGE, MAP_PRIVATE);
 	unsigned char resident[16];
 	CHECK(madvise(area, 4 * PAGE, 23) == 0 && mincore(area, 16 * PAGE, resident) == 0);
 	CHECK((resident[3] & 1) && !(resident[4] & 1));
@@ -568,7 +553,7 @@ static long number_behind(const char *path, const char *word)
 /* Names of areas: given, kept by a child and by parts, joined, taken. Refused where the kernel was built without them. */
 static void names_of_areas(void)
 {
-	char *area = map(8 * PAGE);
+	char *area = map(8 * PAGE, MAP_PRIVATE);
 	const char *maps = "/proc/self/maps";
 	struct utsname system;
 	int done = syscall(SYS_prctl, 0x53564d41, 0ul, area, 4 * PAGE, "part one");
@@ -587,7 +572,7 @@ static void names_of_areas(void)
 
 static void own_memory_in_proc(void)
 {
-	char *area = map(512 * PAGE);
+	char *area = map(512 * PAGE, MAP_PRIVATE);
 	uint64_t entries[2];
 	/* Refused where there are no large pages. */
 	madvise(area, 512 * PAGE, MADV_NOHUGEPAGE);
@@ -608,7 +593,7 @@ static void own_memory_in_proc(void)
 
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; void (*run)(void); } checks[] = {
+	static const struct check checks[] = {
 		{ "faults", faults }, { "alternate stack", alternate_stack }, { "memory calls", memory_calls },
 		{ "copy on write", copy_on_write }, { "pipes", pipes }, { "threads", threads }, { "signals", signals },
 		{ "files", files }, { "bad addresses", bad_addresses }, { "wild jumps", wild_jumps },
@@ -618,11 +603,7 @@ int main(int argc, char **argv)
 	};
 	if (argc == 3 && !strcmp(argv[1], "end-with"))
 		return atoi(argv[2]);
-	for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-		printf("check: %s\n", checks[i].name);
-		fflush(stdout);
-		checks[i].run();
-	}
+	RUN_ALL(checks);
 	printf("all checks passed\n");
 	return 0;
 }

@@ -18,24 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
+#include "check.h"
+
 #define PAGES 64
-#define CHECK(condition) do { if (!(condition)) fail(#condition, __LINE__); } while (0)
 #define COLD 20
-
-static void fail(const char *what, int line)
-{
-	printf("FAILED, line %d: %s (errno %d)\n", line, what, errno);
-	fflush(stdout);
-	_exit(1);
-}
-
-static volatile char *map(int sharing)
-{
-	char *start = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
-	CHECK(start != MAP_FAILED);
-	return start;
-}
 
 /* Pages that both sides see: what they tell each other. */
 static volatile int *shared;
@@ -54,7 +40,7 @@ static void end(pid_t child)
 
 static void bytes_of_another(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	static char copy[3 * PAGE];
 	*shared = 0;
 	pid_t child = fork();
@@ -85,7 +71,7 @@ static void bytes_of_another(void)
 
 static void advice_to_another(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	memset((void *)start, 3, PAGES * PAGE);
 	pid_t child = fork();
 	CHECK(child >= 0);
@@ -148,7 +134,7 @@ static int is_listed(pid_t pid)
 static void files_of_another(void)
 {
 	static const char *const empty[] = { "maps", "smaps", "numa_maps", "cmdline" };
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	char line[64], path[64];
 	*shared = 0;
 	pid_t child = fork();
@@ -288,18 +274,14 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "ends"))
 		return 9;
-	static const struct { const char *name; void (*run)(void); } checks[] = {
+	static const struct check checks[] = {
 		{ "bytes of another process", bytes_of_another }, { "advice to another process", advice_to_another },
 		{ "files of another process", files_of_another }, { "chosen numbers and descriptors", chosen_numbers_and_descriptors },
 		{ "busy programs", busy_programs },
 	};
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);
-	for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-		printf("check: %s\n", checks[i].name);
-		fflush(stdout);
-		checks[i].run();
-	}
+	RUN_ALL(checks);
 	printf("all that others see is right\n");
 	return 0;
 }

@@ -15,23 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
+#include "check.h"
+
 #define PAGES 64
-#define CHECK(condition) do { if (!(condition)) fail(#condition, __LINE__); } while (0)
-
-static void fail(const char *what, int line)
-{
-	printf("FAILED, line %d: %s (errno %d)\n", line, what, errno);
-	fflush(stdout);
-	_exit(1);
-}
-
-static volatile char *map(int sharing)
-{
-	char *start = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
-	CHECK(start != MAP_FAILED);
-	return start;
-}
 
 /* Writes to clear_refs; returns what write returns. */
 static long clear_refs(const char *text)
@@ -93,7 +79,7 @@ static void private_and_shared(void)
 	const uint64_t first = 0x00ff00ff00ff00ff, second = 0x8000000100f00ff1;
 	static const int kinds[] = { MAP_PRIVATE, MAP_SHARED };
 	for (int kind = 0; kind < 2; kind++) {
-		volatile char *start = map(kinds[kind]);
+		volatile char *start = map(PAGES * PAGE, kinds[kind]);
 		CHECK(marks(start) == UINT64_MAX);
 		touch(start, first);
 		CHECK(start[20 * PAGE] == 0 && start[2 * PAGE + 17] == 1);
@@ -116,7 +102,7 @@ static void private_and_shared(void)
 
 static void kernel_writes(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	int ends[2];
 	touch(start, UINT64_MAX);
 	CHECK(pipe(ends) == 0 && write(ends[1], "ab", 2) == 2 && clear_refs("4") == 1);
@@ -129,7 +115,7 @@ static void kernel_writes(void)
 
 static void permissions_moves_and_new_areas(void)
 {
-	volatile char *start = map(MAP_PRIVATE), *moved = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE), *moved = map(PAGES * PAGE, MAP_PRIVATE);
 	touch(start, UINT64_MAX);
 	CHECK(clear_refs("4") == 1);
 	touch(start, 1 << 3);
@@ -148,7 +134,7 @@ static void permissions_moves_and_new_areas(void)
 
 static void children(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	int status;
 	touch(start, UINT64_MAX);
 	CHECK(clear_refs("4") == 1);
@@ -184,7 +170,7 @@ static void *write_on(void *at)
 
 static void a_thread_that_writes_on(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	pthread_t writer;
 	touch(start, UINT64_MAX);
 	CHECK(pthread_create(&writer, NULL, write_on, (void *)(start + 7 * PAGE)) == 0);
@@ -210,7 +196,7 @@ static long number_behind(const char *path, const char *name)
 
 static void other_numbers_and_errors(void)
 {
-	volatile char *start = map(MAP_PRIVATE);
+	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	char byte;
 	touch(start, UINT64_MAX);
 	CHECK(number_behind("/proc/self/smaps_rollup", "Referenced:") >= PAGES * 4);
@@ -232,16 +218,12 @@ static void other_numbers_and_errors(void)
 
 int main(void)
 {
-	static const struct { const char *name; void (*run)(void); } checks[] = {
+	static const struct check checks[] = {
 		{ "private and shared memory", private_and_shared }, { "writes by the kernel", kernel_writes },
 		{ "permissions, moves, new areas", permissions_moves_and_new_areas }, { "children", children },
 		{ "a thread that writes on", a_thread_that_writes_on }, { "other numbers and errors", other_numbers_and_errors },
 	};
-	for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-		printf("check: %s\n", checks[i].name);
-		fflush(stdout);
-		checks[i].run();
-	}
+	RUN_ALL(checks);
 	printf("all watched writes found\n");
 	return 0;
 }
