@@ -131,12 +131,23 @@ struct Member {
     id: u64,
     /// Its descriptor of itself, once it was asked for.
     pidfd: Option<u64>,
-    maps: File,
+    /// Its areas, once they were asked for. An open file stays with the address space at that time, which is the parent's until a new
+    /// process has its own program.
+    maps: Option<File>,
 }
 
 impl Member {
-    fn of(id: u64) -> Result<Self, Failure> {
-        Ok(Self { id, pidfd: None, maps: File::open(format!("/proc/{id}/maps"))? })
+    const fn of(id: u64) -> Self {
+        Self { id, pidfd: None, maps: None }
+    }
+
+    /// Returns its areas' file. The process has answered a call before.
+    fn maps(&mut self) -> Result<&mut File, Failure> {
+        let maps = match self.maps.take() {
+            Some(maps) => maps,
+            None => File::open(format!("/proc/{}/maps", self.id))?,
+        };
+        Ok(self.maps.insert(maps))
     }
 }
 
@@ -188,7 +199,7 @@ impl Agent {
         let (Some(calls), Some(results)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Host("no pipes".into()));
         };
-        let first = Member::of(child.id().into())?;
+        let first = Member::of(child.id().into());
         let mut agent = Self { child, calls, results, buffer: 0, first, family: Vec::new() };
         agent.buffer = agent.call(access::BUFFER, [0; 6])?.cast_unsigned();
         agent.handle_signals()?;
@@ -272,7 +283,7 @@ impl Agent {
         let result = self.call(number::CLONE, [CLONE_FLAGS, 0, 0, 0, 0, 0])?;
         if result == 0 {
             let id = self.call(number::GETPID, [0; 6])?;
-            self.family.push(Member::of(id.cast_unsigned())?);
+            self.family.push(Member::of(id.cast_unsigned()));
         }
         Ok(result)
     }
@@ -316,7 +327,7 @@ impl Agent {
     /// Returns /proc/PID/maps.
     pub(super) fn maps(&mut self) -> Result<String, Failure> {
         let mut text = String::new();
-        let maps = &mut self.member().maps;
+        let maps = self.member().maps()?;
         maps.seek(SeekFrom::Start(0))?;
         maps.read_to_string(&mut text)?;
         Ok(text)

@@ -130,8 +130,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// behind the look at the caller's rights to the process). `whose` says whether the caller advises on itself.
     ///
     /// # Errors
-    /// [`MmError::Invalid`] for advice that is not for others, [`MmError::NotPermitted`] without `SYS_NICE`; what the first range fails with. Where a
-    /// later one fails, the bytes before it are returned.
+    /// [`MmError::Invalid`] for advice that is not for others, [`MmError::NotPermitted`] for another's memory without `SYS_NICE`; what the first
+    /// range fails with. Where a later one fails, the bytes before it are returned.
     pub fn process_madvise(
         &mut self,
         ranges: impl IntoIterator<Item = (VirtAddr, u64)>,
@@ -139,11 +139,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         whose: Whose,
     ) -> Result<u64, MmError> {
         // Since 6.13 a process may give itself any advice this way.
-        let is_free = whose == Whose::Own && self.release() >= Release::V6_18;
-        if !is_free && !advice.is_hint() {
+        let is_any_allowed = whose == Whose::Own && self.release() >= Release::V6_18;
+        if !is_any_allowed && !advice.is_hint() {
             return Err(MmError::Invalid);
         }
-        if !is_free && !self.process.rights.contains(Rights::SYS_NICE) {
+        if whose == Whose::Other && !self.process.rights.contains(Rights::SYS_NICE) {
             return Err(MmError::NotPermitted);
         }
         let mut advised = 0;

@@ -57,10 +57,11 @@ pub struct Process {
 /// Which kernel's rules apply where releases differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Release {
-    /// The reference.
+    /// The reference, with its corrections up to 6.12.117.
     #[default]
     V6_12,
-    /// Any advice for oneself by process_madvise (6.13), a huge page in the place of one of zeros that is written to (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
+    /// As of 6.18.44, which lacks the latest of those corrections: MREMAP_DONTUNMAP unlocks all of the old area, may make one area of both places, and leaves the
+    /// old one's page offset. Any advice for oneself by process_madvise (6.13), a huge page in the place of one of zeros that is written to (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
     V6_18,
 }
 

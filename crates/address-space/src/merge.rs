@@ -85,8 +85,13 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
     /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
     pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
-        let before = self.mm.area_before(range.start());
-        let behind = self.mm.area_at_or_after(range.start());
+        self.merge_new_with(range, |_| true)
+    }
+
+    /// As [`Call::merge_new`], but only with neighbours that `may_join`.
+    pub(crate) fn merge_new_with(&mut self, range: &Vma, may_join: impl Fn(&Vma) -> bool) -> Option<Vma> {
+        let before = self.mm.area_before(range.start()).filter(|before| may_join(&before.vma));
+        let behind = self.mm.area_at_or_after(range.start()).filter(|behind| may_join(&behind.vma));
         match self.joins(range, before.as_ref(), behind.as_ref()) {
             Joins::Neither => None,
             Joins::Before => before.map(|before| self.grow_up(&before, range, before.vma.flags | range.flags, |_| ())),
@@ -198,7 +203,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     /// Makes `range` an area of its own within `area`; returns it.
-    fn split_off(&mut self, mut area: Area<'k>, range: VirtRange) -> Result<Slot<'k>, MmError> {
+    pub(crate) fn split_off(&mut self, mut area: Area<'k>, range: VirtRange) -> Result<Slot<'k>, MmError> {
         if area.vma.start() < range.start {
             area = self.split(&area, range.start)?;
         }

@@ -13,7 +13,7 @@ use crate::error::MmError;
 use crate::flags::{MapFlags, RemapFlags};
 use crate::limits::Release;
 use crate::place::PlaceRequest;
-use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
+use crate::vma::{Area, PAGE_SHIFT, PAGE_SIZE, Vma};
 
 /// Areas that a move may need beyond those that there are.
 const SPARE_AREAS: usize = 3;
@@ -280,6 +280,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let old = VirtRange::with_len(request.addr, request.old_len);
         let keeps = request.flags.contains(RemapFlags::DONTUNMAP);
+        let vma = &self.part_to_unlock(vma, old, request)?;
         let is_accounted = vma.flags.contains(VmFlags::ACCOUNT);
         let more = if keeps { request.new_len } else { request.new_len - request.old_len };
         let charged = if is_accounted { more >> PAGE_SHIFT } else { 0 };
@@ -318,6 +319,17 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         Ok(request.new_addr)
     }
 
+    /// Returns the area whose pages are to move: what stays mapped and is locked becomes an area of its own first, since it alone is unlocked.
+    fn part_to_unlock(&mut self, vma: &Vma, old: VirtRange, request: &RemapRequest) -> Result<Vma, MmError> {
+        let is_to_unlock = request.flags.contains(RemapFlags::DONTUNMAP) && vma.flags.contains(VmFlags::LOCKED);
+        if !is_to_unlock || self.release() >= Release::V6_18 {
+            return Ok(*vma);
+        }
+        let slot = self.mm.slot(vma.start()).ok_or(MmError::BadAddress)?;
+        self.split_off(Area { slot, vma: *vma }, old)?;
+        Ok(vma.part(old))
+    }
+
     /// Returns how many bytes below both places of a move hold no area. None if an area reaches down there, as does the one that both places became if they
     /// are side by side.
     fn room_below(&self, from: VirtAddr, to: VirtAddr) -> u64 {
@@ -336,8 +348,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let is_untouched = vma.is_anonymous() && vma.anon.is_none();
         let pgoff = if is_untouched { Self::page_of(range.start) } else { vma.pgoff_at(request.addr) };
         let copy = Vma { range, pgoff, ..*vma };
+        // Both places stay, so they are not to become one area.
+        let is_apart = is_untouched && request.flags.contains(RemapFlags::DONTUNMAP) && self.release() < Release::V6_18;
+        let may_join = |neighbour: &Vma| !is_apart || neighbour.range != vma.range;
         // The pages take their marks along; a neighbour becomes no other for that.
-        if let Some(whole) = self.merge_new(&Vma { flags: copy.flags - VmFlags::SOFTDIRTY, ..copy }) {
+        if let Some(whole) = self.merge_new_with(&Vma { flags: copy.flags - VmFlags::SOFTDIRTY, ..copy }, may_join) {
             return Ok(whole);
         }
         self.enter(&copy)?;
@@ -373,10 +388,16 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
     }
 
-    /// Leaves the old place mapped without pages (MREMAP_DONTUNMAP): not locked, and without anon_vma if it is all of its area.
+    /// Leaves the old place mapped without pages (MREMAP_DONTUNMAP): not locked, and if it is all of its area, as one that was never touched.
     fn leave_empty(&mut self, old: VirtRange) {
         let Some(vma) = self.mm.lookup(old.start) else { return };
-        let anon = if vma.range == old { None } else { vma.anon };
-        self.store(&Vma { flags: vma.flags - VmFlags::LOCKED_MASK, anon, ..vma });
+        let mut left = Vma { flags: vma.flags - VmFlags::LOCKED_MASK, ..vma };
+        if vma.range == old {
+            left.anon = None;
+            if vma.is_anonymous() && self.release() < Release::V6_18 {
+                left.pgoff = Self::page_of(old.start);
+            }
+        }
+        self.store(&left);
     }
 }

@@ -40,14 +40,17 @@ fn advice_for_others_needs_a_right_and_counts_the_bytes_before_a_failure() {
     with_space(|space| {
         space.call().mmap(&fixed(BASE, 4 * PAGE, RW)).unwrap();
         let ranges = [(at(0), PAGE), (at(2), 2 * PAGE), (at(10), PAGE)];
-        let advise = |space: &mut Space<'_, '_>, advice, ranges: &[_]| {
-            space.call().process_madvise(ranges.iter().copied(), advice, Whose::Own)
+        let advise = |space: &mut Space<'_, '_>, whose, advice, ranges: &[_]| {
+            space.call().process_madvise(ranges.iter().copied(), advice, whose)
         };
-        assert_eq!(advise(space, Advice::DontNeed, &ranges), Err(MmError::Invalid));
-        assert_eq!(advise(space, Advice::Cold, &ranges), Err(MmError::NotPermitted));
+        for whose in [Whose::Own, Whose::Other] {
+            assert_eq!(advise(space, whose, Advice::DontNeed, &ranges), Err(MmError::Invalid));
+        }
+        assert_eq!(advise(space, Whose::Own, Advice::Cold, &ranges), Ok(3 * PAGE));
+        assert_eq!(advise(space, Whose::Other, Advice::Cold, &ranges), Err(MmError::NotPermitted));
         space.process.rights |= Rights::SYS_NICE;
-        assert_eq!(advise(space, Advice::Cold, &ranges), Ok(3 * PAGE));
-        assert_eq!(advise(space, Advice::Cold, &ranges[2..]), Err(MmError::NoMemory));
+        assert_eq!(advise(space, Whose::Other, Advice::Cold, &ranges), Ok(3 * PAGE));
+        assert_eq!(advise(space, Whose::Other, Advice::Cold, &ranges[2..]), Err(MmError::NoMemory));
     });
     with_settings(Settings { release: Release::V6_18, ..Settings::X86_64 }, |space| {
         space.call().mmap(&fixed(BASE, 4 * PAGE, RW)).unwrap();
@@ -142,7 +145,8 @@ fn guard_regions_are_refused_as_what_each_release_knows_of_them() {
 
 #[test]
 fn a_move_tells_how_much_lies_free_below_both_places() {
-    with_space(|space| {
+    // Since 6.18 as it is, both places may become one area.
+    with_settings(Settings { release: Release::V6_18, ..Settings::X86_64 }, |space| {
         for (page, len) in [(90, 2), (100, 4), (200, 1), (400, 4)] {
             space.call().mmap(&fixed(at(page).raw(), len * PAGE, RW)).unwrap();
         }
@@ -157,6 +161,41 @@ fn a_move_tells_how_much_lies_free_below_both_places() {
         assert_eq!(room(space, 205, 2, 300, none), Some(0), "the rest of the area lies below");
         assert_eq!(room(space, 400, 4, 396, RemapFlags::DONTUNMAP), Some(0), "both places are one area");
     });
+}
+
+/// An area as page, pages, page offset from that page, and whether it is locked.
+type Place = (u64, u64, i64, bool);
+
+/// Moves four pages from page 12 of an area of `nr_pages` from page 10 to page `to` and leaves them mapped; returns all areas then, and the locked pages.
+fn left_mapped(release: Release, nr_pages: u64, to: u64, is_locked: bool) -> (Vec<Place>, u64) {
+    let mut result = (Vec::new(), 0);
+    with_settings(Settings { release, ..Settings::X86_64 }, |space| {
+        space.process.rights |= Rights::IPC_LOCK;
+        space.call().mmap(&fixed(at(10).raw(), nr_pages * PAGE, RW)).unwrap();
+        if is_locked {
+            space.call().mlock(at(10), nr_pages * PAGE, LockWhen::Now).unwrap();
+        }
+        let flags = RemapFlags::MAYMOVE | RemapFlags::FIXED | RemapFlags::DONTUNMAP;
+        let (old_len, new_len) = (4 * PAGE, 4 * PAGE);
+        space.call().mremap(&RemapRequest { addr: at(12), old_len, new_len, flags, new_addr: at(to) }).unwrap();
+        let place = |vma: Vma| {
+            let page = vma.start().raw() / PAGE;
+            let is_locked = vma.flags.contains(VmFlags::LOCKED);
+            (page - BASE / PAGE, vma.nr_pages(), vma.pgoff as i64 - page as i64, is_locked)
+        };
+        let mm = space.read();
+        result = (mm.areas().map(place).collect(), mm.counters().locked);
+    });
+    result
+}
+
+#[test]
+fn a_move_that_leaves_the_old_place_mapped_keeps_both_places_apart_and_unlocks_what_moved() {
+    let untouched = |release| left_mapped(release, 8, 6, false).0;
+    assert_eq!(untouched(Release::V6_12), [(6, 4, 0, false), (10, 8, 0, false)]);
+    assert_eq!(untouched(Release::V6_18), [(6, 12, 0, false)]);
+    let apart = [(10, 2, 0, true), (12, 4, 0, false), (16, 2, 0, true), (30, 4, -18, true)];
+    assert_eq!(left_mapped(Release::V6_12, 8, 30, true), (apart.into(), 8));
 }
 
 #[test]
