@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -29,6 +31,22 @@ static char *map(size_t bytes, int sharing)
 	char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
 	CHECK(start != MAP_FAILED);
 	return start;
+}
+
+/* Returns the number behind the first place where a file of /proc has `word`; -1 without it. */
+static inline long number_behind(const char *path, const char *word)
+{
+	char line[512];
+	long number = -1;
+	FILE *file = fopen(path, "r");
+	CHECK(file);
+	while (number < 0 && fgets(line, sizeof line, file)) {
+		char *found = strstr(line, word);
+		if (found)
+			number = strtol(found + strlen(word), NULL, 10);
+	}
+	fclose(file);
+	return number;
 }
 
 static void run_all(const struct check *checks, size_t count)

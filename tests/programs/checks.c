@@ -17,7 +17,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -534,42 +533,6 @@ static void words_between_processes(void)
 	close(fd);
 }
 
-/* Returns the number behind the first place where a file of /proc has `word`; -1 without it. */
-static long number_behind(const char *path, const char *word)
-{
-	char line[512];
-	long number = -1;
-	FILE *file = fopen(path, "r");
-	CHECK(file);
-	while (number < 0 && fgets(line, sizeof line, file)) {
-		char *found = strstr(line, word);
-		if (found)
-			number = strtol(found + strlen(word), NULL, 10);
-	}
-	fclose(file);
-	return number;
-}
-
-/* Names of areas: given, kept by a child and by parts, joined, taken. Refused where the kernel was built without them. */
-static void names_of_areas(void)
-{
-	char *area = map(8 * PAGE, MAP_PRIVATE);
-	const char *maps = "/proc/self/maps";
-	struct utsname system;
-	int done = syscall(SYS_prctl, 0x53564d41, 0ul, area, 4 * PAGE, "part one");
-	CHECK(uname(&system) == 0 && (done == 0 || (errno == EINVAL && !strstr(system.release, "mmkit"))));
-	if (done != 0)
-		return;
-	CHECK(number_behind(maps, "[anon:part one]") == 0 && number_behind(maps, "[anon:part two]") == -1);
-	CHECK(syscall(SYS_prctl, 0x53564d41, 0ul, area + 4 * PAGE, 4 * PAGE, "part two") == 0);
-	CHECK(munmap(area + PAGE, PAGE) == 0 && number_behind(maps, "[anon:part one]") == 0);
-	CHECK(syscall(SYS_prctl, 0x53564d41, 0ul, area + 2 * PAGE, 2 * PAGE, "part two") == 0 && number_behind(maps, "[anon:part two]") == 0);
-	CHECK(syscall(SYS_prctl, 0x53564d41, 0ul, area, PAGE, NULL) == 0 && number_behind(maps, "[anon:part one]") == -1);
-	CHECK(syscall(SYS_prctl, 0x53564d41, 0ul, area, PAGE, "not [this]") == -1 && errno == EINVAL);
-	CHECK(syscall(SYS_prctl, 0x53564d41, 0ul, area, PAGE, (char *)8) == -1 && errno == EFAULT);
-	CHECK(munmap(area, 8 * PAGE) == 0 && number_behind(maps, "[anon:part two]") == -1);
-}
-
 static void own_memory_in_proc(void)
 {
 	char *area = map(512 * PAGE, MAP_PRIVATE);
@@ -599,7 +562,7 @@ int main(int argc, char **argv)
 		{ "files", files }, { "bad addresses", bad_addresses }, { "wild jumps", wild_jumps },
 		{ "time", time_passes }, { "advice", advice }, { "mappings of files", mappings_of_files }, { "memfds", memfds },
 		{ "waiting for children", waiting_for_children }, { "words between processes", words_between_processes },
-		{ "names of areas", names_of_areas }, { "own memory in /proc", own_memory_in_proc }, { "execute", execute },
+		{ "own memory in /proc", own_memory_in_proc }, { "execute", execute },
 	};
 	if (argc == 3 && !strcmp(argv[1], "end-with"))
 		return atoi(argv[2]);

@@ -185,15 +185,6 @@ static void a_thread_that_writes_on(void)
 	CHECK(pthread_join(writer, NULL) == 0 && munmap((void *)start, PAGES * PAGE) == 0);
 }
 
-static long number_behind(const char *path, const char *name)
-{
-	static char text[65536];
-	text[slurp(path, text, sizeof text)] = 0;
-	char *found = strstr(text, name);
-	CHECK(found);
-	return strtol(found + strlen(name), NULL, 10);
-}
-
 static void other_numbers_and_errors(void)
 {
 	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);

@@ -10,7 +10,6 @@ use units::{VirtAddr, VirtRange, VmFlags};
 use crate::backing::{Access, PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
-use crate::limits::HugePolicy;
 use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Vma};
 
 impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
@@ -49,14 +48,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
 
     /// Returns true if a fault in `range` looks for a huge page, even if it is the zero page that it finds.
     fn has_huge_fault(&self, vma: &Vma, range: VirtRange) -> bool {
-        let settings = &self.spaces.settings;
-        let asked = match settings.huge {
-            HugePolicy::Always => !vma.flags.contains(VmFlags::NOHUGEPAGE),
-            HugePolicy::Madvise => vma.flags.contains(VmFlags::HUGEPAGE) && !vma.flags.contains(VmFlags::NOHUGEPAGE),
-            HugePolicy::Never => false,
-        };
-        let huge = settings.huge_page;
-        if !asked || huge == 0 || !vma.is_anonymous() {
+        let huge = self.spaces.settings.huge_page;
+        if huge == 0 || !self.spaces.huge_rules(self.mm.mm()).policy.admits(vma) {
             return false;
         }
         let whole = VirtRange::new(vma.start().align_up(huge), vma.end().align_down(huge));

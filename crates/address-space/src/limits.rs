@@ -4,6 +4,8 @@
 
 use units::VirtAddr;
 
+use crate::huge::HugePolicy;
+
 bitflags::bitflags! {
     /// Capabilities and personality that calls ask for.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -61,7 +63,7 @@ pub enum Release {
     #[default]
     V6_12,
     /// As of 6.18.44, which lacks the latest of those corrections: MREMAP_DONTUNMAP unlocks all of the old area, may make one area of both places, and leaves the
-    /// old one's page offset. Any advice for oneself by process_madvise (6.13), a huge page in the place of one of zeros that is written to (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), does not lock droppable areas (6.18), collapses what cannot be written (6.18).
+    /// old one's page offset. Any advice for oneself by process_madvise (6.13), a huge page in the place of one of zeros that is written to (6.13), page tables freed by MADV_DONTNEED (6.14), merges where only one of the areas has anonymous pages (6.16), checks mremap's arguments before anything is done (6.17), moves several areas in one mremap (6.17), collapses what cannot be written (6.18).
     V6_18,
 }
 
@@ -103,37 +105,6 @@ pub enum ProtectionKeys {
     Absent,
 }
 
-/// Which areas get transparent huge pages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HugePolicy {
-    /// All that do not refuse.
-    Always,
-    /// Those that asked.
-    Madvise,
-    /// None.
-    Never,
-}
-
-/// What becomes of the huge page of zeros.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HugeZeros {
-    /// It is not mapped: a read gets a page of its own.
-    Unused,
-    /// A write splits it, and gets a small page (up to 6.12).
-    Split,
-    /// A write gets a huge page in its place (from 6.13 on).
-    Replaced,
-}
-
-/// What faults do about huge pages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HugeRules {
-    /// Which areas get them.
-    pub policy: HugePolicy,
-    /// What of that of zeros.
-    pub zeros: HugeZeros,
-}
-
 /// Whether a kernel was built with swap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SwapSupport {
@@ -159,16 +130,6 @@ impl Settings {
         swap: SwapSupport::Built,
         keys: ProtectionKeys::Absent,
     };
-
-    /// Returns what faults do about huge pages.
-    pub(crate) const fn huge_rules(&self) -> HugeRules {
-        let zeros = match self.release {
-            _ if !self.use_zero_page => HugeZeros::Unused,
-            Release::V6_12 => HugeZeros::Split,
-            Release::V6_18 => HugeZeros::Replaced,
-        };
-        HugeRules { policy: self.huge, zeros }
-    }
 
     /// With five levels: addresses above 128 TiB are given out when asked for.
     pub const X86_64_LA57: Self = Self { task_size: VirtAddr::new((1 << 56) - 4096), ..Self::X86_64 };

@@ -147,7 +147,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     fn lock_fixup(&mut self, vma: &Vma, part: VirtRange, wanted: VmFlags) -> Result<(), MmError> {
         let old = vma.flags;
         let flags = (old - VmFlags::LOCKED_MASK) | wanted;
-        if flags == old || old.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::DROPPABLE) {
+        if flags == old || !vma.supports_mlock() {
             return Ok(());
         }
         self.modify(vma, part, &Vma { flags, ..*vma })?;

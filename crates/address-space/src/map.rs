@@ -158,6 +158,9 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
 
     /// Makes the area in place of what is there (Linux: `__mmap_region`).
     fn map_region(&mut self, plan: &Plan) -> Result<VirtAddr, MmError> {
+        if self.mm.mm().flags().denies(plan.flags, plan.flags) {
+            return Err(MmError::AccessDenied);
+        }
         if let Some(file) = plan.file
             && plan.flags.is_shared_maywrite()
             && self.backing.facts(file)?.traits.contains(FileTraits::SEALED_WRITE)
@@ -237,7 +240,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if !vma.flags.contains(VmFlags::LOCKED) {
             return Ok(());
         }
-        if !self.can_be_locked(vma.flags) {
+        if !vma.supports_mlock() {
             if let Some(placed) = self.mm.lookup(vma.start()) {
                 self.store(&Vma { flags: placed.flags - VmFlags::LOCKED_MASK, ..placed });
             }
@@ -245,12 +248,6 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         self.mm.counters.locked += nr_pages;
         Ok(())
-    }
-
-    /// Returns true if mlockall's flags for what comes may stay on an area; up to 6.12 they did on droppable ones.
-    fn can_be_locked(&self, flags: VmFlags) -> bool {
-        let is_droppable = flags.contains(VmFlags::DROPPABLE) && self.release() >= Release::V6_18;
-        !flags.intersects(VmFlags::SPECIAL) && !is_droppable
     }
 
     /// Returns the release whose rules apply.

@@ -35,6 +35,8 @@ pub struct Mm<'k> {
     me: WordCell<Stable<'k, Self>>,
     /// Changes with every use of the memory, so that a late lookup does not take the next address space for the one before.
     id: AtomicU64,
+    /// [`MmFlags`](crate::MmFlags).
+    pub(crate) flags: AtomicU64,
     pub(crate) tree: RangeTree<Slot<'k>>,
     pub(crate) turns: TurnCount,
     state: RwSpinLock<{ rank::MMAP_LOCK }, MmState>,
@@ -80,6 +82,7 @@ impl TypeStable for Mm<'_> {
             uses: UseCount::default(),
             me: WordCell::new(),
             id: AtomicU64::new(0),
+            flags: AtomicU64::new(0),
             tree: RangeTree::new(),
             turns: TurnCount::default(),
             state: RwSpinLock::new(MmState::new(MmapLayout::NONE, ProgramRanges::default())),
@@ -115,6 +118,7 @@ impl<'k> Mm<'k> {
         self.me.store(Some(me));
         // Relaxed: as in `id`.
         self.id.store(id, Relaxed);
+        self.flags.store(0, Relaxed);
         *self.state.write(cpu) = state;
     }
 

@@ -50,7 +50,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
         let flags = self.vm_flags(prot) | (vma.flags - VmFlags::ACCESS - VmFlags::PKEY_BIT0);
         let may = VmFlags::from_bits_truncate((flags & VmFlags::MAYACCESS).bits() >> 4);
-        if !may.contains(flags & VmFlags::ACCESS) {
+        if !may.contains(flags & VmFlags::ACCESS) || self.mm.mm().flags().denies(vma.flags, flags) {
             return Err(MmError::AccessDenied);
         }
         self.protect_fixup(area, part, flags)

@@ -12,7 +12,8 @@ use sync::Cpu;
 use units::Gfp;
 
 use crate::error::MmError;
-use crate::limits::{HugeRules, Settings};
+use crate::huge::HugeRules;
+use crate::limits::Settings;
 use crate::mm::Mm;
 use crate::mm_ref::MmGrab;
 use crate::overcommit::{CommitRules, Overcommit};
@@ -55,7 +56,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
             rmap: ReverseMap::new(),
             overcommit: Overcommit::new(commit),
             settings,
-            huge: settings.huge_rules(),
+            huge: HugeRules::of(&settings),
             next_anon_vma: AtomicU64::new(1),
             next_mm: AtomicU64::new(1),
             init_mm,
@@ -72,9 +73,9 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         &self.settings
     }
 
-    /// Returns what faults do about huge pages.
-    pub const fn huge_rules(&self) -> HugeRules {
-        self.huge
+    /// Returns what faults in an address space do about huge pages.
+    pub fn huge_rules(&self, mm: &Mm<'_>) -> HugeRules {
+        self.huge.on(mm)
     }
 
     /// Returns what is promised to all processes.

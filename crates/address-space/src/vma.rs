@@ -124,6 +124,11 @@ impl Vma {
         self.file.is_none()
     }
 
+    /// Returns true if its pages may be locked (Linux: `vma_supports_mlock`).
+    pub(crate) const fn supports_mlock(&self) -> bool {
+        !self.flags.intersects(VmFlags::SPECIAL.union(VmFlags::HUGETLB).union(VmFlags::DROPPABLE))
+    }
+
     /// Returns true if any access is permitted (Linux: `vma_is_accessible`).
     pub const fn is_accessible(&self) -> bool {
         self.flags.intersects(VmFlags::ACCESS)

@@ -163,7 +163,8 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
                 let mut gather = self.zap(range);
                 self.pages.free_lowest_tables(&mut gather, range);
             }
-            // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty.
+            PageAdvice::PageOut if vma.flags.contains(VmFlags::DROPPABLE) => drop(self.zap(range)),
+            // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty and there is no swap.
             PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range),
             PageAdvice::WillNeed => {}
             PageAdvice::Collapse(release) => self.faults().collapse(vma, range, release)?,

@@ -15,7 +15,6 @@ use units::{Gfp, Order, VirtRange};
 use crate::context::{Attempt, Fault, FaultContext};
 use crate::decide::AccessKind;
 use crate::file_pages::FilePages;
-use crate::huge::allows_huge;
 
 /// How many entries of a large page's addresses may be otherwise than present and the process's own (Linux: /sys/kernel/mm/transparent_hugepage/khugepaged).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +135,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
             return Err(MmError::NotSupported);
         }
         let (first, end) = (range.start.align_up(bytes), range.end.align_down(bytes));
-        if !allows_huge(policy, vma) || vma.anon.is_none() || !holds_large(vma, bytes) || end < first {
+        if !policy.admits(vma) || vma.anon.is_none() || !holds_large(vma, bytes) || end < first {
             return Err(MmError::Invalid);
         }
         let (mut at, mut last) = (first, None);
@@ -154,7 +153,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
 
     /// Returns true if khugepaged looks at the area: it may have large pages, and has pages of its own (Linux: thp_vma_allowable_order).
     pub fn may_gather(&self, vma: &Vma) -> bool {
-        vma.anon.is_some() && allows_huge(self.huge.policy, vma)
+        vma.anon.is_some() && self.huge.policy.admits(vma)
     }
 
     /// Puts the pages of one large page's addresses into one, if `limits` permit it; returns true if it did (Linux: hpage_collapse_scan_pmd).

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: mm/huge_memory.c (`do_huge_pmd_anonymous_page`, `__thp_vma_allowable_orders`, `vma_thp_gfp_mask`, `do_huge_pmd_wp_page`).
 
-use address_space::{HugePolicy, HugeZeros, Vma};
+use address_space::HugeZeros;
 use frame_table::PageRef;
 use object_allocator::mmu::{FreshTable, MakeError, PageKind, Pte};
 use object_allocator::vmstat::VmEvent;
@@ -15,21 +15,10 @@ use crate::context::{Attempt, Fault, FaultContext, FaultError};
 use crate::decide::AccessKind;
 use crate::file_pages::FilePages;
 
-/// Returns true if the area may get large pages at all.
-pub(crate) fn allows_huge(policy: HugePolicy, vma: &Vma) -> bool {
-    let refuses = VmFlags::NOHUGEPAGE | VmFlags::SPECIAL;
-    let asked = match policy {
-        HugePolicy::Always => true,
-        HugePolicy::Madvise => vma.flags.contains(VmFlags::HUGEPAGE),
-        HugePolicy::Never => false,
-    };
-    asked && vma.is_anonymous() && !vma.flags.intersects(refuses)
-}
-
 impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Returns the addresses of the large page around the fault if the area holds all of them and may have it.
     fn huge_range(&self, fault: &Fault<'_>) -> Option<VirtRange> {
-        if !allows_huge(self.huge.policy, fault.vma) {
+        if !self.huge.policy.admits(fault.vma) {
             return None;
         }
         let bytes = self.pages.mmu.format().leaf_bytes(Level::PMD);

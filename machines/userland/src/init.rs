@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use address_space::{Limits, Rights};
+use address_space::{Limits, MmFlags, Rights};
 use sync::Cpu;
 
 use crate::calls;
@@ -159,7 +159,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         };
         let strings = (program.path, program.arguments, program.environment);
         let caller = process.caller();
-        let image = calls::load(self, cpu, &caller, contents, strings)?;
+        let image = calls::load(self, cpu, (&caller, MmFlags::empty()), contents, strings)?;
         let mut world = self.world(cpu);
         process.descriptors = world.standard_descriptors()?;
         process.auxiliary = image.auxiliary;

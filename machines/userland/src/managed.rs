@@ -3,7 +3,7 @@
 use core::fmt;
 
 use address_space::{
-    Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmRef, MmapLayout, Process as Caller,
+    Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmFlags, MmRef, MmapLayout, Process as Caller,
     ProgramRanges, Settings, Vma, Whose,
 };
 use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm};
@@ -86,9 +86,21 @@ impl<P: Platform, H: Hooks + Sync> AreaNames for TreeNames<'_, '_, P, H> {
 impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     type Mm = MmRef<'k>;
 
-    fn mm_alloc(&self, cpu: &Cpu, caller: &Caller, program: ProgramRanges) -> Result<Self::Mm, MmError> {
+    fn mm_alloc(
+        &self,
+        cpu: &Cpu,
+        caller: &Caller,
+        program: ProgramRanges,
+        chosen: MmFlags,
+    ) -> Result<Self::Mm, MmError> {
         let layout = MmapLayout::new(self.manager.spaces().settings(), Direction::TopDown, caller.limits.stack);
-        self.manager.mm_alloc(cpu, layout, program)
+        let mm = self.manager.mm_alloc(cpu, layout, program)?;
+        mm.inherit_flags(chosen);
+        Ok(mm)
+    }
+
+    fn mm_flags(&self, mm: &Self::Mm) -> MmFlags {
+        mm.flags()
     }
 
     fn dup_mm(&self, cpu: &Cpu, parent: &Self::Mm, caller: &Caller) -> Result<Self::Mm, MmError> {
@@ -149,6 +161,11 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             SpaceCall::Munlock { start, len } => space.munlock(start, len),
             SpaceCall::Mlockall(flags) => space.mlockall(flags),
             SpaceCall::Mseal { start, len, flags } => space.mseal(start, len, flags),
+            SpaceCall::SetMdwe(wanted) => mm.set_mdwe(wanted),
+            SpaceCall::ForbidHugePages(is_forbidden) => {
+                mm.forbid_huge_pages(is_forbidden);
+                Ok(())
+            }
             SpaceCall::ClearRefs(what) => {
                 space.clear_refs(what);
                 Ok(())

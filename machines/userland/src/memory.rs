@@ -3,7 +3,7 @@
 use core::fmt;
 
 use address_space::{
-    Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError,
+    Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
 use page_cache::{EndRule, Seals};
@@ -79,6 +79,10 @@ pub enum SpaceCall {
     },
     /// A write to /proc/PID/clear_refs.
     ClearRefs(ClearRefs),
+    /// PR_SET_MDWE.
+    SetMdwe(MmFlags),
+    /// PR_SET_THP_DISABLE.
+    ForbidHugePages(bool),
 }
 
 /// The memory of programs.
@@ -86,11 +90,20 @@ pub trait Memory {
     /// A counted reference to an address space.
     type Mm: Send;
 
-    /// Makes an address space without areas, with one user.
+    /// Makes an address space without areas, with one user, for a process that has chosen `chosen` for the one before.
     ///
     /// # Errors
     /// [`MmError::NoMemory`].
-    fn mm_alloc(&self, cpu: &Cpu, caller: &Caller, program: ProgramRanges) -> Result<Self::Mm, MmError>;
+    fn mm_alloc(
+        &self,
+        cpu: &Cpu,
+        caller: &Caller,
+        program: ProgramRanges,
+        chosen: MmFlags,
+    ) -> Result<Self::Mm, MmError>;
+
+    /// Returns what a process has chosen for an address space.
+    fn mm_flags(&self, mm: &Self::Mm) -> MmFlags;
 
     /// Copies an address space for a child.
     ///

@@ -26,10 +26,11 @@ exit 7
 /// What the script writes, line by line.
 const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
 /// Programs in C that check what they see: file, name, and the line that they end with.
-const CHECKED: [(&str, &str, &str); 3] = [
+const CHECKED: [(&str, &str, &str); 4] = [
     ("checks", "checks in C", "all checks passed"),
     ("soft_dirty", "watched writes in C", "all watched writes found"),
     ("processes", "processes in C", "all that others see is right"),
+    ("choices", "choices in C", "all choices kept"),
 ];
 const TIMEOUT: Duration = Duration::from_secs(180);
 /// What the hostile program draws its numbers from; two CPUs make each run another all the same.

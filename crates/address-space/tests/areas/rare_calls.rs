@@ -209,3 +209,53 @@ fn tables_go_with_what_is_not_needed_since_6_14_if_all_of_one_is_meant() {
         });
     }
 }
+
+#[test]
+fn executable_memory_is_not_gained_once_that_was_chosen_and_children_inherit_it() {
+    with_space(|space| {
+        let mdwe = MmFlags::MDWE;
+        space.call().mmap(&fixed(BASE, PAGE, Prot::READ | Prot::EXEC)).unwrap();
+        space.call().mmap(&fixed(at(4).raw(), PAGE, RW)).unwrap();
+        assert_eq!(space.mm.set_mdwe(MmFlags::MDWE_NO_INHERIT), Err(MmError::Invalid));
+        assert_eq!(space.mm.set_mdwe(MmFlags::DISABLE_THP), Err(MmError::Invalid));
+        assert_eq!(space.mm.set_mdwe(mdwe), Ok(()));
+        assert_eq!(space.mm.set_mdwe(MmFlags::empty()), Err(MmError::NotPermitted));
+        let before = space.read().areas().count();
+        let refused = Err(MmError::AccessDenied);
+        assert_eq!(space.call().mmap(&fixed(at(4).raw(), PAGE, RW | Prot::EXEC)).map(drop), refused);
+        assert_eq!(space.call().mprotect(at(4), PAGE, Prot::READ | Prot::EXEC), refused);
+        assert_eq!(space.call().mprotect(at(0), PAGE, RW | Prot::EXEC), refused);
+        assert_eq!(space.read().areas().count(), before, "what was there stays");
+        assert_eq!(space.call().mprotect(at(0), PAGE, Prot::EXEC), Ok(()));
+        assert_eq!(space.call().mmap(&fixed(at(8).raw(), PAGE, Prot::EXEC)), Ok(at(8)));
+    });
+    let both = MmFlags::MDWE | MmFlags::MDWE_NO_INHERIT;
+    assert_eq!((both | MmFlags::DISABLE_THP).inherited(), MmFlags::DISABLE_THP);
+    assert_eq!((MmFlags::MDWE | MmFlags::DISABLE_THP).inherited(), MmFlags::MDWE | MmFlags::DISABLE_THP);
+}
+
+#[test]
+fn huge_pages_are_for_areas_that_the_policy_and_the_process_admit() {
+    let area = |flags| Vma {
+        range: VirtRange::with_len(at(0), PAGE),
+        flags,
+        pgoff: 0,
+        file: None,
+        anon: None,
+        uffd: 0,
+        name: None,
+    };
+    let (plain, asks) = (area(VmFlags::WRITE), area(VmFlags::HUGEPAGE));
+    let admitted = |policy: HugePolicy| [&plain, &asks, &area(VmFlags::NOHUGEPAGE)].map(|area| policy.admits(area));
+    assert_eq!(admitted(HugePolicy::Always), [true, true, false]);
+    assert_eq!(admitted(HugePolicy::Madvise), [false, true, false]);
+    assert_eq!(admitted(HugePolicy::Never), [false; 3]);
+    with_space(|space| {
+        let policy = |space: &Space<'_, '_>| space.spaces.huge_rules(&space.mm).policy;
+        assert_eq!(policy(space), HugePolicy::Always);
+        space.mm.forbid_huge_pages(true);
+        assert_eq!(policy(space), HugePolicy::Never);
+        space.mm.forbid_huge_pages(false);
+        assert_eq!(policy(space), HugePolicy::Always);
+    });
+}

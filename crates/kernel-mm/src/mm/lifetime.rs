@@ -31,6 +31,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// [`MmError::NoMemory`]; nothing remains of the copy.
     pub fn dup_mm(&self, cpu: &Cpu, parent: &MmRef<'k>, process: &Process) -> Result<MmRef<'k>, MmError> {
         let child = self.mm_alloc(cpu, MmapLayout::NONE, ProgramRanges::default())?;
+        child.inherit_flags(parent.flags());
         let locked = parent.write(cpu);
         let mut backing = self.backing(cpu, &child, process, locked.counters().total);
         backing.parent = Some(self.tables(cpu, parent));

@@ -100,7 +100,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     ) -> MmPages<'a, P, H, MappedFiles<'a, 'k, P, H>> {
         let call = FileCall { total_vm, ..self.files(cpu, process) };
         let files = MappedFiles { call, spaces: &self.spaces, mmu: &self.mmu, names: &self.names };
-        MmPages::new(self.tables(cpu, mm), files, self.spaces.huge_rules())
+        MmPages::new(self.tables(cpu, mm), files, self.spaces.huge_rules(mm))
     }
 
     /// Returns the page tables of an address space, as `cpu` works on them.

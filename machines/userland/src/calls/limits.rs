@@ -1,15 +1,14 @@
-//! What a process may have and the machine has: rlimits, usage, sysinfo, CPUs, prctl, arch_prctl.
+//! What a process may have and the machine has: rlimits, usage, sysinfo, CPUs, arch_prctl.
 //!
 //! Linux 6.12: kernel/sys.c, kernel/sched/syscalls.c, arch/x86/kernel/process_64.c, mm/util.c.
 
 use address_space::NO_LIMIT;
-use units::VirtAddr;
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::{NAME_BYTES, Process};
+use crate::process::Process;
 use crate::schedule::Stop;
 use crate::user_memory::PROGRAM_END;
 
@@ -22,8 +21,6 @@ const RLIMIT_NOFILE: u64 = 7;
 const RLIMIT_MEMLOCK: u64 = 8;
 const RLIMIT_AS: u64 = 9;
 pub(super) const NR_LIMITS: u64 = 16;
-/// Bytes of the name of an area with the zero behind it (ANON_VMA_NAME_MAX_LEN).
-const AREA_NAME_BYTES: usize = 80;
 /// Most descriptors that a limit may allow (sysctl_nr_open).
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 
@@ -35,7 +32,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (97, "getrlimit", |cx, [resource, to, ..]| cx.prlimit(0, resource, 0, to)),
             (98, "getrusage", |cx, [who, to, ..]| cx.getrusage(who, to)),
             (99, "sysinfo", |cx, [to, ..]| cx.sysinfo(to)),
-            (157, "prctl", |cx, arguments| cx.prctl(arguments)),
             (158, "arch_prctl", |cx, [option, addr, ..]| cx.arch_prctl(option, addr)),
             (160, "setrlimit", |cx, [resource, from, ..]| cx.prlimit(0, resource, from, 0)),
             (204, "sched_getaffinity", |cx, [tid, bytes, to, ..]| cx.sched_getaffinity(tid, bytes, to)),
@@ -125,44 +121,6 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let mask = u64::MAX.checked_shr(64 - (nr_cpus as u32).clamp(1, 64)).unwrap_or(u64::MAX);
         self.write_words(to, &[mask])?;
         Ok(8)
-    }
-
-    fn prctl(&mut self, [option, argument, start, len, name, _]: [u64; 6]) -> Outcome {
-        const SET_VMA: u64 = 0x5356_4d41;
-        const SET_VMA_ANON_NAME: u64 = 0;
-        const SET_NAME: u64 = 15;
-        const GET_NAME: u64 = 16;
-        match option {
-            SET_VMA if argument == SET_VMA_ANON_NAME => {
-                let name = match name {
-                    0 => None,
-                    name => Some(self.read_string(name, AREA_NAME_BYTES, Errno::EINVAL)?),
-                };
-                let range = (VirtAddr::new(start), len);
-                self.userland.memory().name_areas(self.cpu, self.thread.memory(), range, name.as_deref())?;
-                Ok(0)
-            }
-            SET_NAME => {
-                let name = match self.read_string(argument, NAME_BYTES + 1, Errno::E2BIG) {
-                    Err(Errno::E2BIG) => {
-                        let mut name = [0; NAME_BYTES];
-                        self.read(argument, &mut name)?;
-                        crate::slots::copy_of(&name)?
-                    }
-                    name => name?,
-                };
-                self.with_process(|process| process.set_whole_name(&name))?;
-                Ok(0)
-            }
-            GET_NAME => {
-                let mut name = [0; NAME_BYTES + 1];
-                let own = self.with_process(|process| process.name)?;
-                name.iter_mut().zip(own).for_each(|(place, byte)| *place = byte);
-                self.write(argument, &name)?;
-                Ok(0)
-            }
-            _ => Err(Errno::EINVAL.into()),
-        }
     }
 
     fn arch_prctl(&mut self, option: u64, addr: u64) -> Outcome {

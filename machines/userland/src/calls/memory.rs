@@ -66,7 +66,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Makes a call on the caller's own address space.
-    fn space(&mut self, call: &SpaceCall) -> Outcome {
+    pub(super) fn space(&mut self, call: &SpaceCall) -> Outcome {
         Ok(self.userland.memory().call(self.cpu, &self.thread.mm, &self.thread.caller, call)?)
     }
 

@@ -12,6 +12,7 @@ mod limits;
 mod memory;
 mod pidfd;
 mod poll;
+mod prctl;
 mod proc_memory;
 mod proc_text;
 mod processes;
@@ -67,6 +68,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::futex_calls(table);
         let table = Self::identity_calls(table);
         let table = Self::limits_calls(table);
+        let table = Self::prctl_calls(table);
         let table = Self::memory_calls(table);
         let table = Self::pidfd_calls(table);
         let table = Self::poll_calls(table);

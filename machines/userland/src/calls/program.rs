@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use address_space::{FileId, FileTraits, MapFlags, MapRequest, ProgramRanges, Prot, Vma};
+use address_space::{FileId, FileTraits, MapFlags, MapRequest, MmFlags, ProgramRanges, Prot, Vma};
 use sync::Cpu;
 use units::{VirtAddr, VirtRange, VmFlags};
 
@@ -159,7 +159,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             world.name_of(file.inode)?
         };
         let caller = self.thread.caller;
-        let image = load(self.userland, self.cpu, &caller, file.contents, (path, arguments, environment))?;
+        let chosen = self.userland.memory().mm_flags(&self.thread.mm);
+        let strings = (path, arguments, environment);
+        let image = load(self.userland, self.cpu, (&caller, chosen), file.contents, strings)?;
         let pid = self.thread.pid;
         let shared = self.userland.memory().mmget(&image.mm);
         let mut world = self.world();
@@ -217,7 +219,7 @@ fn script_line(start: &[u8]) -> Result<Option<Script>, Errno> {
 pub(crate) fn load<M: Memory, D: Machine, S: AsRef<[u8]>>(
     userland: &Userland<M, D>,
     cpu: &Cpu,
-    caller: &address_space::Process,
+    (caller, chosen): (&address_space::Process, MmFlags),
     contents: FileId,
     (path, arguments, environment): (&[u8], &[S], &[S]),
 ) -> Result<Image<M>, Errno> {
@@ -233,7 +235,7 @@ pub(crate) fn load<M: Memory, D: Machine, S: AsRef<[u8]>>(
         random: core::array::from_fn(|index| random.as_flattened().get(index).copied().unwrap_or(0)),
     };
     let stack = Stack::build(path, arguments, environment, &facts)?;
-    let mm = memory.mm_alloc(cpu, caller, ranges(&program, bias, &stack))?;
+    let mm = memory.mm_alloc(cpu, caller, ranges(&program, bias, &stack), chosen)?;
     let loader = Loader { memory, cpu, caller, mm: &mm, contents, bias };
     match loader.map_program(&program).and_then(|()| loader.map_stack(&program, &stack)) {
         Ok(()) => {

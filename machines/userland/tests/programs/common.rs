@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use address_space::{Access, Advice, FileId, MmError, Process, ProgramRanges, Vma, Whose};
+use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
 use page_cache::{EndRule, Seals};
 use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
@@ -102,7 +102,11 @@ impl Pages {
 impl Memory for Pages {
     type Mm = u64;
 
-    fn mm_alloc(&self, _: &Cpu, _: &Process, program: ProgramRanges) -> Result<u64, MmError> {
+    fn mm_flags(&self, _: &u64) -> MmFlags {
+        MmFlags::empty()
+    }
+
+    fn mm_alloc(&self, _: &Cpu, _: &Process, program: ProgramRanges, _: MmFlags) -> Result<u64, MmError> {
         let mut state = self.state();
         let mm = state.number();
         state.spaces.insert(mm, Space { users: 1, program, next_map: 0x7000_0000, ..Space::default() });

@@ -4,7 +4,7 @@
 
 use core::fmt::{self, Write};
 
-use address_space::{HugePolicy, PAGE_SIZE, ProtectionKeys, Settings, Vma};
+use address_space::{HugePolicy, PAGE_SIZE, ProtectionKeys, Vma};
 use page_allocator::Hooks;
 use platform::Platform;
 use proc_files::smaps::{SmapsArea, SmapsRollup};
@@ -19,15 +19,16 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
     /// # Errors
     /// Those of `out`.
     pub fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
+        let settings = self.manager.spaces().settings();
+        let policy = self.manager.spaces().huge_rules(self.mm).policy;
         let locked = self.mm.read(self.cpu);
         for vma in locked.areas() {
             let mut usage = PageUsage::default();
             self.add_usage(&mut usage, &vma);
-            let settings = self.manager.spaces().settings();
             let values = |name: &str| match name {
                 "Size" => vma.range.len() >> 10,
                 "KernelPageSize" | "MMUPageSize" => PAGE_SIZE >> 10,
-                "THPeligible" => u64::from(may_get_huge_pages(settings, &vma)),
+                "THPeligible" => u64::from(may_get_huge_pages(policy, settings.huge_page, &vma)),
                 _ => usage.kb(name),
             };
             let (profile, flags) = (self.profile, vma.flags);
@@ -65,15 +66,8 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
 }
 
 /// Returns true if the area may get transparent huge pages. Files do not: no file system here makes large pages.
-fn may_get_huge_pages(settings: &Settings, vma: &Vma) -> bool {
-    let huge = settings.huge_page;
-    let is_wanted = match settings.huge {
-        HugePolicy::Always => true,
-        HugePolicy::Madvise => vma.flags.contains(VmFlags::HUGEPAGE),
-        HugePolicy::Never => false,
-    };
-    let never = VmFlags::NOHUGEPAGE | VmFlags::SPECIAL | VmFlags::HUGETLB;
-    is_wanted && huge != 0 && vma.is_anonymous() && !vma.flags.intersects(never) && holds_aligned(vma.range, huge)
+fn may_get_huge_pages(policy: HugePolicy, bytes: u64, vma: &Vma) -> bool {
+    bytes != 0 && policy.admits(vma) && holds_aligned(vma.range, bytes)
 }
 
 /// Returns true if an aligned block of `bytes` fits at the end of `range`, which is where Linux looks. Where less than a block lies below the end, its
@@ -96,18 +90,18 @@ mod tests {
 
     #[test]
     fn huge_pages_need_an_aligned_block_and_permission() {
-        let settings = Settings { huge: HugePolicy::Madvise, ..Settings::X86_64 };
+        let (may, large) = (may_get_huge_pages, 2 << 20);
+        let (madvise, always) = (HugePolicy::Madvise, HugePolicy::Always);
         let huge = VmFlags::HUGEPAGE;
-        assert!(may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, huge)));
-        assert!(may_get_huge_pages(&settings, &area(1 << 20, (4 << 20) + 4096, huge)));
-        assert!(!may_get_huge_pages(&settings, &area(3 << 20, 5 << 20, huge)));
-        assert!(!may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, VmFlags::READ)));
-        assert!(!may_get_huge_pages(&settings, &area(2 << 20, 4 << 20, huge | VmFlags::IO)));
-        assert!(!may_get_huge_pages(&Settings { huge_page: 0, ..settings }, &area(2 << 20, 4 << 20, huge)));
-        let always = Settings { huge: HugePolicy::Always, ..settings };
-        assert!(may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::READ)));
-        assert!(!may_get_huge_pages(&always, &area(0, 2 << 20, VmFlags::NOHUGEPAGE)));
-        assert!(!may_get_huge_pages(&always, &area(2 << 20, 3 << 20, VmFlags::READ)));
-        assert!(may_get_huge_pages(&always, &area(1 << 16, 1 << 17, VmFlags::READ)), "the host's kernel says so too");
+        assert!(may(madvise, large, &area(2 << 20, 4 << 20, huge)));
+        assert!(may(madvise, large, &area(1 << 20, (4 << 20) + 4096, huge)));
+        assert!(!may(madvise, large, &area(3 << 20, 5 << 20, huge)));
+        assert!(!may(madvise, large, &area(2 << 20, 4 << 20, VmFlags::READ)));
+        assert!(!may(madvise, large, &area(2 << 20, 4 << 20, huge | VmFlags::IO)));
+        assert!(!may(madvise, 0, &area(2 << 20, 4 << 20, huge)));
+        assert!(may(always, large, &area(0, 2 << 20, VmFlags::READ)));
+        assert!(!may(always, large, &area(0, 2 << 20, VmFlags::NOHUGEPAGE)));
+        assert!(!may(always, large, &area(2 << 20, 3 << 20, VmFlags::READ)));
+        assert!(may(always, large, &area(1 << 16, 1 << 17, VmFlags::READ)), "the host's kernel says so too");
     }
 }

@@ -4,7 +4,7 @@
 
 use core::fmt::{self, Write};
 
-use address_space::{PAGE_SHIFT, PAGE_SIZE, ProgramRanges, VmCounters};
+use address_space::{MmFlags, PAGE_SHIFT, PAGE_SIZE, ProgramRanges, VmCounters};
 use page_allocator::Hooks;
 use platform::Platform;
 use proc_files::statm::Statm;
@@ -22,7 +22,8 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
         let tables = self.mm.tables();
         let (rss, peak_rss, nr_tables) = (tables.rss(), tables.peak_rss(), tables.nr_tables());
         let code = code_pages(&program).min(counters.exec);
-        let has_huge_pages = self.manager.spaces().settings().huge_page != 0;
+        let may_have_huge = !self.mm.flags().contains(MmFlags::DISABLE_THP);
+        let has_huge_pages = may_have_huge && self.manager.spaces().settings().huge_page != 0;
         let values = |name: &str| {
             let pages = match name {
                 "VmPeak" => counters.peak(),
