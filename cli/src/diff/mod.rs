@@ -27,7 +27,7 @@ use clap::Args;
 use kernel_mm::MemoryManager;
 use page_allocator::Hooks;
 use rustix::process::{Resource, getrlimit};
-use sim::description::Machine;
+use sim::description::{Arch, Machine};
 use sim::{Rng, SimMachine, SimOptions, SimPlatform};
 use sync::Cpu;
 use units::{CpuId, VirtAddr};
@@ -101,7 +101,10 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage(format!("--only: no call is named `{unknown}`; there are {}", known.join(", "))));
     }
     let settings = host_settings(arguments.release.as_deref())?;
-    let description = Machine::ready("small").ok_or_else(|| Failure::Machine("no description".into()))?;
+    let mut description = Machine::ready("small").ok_or_else(|| Failure::Machine("no description".into()))?;
+    if settings.task_size > settings.default_window {
+        description.arch = Arch::X86_64La57;
+    }
     let machine = SimMachine::boot(&description, &SimOptions::default())?;
     let cpu = machine.cpu(CpuId::ZERO).ok_or_else(|| Failure::Machine("no CPU".into()))?;
     let objects = machine.kernel().objects();
@@ -307,7 +310,7 @@ fn host_settings(release: Option<&str>) -> Result<Settings, Failure> {
         huge,
         huge_page,
         keys: if cpu.contains(" ospke") { ProtectionKeys::Present } else { ProtectionKeys::Absent },
-        ..Settings::X86_64
+        ..if cpu.contains(" la57") { Settings::X86_64_LA57 } else { Settings::X86_64 }
     })
 }
 

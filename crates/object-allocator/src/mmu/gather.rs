@@ -230,7 +230,7 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
         );
         let Some(table) = entry.unlink() else { return false };
         self.note(entry.range());
-        self.tables.add_tables(-1);
+        self.tables.add_table_below(entry.level(), -1);
         self.add_dead(table);
         true
     }

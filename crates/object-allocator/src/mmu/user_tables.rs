@@ -6,7 +6,7 @@
 use core::sync::atomic::AtomicI64;
 
 use page_allocator::Hooks;
-use platform::{Platform, TableFormat};
+use platform::{Level, Platform, TableFormat};
 use sync::Cpu;
 use units::{Gfp, PhysAddr};
 
@@ -128,7 +128,7 @@ impl UserTables {
         self.hiwater_rss.store(self.rss().resident().cast_signed(), Ordering::Relaxed);
     }
 
-    /// Returns the number of tables below the root (Linux: mm_pgtables_bytes, in pages).
+    /// Returns the number of tables below the root, of PUD, PMD and PTE entries (Linux: mm_pgtables_bytes, in pages).
     pub fn nr_tables(&self) -> u64 {
         // Relaxed: a statistic.
         u64::try_from(self.nr_tables.load(Ordering::Relaxed)).unwrap_or(0)
@@ -159,6 +159,13 @@ impl UserTables {
     #[inline]
     pub fn has_large(&self) -> bool {
         self.has_large.load(Ordering::Relaxed)
+    }
+
+    /// Counts a table that an entry at `level` points to from now on, or no longer. One of P4D entries does not count.
+    pub(super) fn add_table_below(&self, level: Level, delta: i64) {
+        if level <= Level::P4D {
+            self.add_tables(delta);
+        }
     }
 
     pub(super) fn add_tables(&self, delta: i64) {

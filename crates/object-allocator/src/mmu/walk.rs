@@ -144,7 +144,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
                     *spare = Some(fresh);
                     return Ok(Progress::Linked);
                 }
-                tables.add_tables(1);
+                tables.add_table_below(entry.level(), 1);
                 Ok(if entry.level().down() == Some(level) { Progress::Done } else { Progress::Linked })
             }
         }

@@ -14,7 +14,7 @@ use address_space::{
     Settings,
 };
 use kernel_mm::{BadUserAddress, MemoryManager};
-use mmkit_sim::description::Machine;
+use mmkit_sim::description::{Arch, Machine};
 use mmkit_sim::{SimMachine, SimOptions, SimPlatform};
 use page_allocator::NoPressure;
 use page_cache::FileKind;
@@ -29,7 +29,11 @@ pub(crate) fn machine() -> SimMachine {
 
 /// Boots a machine with room for processes, one of the ready ones.
 pub(crate) fn booted(name: &str) -> SimMachine {
-    let machine = SimMachine::boot(&Machine::ready(name).unwrap(), &SimOptions::default()).unwrap();
+    boot(&Machine::ready(name).unwrap())
+}
+
+fn boot(description: &Machine) -> SimMachine {
+    let machine = SimMachine::boot(description, &SimOptions::default()).unwrap();
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     machine.kernel().start_objects(&cpu).unwrap();
     drop(cpu);
@@ -65,6 +69,32 @@ fn read<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, addr: VirtAddr) ->
 
 fn map_request<'k>(manager: &Manager<'k>, cpu: &Cpu, mm: &MmRef<'k>, request: &MapRequest) -> VirtAddr {
     manager.call(cpu, mm, &Process::default()).mmap(request).unwrap()
+}
+
+#[test]
+fn five_levels_give_addresses_above_the_window_to_who_asks_and_count_tables_as_four_do() {
+    let machine = boot(&Machine { arch: Arch::X86_64La57, ..Machine::ready("small").unwrap() });
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let commit = CommitRules::for_ram(1 << 17);
+    let manager = MemoryManager::new(machine.kernel().objects(), &cpu, Settings::X86_64_LA57, commit).unwrap();
+    let parent = mm(&manager, &cpu);
+    let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+    let mut nr_tables = 0;
+    for (addr, is_above) in [(VirtAddr::ZERO, false), (VirtAddr::new(1 << 50), true)] {
+        let request = MapRequest { addr, len: 4096, prot: Prot::READ | Prot::WRITE, flags, file: None, offset: 0 };
+        let at = map_request(&manager, &cpu, &parent, &request);
+        assert_eq!(at.raw() >= 1 << 47, is_above);
+        manager.write_user(&cpu, &parent, &Process::default(), at, b"5level").unwrap();
+        assert_eq!(read(&manager, &cpu, &parent, at), Ok(*b"5level"));
+        nr_tables += 3;
+        assert_eq!(parent.tables().nr_tables(), nr_tables, "PUD, PMD and PTE entries");
+    }
+    let child = manager.dup_mm(&cpu, &parent, &Process::default()).unwrap();
+    manager.mmput(&cpu, parent);
+    assert_eq!(read(&manager, &cpu, &child, VirtAddr::new(1 << 50)), Ok(*b"5level"));
+    assert_eq!(child.tables().nr_tables(), nr_tables);
+    manager.mmput(&cpu, child);
+    machine.pages().check_invariants(&cpu).unwrap();
 }
 
 #[test]
