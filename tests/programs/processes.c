@@ -69,6 +69,31 @@ static void bytes_of_another(void)
 	CHECK(munmap((void *)start, PAGES * PAGE) == 0);
 }
 
+/* By force: a debugger writes to what nobody may write to; then it is the process's own, and still read-only. */
+static void memory_by_force(void)
+{
+	char *own = map(2 * PAGE, MAP_PRIVATE), *others = map(PAGE, MAP_SHARED), got[6];
+	int fd = open("/proc/self/mem", O_RDWR), status;
+	const char *code = (const char *)(uintptr_t)end;
+	CHECK(fd >= 0 && pread(fd, got, 6, (uintptr_t)code) == 6 && !memcmp(got, code, 6) && pwrite(fd, got, 6, (uintptr_t)code) == 6);
+	memcpy(own, "before", 6);
+	CHECK(mprotect(own, PAGE, PROT_READ) == 0 && mprotect(own + PAGE, PAGE, PROT_NONE) == 0 && mprotect(others, PAGE, PROT_READ) == 0);
+	CHECK(pwrite(fd, "forced", 6, (uintptr_t)own) == 6 && !memcmp(own, "forced", 6));
+	CHECK(pwrite(fd, "hidden", 6, (uintptr_t)own + PAGE) == 6 && pread(fd, got, 6, (uintptr_t)own + PAGE) == 6 && !memcmp(got, "hidden", 6));
+	CHECK(pwrite(fd, "forced", 6, (uintptr_t)others) == -1 && errno == EIO && others[0] == 0);
+	struct iovec from = { got, 6 }, to = { own, 6 }, hidden = { own + PAGE, 6 };
+	CHECK(process_vm_writev(getpid(), &from, 1, &to, 1, 0) == -1 && errno == EFAULT);
+	CHECK(process_vm_readv(getpid(), &from, 1, &hidden, 1, 0) == -1 && errno == EFAULT);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		*(volatile char *)own = 'x';
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	CHECK(close(fd) == 0 && munmap(own, 2 * PAGE) == 0 && munmap(others, PAGE) == 0);
+}
+
 static void advice_to_another(void)
 {
 	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
@@ -275,7 +300,7 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "ends"))
 		return 9;
 	static const struct check checks[] = {
-		{ "bytes of another process", bytes_of_another }, { "advice to another process", advice_to_another },
+		{ "bytes of another process", bytes_of_another }, { "memory by force", memory_by_force }, { "advice to another process", advice_to_another },
 		{ "files of another process", files_of_another }, { "chosen numbers and descriptors", chosen_numbers_and_descriptors },
 		{ "busy programs", busy_programs },
 	};

@@ -198,7 +198,7 @@ impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
             AccessKind::Write => {
                 self.manager.write_user(self.cpu, self.mm(), &self.process, addr, &[byte]).ok().map(|()| 0)
             }
-            AccessKind::Fetch | AccessKind::Unshare => None,
+            _ => None,
         };
         if let Some(value) = done {
             return Outcome::Returned(value);

@@ -43,7 +43,7 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
         let mut attributes = attributes_of(vma.flags, page_tables::WriteTracking::None);
         let is_writable = vma.flags.contains(units::VmFlags::WRITE) && access != AccessKind::Unshare;
         attributes.prot.set(Prot::WRITE, is_writable);
-        attributes.prot.set(Prot::WRITTEN, access == AccessKind::Write);
+        attributes.prot.set(Prot::WRITTEN, access.is_write());
         attributes
     }
 

@@ -156,7 +156,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
             }
             (made, page) => {
                 page.into_iter().for_each(|page| self.pages.mmu.put(page));
-                let is_write = fault.access == AccessKind::Write;
+                let is_write = fault.access.is_write();
                 let action = if is_write { FaultAction::MapFresh } else { FaultAction::MapZeros };
                 Ok((made? == Attempt::Done).then_some(action))
             }
@@ -176,7 +176,7 @@ impl<'a, P: Platform, H: Hooks, F: FilePages> FaultContext<'a, '_, P, H, F> {
         if above > Level::PMD {
             self.make_tables(fault, Level::PMD)?;
         }
-        let is_read = fault.access != AccessKind::Write;
+        let is_read = !fault.access.is_write();
         if !is_read && !fault.vma.flags.contains(VmFlags::SHARED) && fault.vma.anon.is_none() {
             // And the area has got its anon_vma.
             return Err(FaultError::NeedsAnonVma);

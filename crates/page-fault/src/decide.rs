@@ -13,6 +13,8 @@
 //!
 //! A pin for reading is a read of which no page may come that others have too: those rows are as for a write, but nothing becomes writable.
 //!
+//! A forced access asks what the area could allow instead of what it allows, and a forced write leaves the entry of an area that may not be written read-only.
+//!
 //! Pure: no state, no locks. Linux 6.12: mm/memory.c (`handle_pte_fault`, `do_fault`, `do_wp_page`), arch/x86/mm/fault.c (`access_error`).
 
 use platform::Prot;
@@ -30,6 +32,27 @@ pub enum AccessKind {
     /// Reading for as long as a pin lasts: a page that others may have too gets a copy in its place, so that it is not left behind when somebody
     /// writes (Linux: FAULT_FLAG_UNSHARE).
     Unshare,
+    /// Reading by who need not mind what the area allows now (Linux: FOLL_FORCE).
+    ForcedRead,
+    /// Writing by who need not mind either: of a private area, the page becomes its own and no more writable than it was.
+    ForcedWrite,
+}
+
+impl AccessKind {
+    /// Returns true if bytes are to be changed.
+    pub const fn is_write(self) -> bool {
+        matches!(self, Self::Write | Self::ForcedWrite)
+    }
+}
+
+/// Returns true if an area's pages may be reached against its rights: to write they have to be copied before anybody else's, so the area is private
+/// (Linux: `check_vma_flags`, `is_cow_mapping`).
+pub fn may_force(access: AccessKind, area: VmFlags) -> bool {
+    if access.is_write() {
+        area.contains(VmFlags::MAYWRITE) && !area.contains(VmFlags::SHARED)
+    } else {
+        area.contains(VmFlags::MAYREAD)
+    }
 }
 
 /// What lies behind an area.
@@ -107,7 +130,7 @@ pub fn decide(situation: &Situation) -> FaultAction {
     if !is_permitted(situation.access, situation.area, situation.entry) {
         return FaultAction::Refuse;
     }
-    let is_write = situation.access == AccessKind::Write;
+    let is_write = situation.access.is_write();
     let is_shared = situation.area.contains(VmFlags::SHARED);
     match (situation.entry, situation.behind) {
         (EntryState::Empty, Behind::Anonymous) if is_write => FaultAction::MapFresh,
@@ -134,6 +157,8 @@ pub fn decide(situation: &Situation) -> FaultAction {
 pub(crate) fn is_permitted(access: AccessKind, area: VmFlags, entry: EntryState) -> bool {
     match access {
         AccessKind::Write => area.contains(VmFlags::WRITE),
+        AccessKind::ForcedWrite => area.contains(VmFlags::WRITE) || may_force(access, area),
+        AccessKind::ForcedRead => may_force(access, area),
         // x86 can forbid writing and executing only, so any right is a right to read.
         // The key of what may be executed only forbids that as well.
         AccessKind::Read | AccessKind::Unshare => {
@@ -211,6 +236,20 @@ mod tests {
             assert_eq!(action(AccessKind::Read, keyed, Behind::Anonymous, entry), FaultAction::Refuse);
         }
         assert_eq!(action(AccessKind::Read, VmFlags::WRITE, Behind::File, EntryState::Empty), FaultAction::MapFile);
+    }
+
+    #[test]
+    fn force_reaches_whatever_could_be_read_and_writes_to_private_areas_only() {
+        use AccessKind::{ForcedRead, ForcedWrite};
+        let closed = VmFlags::MAYREAD | VmFlags::MAYWRITE;
+        let entry = EntryState::Mapped(MappedWhat::FilePage, Prot::ACCESSED);
+        assert_eq!(action(ForcedRead, closed, Behind::File, entry), FaultAction::Touch);
+        assert_eq!(action(ForcedRead, VmFlags::MAYWRITE, Behind::File, entry), FaultAction::Refuse);
+        assert_eq!(action(ForcedWrite, closed, Behind::File, entry), FaultAction::Copy);
+        assert_eq!(action(ForcedWrite, closed, Behind::Anonymous, EntryState::Empty), FaultAction::MapFresh);
+        assert_eq!(action(ForcedWrite, closed | VmFlags::SHARED, Behind::File, entry), FaultAction::Refuse);
+        assert_eq!(action(ForcedWrite, VmFlags::MAYREAD, Behind::File, entry), FaultAction::Refuse);
+        assert_eq!(action(ForcedWrite, SHARED | closed, Behind::File, entry), FaultAction::WriteShared);
     }
 
     #[test]

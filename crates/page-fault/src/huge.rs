@@ -12,7 +12,6 @@ use platform::{Attributes, Level, Platform, TableFormat};
 use units::{Gfp, VirtRange, VmFlags};
 
 use crate::context::{Attempt, Fault, FaultContext, FaultError};
-use crate::decide::AccessKind;
 use crate::file_pages::FilePages;
 
 impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
@@ -35,10 +34,10 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
                 return Err(FaultError::NeedsAnonVma);
             }
             self.make_tables(fault, Level::PMD)?;
-            let attempt = match fault.access {
-                AccessKind::Write => self.install_huge(fault, range),
-                _ if self.huge.zeros == HugeZeros::Unused => self.install_huge(fault, range),
-                _ => self.install_huge_zeros(fault, range),
+            let attempt = if fault.access.is_write() || self.huge.zeros == HugeZeros::Unused {
+                self.install_huge(fault, range)
+            } else {
+                self.install_huge_zeros(fault, range)
             };
             if attempt == Attempt::Done {
                 return Ok(Attempt::Done);

@@ -22,6 +22,6 @@ mod wp;
 pub use backing::MmPages;
 pub use collapse::KhugepagedLimits;
 pub use context::{FaultContext, FaultError};
-pub use decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide};
+pub use decide::{AccessKind, Behind, EntryState, FaultAction, MappedWhat, Situation, decide, may_force};
 pub use file_pages::FilePages;
 pub use front_end::{Arm64Abort, Signal, SignalCode, X86FaultCode};

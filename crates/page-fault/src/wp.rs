@@ -35,19 +35,21 @@ impl<P: Platform, H: Hooks, F: FilePages> FaultContext<'_, '_, P, H, F> {
     /// Marks the entry as used, and as what the area allows to user mode.
     pub(crate) fn touch(&self, fault: &Fault<'_>, pte: Pte) -> Attempt {
         self.change(fault, pte, |mut attributes| {
-            attributes.prot |= Prot::ACCESSED | Prot::USER;
+            attributes.prot |= Prot::ACCESSED;
+            attributes.prot.set(Prot::USER, fault.vma.flags.intersects(VmFlags::ACCESS));
             attributes.prot.set(Prot::EXECUTE, fault.vma.flags.contains(VmFlags::EXEC));
-            if fault.access == AccessKind::Write {
+            if fault.access.is_write() {
                 attributes.prot |= Prot::WRITTEN;
             }
             attributes
         })
     }
 
-    /// Makes the page, which is nobody else's, the area's own, and writable if it is to be written. That nobody else has it is asked again while the entry is held.
+    /// Makes the page, which is nobody else's, the area's own, and writable if it is to be written and the area allows that. That nobody else has it is asked again while the entry is held.
     pub(crate) fn reuse(&self, fault: &Fault<'_>, pte: Pte) -> Attempt {
-        let is_write = fault.access == AccessKind::Write;
-        let marks = if is_write { Prot::ACCESSED | Prot::WRITE | Prot::WRITTEN } else { Prot::ACCESSED };
+        let mut marks = Prot::ACCESSED;
+        marks.set(Prot::WRITTEN, fault.access.is_write());
+        marks.set(Prot::WRITE, fault.access.is_write() && fault.vma.flags.contains(VmFlags::WRITE));
         self.with_entry(fault, |entry| self.pages.mmu.reuse(entry, pte, marks).then_some(()))
     }
 

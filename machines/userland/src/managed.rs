@@ -6,7 +6,7 @@ use address_space::{
     Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmFlags, MmRef, MmapLayout, Process as Caller,
     ProgramRanges, Settings, Vma, Whose,
 };
-use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm};
+use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm, Reach};
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
@@ -232,6 +232,28 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         from: &[u8],
     ) -> Result<(), MmError> {
         self.manager.write_user(cpu, mm, caller, addr, from).map_err(|_| MmError::BadAddress)
+    }
+
+    fn read_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        to: &mut [u8],
+        reach: Reach,
+    ) -> Result<(), MmError> {
+        self.manager.read_remote(cpu, (of.0, of.1), addr, to, reach).map_err(|_| MmError::BadAddress)
+    }
+
+    fn write_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        from: &[u8],
+        reach: Reach,
+    ) -> Result<(), MmError> {
+        self.manager.write_remote(cpu, (of.0, of.1), addr, from, reach).map_err(|_| MmError::BadAddress)
     }
 
     fn peak_rss_kib(&self, mm: &Self::Mm) -> u64 {

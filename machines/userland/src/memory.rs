@@ -6,6 +6,7 @@ use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
+use kernel_mm::Reach;
 use page_cache::{EndRule, Seals};
 use proc_files::statm::Statm;
 use sync::Cpu;
@@ -183,6 +184,32 @@ pub trait Memory {
     /// # Errors
     /// [`MmError::BadAddress`]; then some of the bytes may have been written.
     fn write_user(&self, cpu: &Cpu, of: (&Self::Mm, &Caller), addr: VirtAddr, from: &[u8]) -> Result<(), MmError>;
+
+    /// Reads another process.
+    ///
+    /// # Errors
+    /// [`MmError::BadAddress`]; then some of the buffer may have been filled.
+    fn read_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        to: &mut [u8],
+        reach: Reach,
+    ) -> Result<(), MmError>;
+
+    /// Writes to another process.
+    ///
+    /// # Errors
+    /// [`MmError::BadAddress`]; then some of the bytes may have been written.
+    fn write_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&Self::Mm, &Caller),
+        addr: VirtAddr,
+        from: &[u8],
+        reach: Reach,
+    ) -> Result<(), MmError>;
 
     /// Returns the most KiB that an address space has had in memory.
     fn peak_rss_kib(&self, mm: &Self::Mm) -> u64;

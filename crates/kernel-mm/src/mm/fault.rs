@@ -77,7 +77,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     /// Handles a fault where no area lies: a stack above may grow.
     fn fault_below_stack(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Result<FaultAction, FaultError> {
         let mut call = self.call(place.cpu, place.mm, place.process);
-        let kind = if access == AccessKind::Write { Access::Write } else { Access::Read };
+        let kind = if access.is_write() { Access::Write } else { Access::Read };
         let found = call.area_for_access(place.addr, kind);
         let vma = found.map_err(|error| match error {
             MmError::AccessDenied => {

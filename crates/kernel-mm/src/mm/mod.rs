@@ -12,6 +12,7 @@ mod lifetime;
 mod migrate;
 mod pin;
 mod proc;
+mod remote;
 mod reverse;
 mod user_access;
 
@@ -32,6 +33,7 @@ pub use khugepaged::KhugepagedScan;
 pub use migrate::MigrateError;
 pub use pin::{Dirtied, PinnedPage};
 pub use proc::{AreaNames, CacheNames, FileLabel, FrameNumbers, ProcMm};
+pub use remote::Reach;
 pub use reverse::{References, UnmapError};
 pub use user_access::BadUserAddress;
 

@@ -55,7 +55,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         to: &mut [u8],
     ) -> Result<(), BadUserAddress> {
         let start = UserPlace { cpu, mm, process, addr };
-        self.each_user_page(start, to.len(), |place, part| self.read_part(place, to.get_mut(part)?))
+        self.each_user_page(start, to.len(), |place, part| self.read_part(place, to.get_mut(part)?, AccessKind::Read))
     }
 
     /// Copies bytes to a process from `addr` on.
@@ -71,12 +71,12 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         from: &[u8],
     ) -> Result<(), BadUserAddress> {
         let start = UserPlace { cpu, mm, process, addr };
-        self.each_user_page(start, from.len(), |place, part| self.write_part(place, from.get(part)?))
+        self.each_user_page(start, from.len(), |place, part| self.write_part(place, from.get(part)?, AccessKind::Write))
     }
 
     /// Calls `visit` for each part of the `len` bytes from `start` on that lies in one page: where it is, and which bytes of the range those are. Stops where it
     /// returns `None`.
-    fn each_user_page(
+    pub(super) fn each_user_page(
         &self,
         start: UserPlace<'_, 'k>,
         len: usize,
@@ -95,8 +95,8 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     /// Reads bytes of one page; `None` if they cannot be reached.
-    fn read_part(&self, place: UserPlace<'_, 'k>, to: &mut [u8]) -> Option<()> {
-        match self.hold_user_page(place)? {
+    pub(super) fn read_part(&self, place: UserPlace<'_, 'k>, to: &mut [u8], access: AccessKind) -> Option<()> {
+        match self.hold_user_page(place, access)? {
             UserPage::Zeros => to.fill(0),
             UserPage::Held(page, offset) => {
                 let shown = PageBytes::new(self.objects.pages().platform(), &page, self.page_shift());
@@ -109,40 +109,51 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     /// Writes bytes of one page; `None` if they cannot be reached.
-    fn write_part(&self, place: UserPlace<'_, 'k>, from: &[u8]) -> Option<()> {
+    pub(super) fn write_part(&self, place: UserPlace<'_, 'k>, from: &[u8], access: AccessKind) -> Option<()> {
         loop {
-            if let Some(written) = self.write_mapped(place, from) {
+            if let Some(written) = self.write_mapped(place, from, access) {
                 return written.ok();
             }
-            self.fault(place.cpu, place.mm, place.process, place.addr, AccessKind::Write).ok()?;
+            self.fault(place.cpu, place.mm, place.process, place.addr, access).ok()?;
         }
     }
 
     /// Writes bytes of one page through the entry that maps it: a fork that shares the page then, or who moves it, finds all of them written or none. `None` if
-    /// it takes a fault first.
-    fn write_mapped(&self, place: UserPlace<'_, 'k>, from: &[u8]) -> Option<Result<(), NotMapped>> {
+    /// it takes a fault first. By force a page that nobody else has is written whatever its entry allows (Linux: `can_follow_write_pte`).
+    fn write_mapped(
+        &self,
+        place: UserPlace<'_, 'k>,
+        from: &[u8],
+        access: AccessKind,
+    ) -> Option<Result<(), NotMapped>> {
         let tables = self.tables(place.cpu, place.mm);
         let walk = tables.mmu.walk(tables.tables)?;
         let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(place.addr, Level::PTE)?;
         let pte = entry.load();
         let allowed = entry.prot(pte)?.contains(Prot::USER | Prot::WRITE);
-        allowed.then_some(())?;
-        tables.mmu.while_mapped(&entry, pte, Prot::ACCESSED | Prot::DIRTY, |page, at| {
+        let write = |page: &PageRef, at| {
             let bytes = PageBytes::new(self.objects.pages().platform(), page, self.page_shift())?;
             bytes.write(self.offset_in(page, at, &entry, place.addr), from);
             Ok(())
-        })
+        };
+        if allowed {
+            tables.mmu.while_mapped(&entry, pte, Prot::ACCESSED | Prot::DIRTY, write)
+        } else if access == AccessKind::ForcedWrite {
+            tables.mmu.while_own(&entry, pte, Prot::ACCESSED | Prot::WRITTEN, write)
+        } else {
+            None
+        }
     }
 
     /// Takes hold of the page at `place` to read it, faulting it in if need be; `None` if the process may not reach it.
-    fn hold_user_page(&self, place: UserPlace<'_, 'k>) -> Option<UserPage> {
-        let fault = || self.fault(place.cpu, place.mm, place.process, place.addr, AccessKind::Read).ok();
+    fn hold_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
+        let fault = || self.fault(place.cpu, place.mm, place.process, place.addr, access).ok();
         if self.spaces.settings().keys == ProtectionKeys::Present {
             // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
             fault()?;
         }
         loop {
-            if let Some(page) = self.find_user_page(place, AccessKind::Read) {
+            if let Some(page) = self.find_user_page(place, access) {
                 return Some(page);
             }
             fault()?;
@@ -157,8 +168,9 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let pte = entry.load();
         let (pfn, mut attributes) = entry.leaf(pte)?;
         let (needed, marks) = match access {
-            AccessKind::Write => (Prot::USER | Prot::WRITE, Prot::ACCESSED | Prot::DIRTY),
+            AccessKind::Write | AccessKind::ForcedWrite => (Prot::USER | Prot::WRITE, Prot::ACCESSED | Prot::DIRTY),
             AccessKind::Read | AccessKind::Fetch | AccessKind::Unshare => (Prot::USER, Prot::ACCESSED),
+            AccessKind::ForcedRead => (Prot::empty(), Prot::ACCESSED),
         };
         if !attributes.prot.contains(needed) {
             return None;

@@ -25,13 +25,23 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         marks: Prot,
         act: impl FnOnce(&PageRef, Pfn) -> R,
     ) -> Option<R> {
-        self.with_held(entry, pte, |mapped, pfn| {
-            // SAFETY: the reference that the entry has, which nobody takes while it is held; it is the entry's again below.
-            let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };
-            let result = act(&page, pfn);
-            page.into_raw();
-            (result, marks)
-        })
+        self.with_held(entry, pte, |mapped, pfn| (lend(mapped, pfn, act), marks))
+    }
+
+    /// As [`Self::while_mapped`], and only if the page is anonymous and nobody else has it, as for [`Self::reuse`]. The entry may be read-only.
+    pub fn while_own<R>(
+        &self,
+        entry: &EntryRef<'_, P::Format>,
+        pte: Pte,
+        marks: Prot,
+        act: impl FnOnce(&PageRef, Pfn) -> R,
+    ) -> Option<R> {
+        let done = self.with_held(entry, pte, |mapped, pfn| {
+            let is_own = mapped.become_own(self.objects.frames().at(pfn));
+            let result = is_own.then(|| lend(mapped, pfn, act));
+            (result, if is_own { marks } else { Prot::empty() })
+        });
+        done.flatten()
     }
 
     /// Makes the anonymous page that `entry` maps the address space's own and gives the entry the marks `marks`, if it still holds `pte` and nobody else has the page:
@@ -72,4 +82,14 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         entry.let_go(Pte::new(self.format().with_prot(entry.level(), pte.raw(), before | marks)));
         result
     }
+}
+
+/// Calls `act` with the page of an entry that the caller holds.
+#[inline(always)]
+fn lend<R>(mapped: &Mapped<'_>, pfn: Pfn, act: impl FnOnce(&PageRef, Pfn) -> R) -> R {
+    // SAFETY: the reference that the entry has, which nobody takes while it is held; it is the entry's again below.
+    let page = unsafe { PageRef::from_raw(mapped.head, mapped.order) };
+    let result = act(&page, pfn);
+    page.into_raw();
+    result
 }

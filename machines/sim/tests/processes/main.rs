@@ -6,6 +6,7 @@ mod migrate;
 mod names;
 mod pins;
 mod proc;
+mod remote;
 mod reverse;
 mod soft_dirty;
 

@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use address_space::{BadClearRefs, ClearRefs, Process as Caller};
+use kernel_mm::Reach;
 use units::{VirtAddr, VirtRange};
 
 use super::Context;
@@ -51,11 +52,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     fn read_pages(&self, (mm, caller): (&M::Mm, &Caller), start: u64, to: &mut [u8]) -> usize {
         let memory = self.userland.memory();
         Self::each_page(start, to.len(), |addr, part| {
-            to.get_mut(part).is_some_and(|to| memory.read_user(self.cpu, (mm, caller), addr, to).is_ok())
+            to.get_mut(part)
+                .is_some_and(|to| memory.read_remote(self.cpu, (mm, caller), addr, to, Reach::Forced).is_ok())
         })
     }
 
-    /// Reads /proc/PID/mem, whose positions are addresses. What the process may not read itself is not shown.
+    /// Reads /proc/PID/mem, whose positions are addresses. What the process may not read itself now is shown too.
     ///
     /// # Errors
     /// EIO if nothing is there.
@@ -63,7 +65,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         moved(self.with_memory_of(|world| world.sharer(space), |mm, caller| self.read_pages((mm, caller), addr, to)))
     }
 
-    /// Writes /proc/PID/mem. What the process may not write itself is not written.
+    /// Writes /proc/PID/mem. What the process may not write itself is written if the area is private: a debugger's way.
     ///
     /// # Errors
     /// EIO if nothing is there.
@@ -71,7 +73,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let memory = self.userland.memory();
         let write = |mm: &M::Mm, caller: &Caller| {
             Self::each_page(addr, from.len(), |addr, part| {
-                from.get(part).is_some_and(|from| memory.write_user(self.cpu, (mm, caller), addr, from).is_ok())
+                from.get(part).is_some_and(|from| {
+                    memory.write_remote(self.cpu, (mm, caller), addr, from, Reach::Forced).is_ok()
+                })
             })
         };
         moved(self.with_memory_of(|world| world.sharer(space), write))

@@ -4,6 +4,7 @@
 //! Linux 6.12: mm/madvise.c, mm/process_vm_access.c, kernel/fork.c (`mm_access`).
 
 use address_space::{Advice, Process as Caller, Whose};
+use kernel_mm::Reach;
 use units::VirtAddr;
 
 use super::{Context, Outcome, Table, add};
@@ -141,12 +142,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             let at = VirtAddr::new(there);
             let moved = match direction {
                 Direction::FromOther => memory
-                    .read_user(self.cpu, (mm, caller), at, chunk)
+                    .read_remote(self.cpu, (mm, caller), at, chunk, Reach::Allowed)
                     .map_err(Errno::from)
                     .and_then(|()| self.write(here, chunk)),
-                Direction::ToOther => self
-                    .read(here, chunk)
-                    .and_then(|()| memory.write_user(self.cpu, (mm, caller), at, chunk).map_err(Errno::from)),
+                Direction::ToOther => self.read(here, chunk).and_then(|()| {
+                    memory.write_remote(self.cpu, (mm, caller), at, chunk, Reach::Allowed).map_err(Errno::from)
+                }),
             };
             match moved {
                 Ok(()) => done += count,

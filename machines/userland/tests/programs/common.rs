@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
+use kernel_mm::Reach;
 use page_cache::{EndRule, Seals};
 use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
@@ -225,6 +226,28 @@ impl Memory for Pages {
             *space.byte(addr.raw().wrapping_add(index))? = *byte;
         }
         Ok(())
+    }
+
+    fn read_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&u64, &Process),
+        addr: VirtAddr,
+        to: &mut [u8],
+        _: Reach,
+    ) -> Result<(), MmError> {
+        self.read_user(cpu, of, addr, to)
+    }
+
+    fn write_remote(
+        &self,
+        cpu: &Cpu,
+        of: (&u64, &Process),
+        addr: VirtAddr,
+        from: &[u8],
+        _: Reach,
+    ) -> Result<(), MmError> {
+        self.write_user(cpu, of, addr, from)
     }
 
     fn peak_rss_kib(&self, mm: &u64) -> u64 {

@@ -4,8 +4,8 @@ use units::CpuId;
 use userland::{ManagedMemory, Memory};
 
 use crate::abi::{
-    CLOSE, EBADF, EFAULT, EINVAL, ENOMEM, ESRCH, EXIT_GROUP, FORK, MADV_COLD, MADV_DONTNEED, MMAP, MUNMAP, OPEN,
-    PIDFD_OPEN, PROCESS_MADVISE, PROCESS_VM_READV, PROCESS_VM_WRITEV, READ, READV, SCHED_YIELD, WAIT4,
+    CLOSE, EBADF, EFAULT, EINVAL, EIO, ENOMEM, ESRCH, EXIT_GROUP, FORK, MADV_COLD, MADV_DONTNEED, MMAP, MPROTECT,
+    MUNMAP, OPEN, PIDFD_OPEN, PREAD64, PROCESS_MADVISE, PROCESS_VM_READV, PROCESS_VM_WRITEV, PWRITE64, READ, READV, SCHED_YIELD, WAIT4,
 };
 use crate::common::{DATA, Host, Task, machine};
 
@@ -143,4 +143,36 @@ fn the_parts_of_a_vectored_read_must_be_a_program_s() {
     assert_eq!(host.call(&mut task, READV, &[fd, parts, 2]), EFAULT);
     assert_eq!(host.call(&mut task, READ, &[fd, DATA, 9]), 2, "nothing of the second try was read");
     assert_eq!(host.call(&mut task, CLOSE, &[fd]), 0);
+}
+
+#[test]
+fn a_debugger_reaches_what_the_process_itself_may_not() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let path = host.text(&task, DATA, "/proc/self/mem");
+    let fd = host.call(&mut task, OPEN, &[path, 2]) as u64;
+    let private = host.call(&mut task, MMAP, &[0, 3 * PAGE, 3, 0x22, u64::MAX, 0]) as u64;
+    let shared = host.call(&mut task, MMAP, &[0, PAGE, 3, 0x21, u64::MAX, 0]) as u64;
+    host.poke(&task, private, b"mine");
+    for (area, prot) in [(private, 1), (private + PAGE, 0), (private + 2 * PAGE, 2), (shared, 1)] {
+        assert_eq!(host.call(&mut task, MPROTECT, &[area, PAGE, prot]), 0);
+    }
+    let new = host.text(&task, DATA + 0x100, "news");
+    let mut force = |call: u64, at: u64| host.call(&mut task, call, &[fd, new, 4, at]);
+    assert_eq!(force(PWRITE64, private), 4);
+    assert_eq!(force(PWRITE64, private + PAGE), 4, "a page that was not there");
+    assert_eq!(force(PWRITE64, shared), EIO, "others would see it");
+    assert_eq!(force(PREAD64, private + PAGE), 4, "what nobody may read");
+    assert_eq!(host.peek(&task, private, 4), b"news");
+    let own = host.words(&task, DATA + 0x200, &[DATA + 0x300, 4]);
+    let mut copy = |call: u64, at: u64| {
+        let other = host.words(&task, DATA + 0x280, &[at, 4]);
+        host.call(&mut task, call, &[1, own, 1, other, 1, 0])
+    };
+    assert_eq!(copy(PROCESS_VM_WRITEV, private), EFAULT, "the area allows writing no more than before");
+    assert_eq!(copy(PROCESS_VM_READV, private), 4);
+    assert_eq!(copy(PROCESS_VM_READV, private + PAGE), EFAULT);
+    assert_eq!(copy(PROCESS_VM_READV, private + 2 * PAGE), EFAULT, "no right to read, whatever a processor does");
+    assert_eq!(copy(PROCESS_VM_WRITEV, private + 2 * PAGE), 4);
 }
