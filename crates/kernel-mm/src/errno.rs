@@ -2,7 +2,7 @@
 //!
 //! The only place that knows them. Linux 6.12: include/uapi/asm-generic/errno-base.h, errno.h.
 
-use address_space::MmError;
+use address_space::{Absent, MmError};
 
 /// Returns the number that a failed call returns, negated, to its process.
 pub const fn errno(error: MmError) -> i32 {
@@ -17,7 +17,8 @@ pub const fn errno(error: MmError) -> i32 {
         MmError::Busy => 16,
         MmError::Exists => 17,
         MmError::NoDevice => 19,
-        MmError::Invalid => 22,
+        // As of a kernel without CONFIG_HUGETLBFS, which knows no size of such pages.
+        MmError::Invalid | MmError::Absent(Absent::HugeTlb) => 22,
         MmError::TooLarge => 27,
         MmError::NoSpace => 28,
         MmError::Absent(_) => 38,

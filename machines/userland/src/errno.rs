@@ -52,7 +52,14 @@ numbers! {
     ENOTEMPTY = 39, "The directory is not empty.";
     ELOOP = 40, "Too many symbolic links.";
     EOVERFLOW = 75, "A value does not fit its type.";
+    ENOTSOCK = 88, "Not a socket.";
+    EMSGSIZE = 90, "The message is too long.";
+    EPROTONOSUPPORT = 93, "The family has no such protocol.";
+    ESOCKTNOSUPPORT = 94, "The family has no such type of socket.";
     EOPNOTSUPP = 95, "The file has no such thing.";
+    EAFNOSUPPORT = 97, "No such family of addresses.";
+    ECONNRESET = 104, "The other end was closed with bytes unread.";
+    EISCONN = 106, "The socket is connected, and takes no address.";
     ETIMEDOUT = 110, "The time is over.";
 }
 

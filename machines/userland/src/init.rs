@@ -93,6 +93,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             world.ensure_directory(root, name, now)?;
         }
         let devices = world.ensure_directory(root, b"dev", now)?;
+        world.ensure_directory(devices, b"shm", now)?;
         for (name, device) in DEVICES {
             if world.files.find(devices, name).is_none() {
                 world.files.create(devices, name, Kind::Device(device), 0o666, now)?;

@@ -29,6 +29,7 @@ const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2
 const CHECKED: [(&str, &str, &str); 4] = [
     ("checks", "checks in C", "all checks passed"),
     ("soft_dirty", "watched writes in C", "all watched writes found"),
+    ("sockets", "sockets in C", "all sockets end as they should"),
     ("processes", "processes in C", "all that others see is right"),
     ("choices", "choices in C", "all choices kept"),
 ];

@@ -1,6 +1,8 @@
-//! Descriptors: open, close, dup, pipe, fcntl with the seals of memfds, ioctl, memfd_create.
+//! Descriptors: open, close, dup, pipe, fcntl with the seals of memfds, ioctl, memfd_create; files without a name.
 //!
 //! Linux 6.12: fs/open.c, fs/file.c, fs/pipe.c, fs/fcntl.c, mm/memfd.c.
+
+use alloc::vec::Vec;
 
 use address_space::FileId;
 use page_cache::Seals;
@@ -28,7 +30,7 @@ const MEMFD_NAME_MAX: usize = 249;
 impl<M: Memory> World<M> {
     /// Takes one user from an open file; who waits for its pipe looks again.
     pub(crate) fn put_open(&mut self, file: crate::files::OpenKey) {
-        if let Some(pipe) = self.files.put(file) {
+        for pipe in self.files.put(file).into_iter().flatten() {
             self.wake_files(WaitFor::Pipe(pipe));
         }
     }
@@ -83,7 +85,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 return Err(Errno::ESRCH);
             }
             Target::Proc(node) => Place::Proc(node),
-            Target::PipeReader(_) | Target::PipeWriter(_) | Target::Process(_) => return Err(Errno::ENOTDIR),
+            _ => return Err(Errno::ENOTDIR),
         };
         Ok(place)
     }
@@ -102,6 +104,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             flags &= OpenFlags::PATH | OpenFlags::CLOEXEC | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
         }
         let path = self.read_path(path)?;
+        if flags.contains(OpenFlags::TMPFILE) {
+            return self.open_tmpfile(directory, &path, flags, mode);
+        }
         let (mut contents, mut made) = (None, false);
         let opened = loop {
             match self.try_open(directory, &path, (flags, mode), &mut contents) {
@@ -124,6 +129,56 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             self.truncate_place(place, 0)?;
         }
         Ok(fd)
+    }
+
+    /// Makes a file without a name in a directory, which only says on which file system (Linux: `do_tmpfile`).
+    fn open_tmpfile(&mut self, directory: u64, path: &[u8], flags: OpenFlags, mode: u64) -> Outcome {
+        let is_odd = !flags.contains(OpenFlags::DIRECTORY) || flags.contains(OpenFlags::CREAT);
+        if is_odd || !flags.writes() {
+            return Err(Errno::EINVAL.into());
+        }
+        let umask = {
+            let world = self.world();
+            let place = self.find(&world, directory, path, LastLink::Follow)?.existing()?;
+            match place {
+                _ if !world.is_directory(place) => return Err(Errno::ENOTDIR.into()),
+                Place::Proc(_) => return Err(Errno::EOPNOTSUPP.into()),
+                Place::Inode(_) => world.processes.get(self.thread.process).map_or(0, |process| process.umask),
+            }
+        };
+        let contents = self.userland.memory().file_create(self.cpu, None)?;
+        Ok(self.open_nameless(contents, (mode as u32 & !umask, None), flags)?)
+    }
+
+    /// Opens contents that no directory names, a memfd's if they have a name of their own; they are put if that fails.
+    fn open_nameless(
+        &self,
+        contents: FileId,
+        (permissions, memfd_name): (u32, Option<Vec<u8>>),
+        flags: OpenFlags,
+    ) -> Result<u64, Errno> {
+        let now = self.now_ns();
+        let mut world = self.world();
+        let inode = match world.files.new_inode(Kind::Regular(contents), permissions, now) {
+            Ok(inode) => inode,
+            Err(error) => {
+                drop(world);
+                self.userland.memory().file_put(self.cpu, contents);
+                return Err(error);
+            }
+        };
+        let is_memfd = memfd_name.is_some();
+        if let Some(inode) = world.files.inodes.get_mut(inode) {
+            inode.memfd_name = memfd_name;
+        }
+        let fd = self.open_target(&mut world, Target::Inode(inode), flags);
+        let process = world.processes.get(self.thread.process);
+        let made = fd.ok().and_then(|fd| process?.descriptors.get(fd).ok());
+        if let (true, Some(made)) = (is_memfd, made) {
+            world.files.forget_writer(made.file);
+        }
+        world.files.drop_unused(inode);
+        fd
     }
 
     /// Opens what a path names, or makes it out of `contents`, which are then taken.
@@ -243,7 +298,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn close(&mut self, fd: u64) -> Outcome {
+    pub(super) fn close(&mut self, fd: u64) -> Outcome {
         let mut world = self.world();
         let process = world.processes.get_mut(self.thread.process).ok_or(Errno::ESRCH)?;
         let file = process.descriptors.remove(fd)?.file;
@@ -410,7 +465,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         const FIONREAD: u64 = 0x541b;
         let target = self.with_open(fd, |open| open.target)?;
         match (request, target) {
-            (FIONREAD, Target::PipeReader(pipe) | Target::PipeWriter(pipe)) => {
+            (FIONREAD, Target::PipeReader(pipe) | Target::PipeWriter(pipe) | Target::Socket(pipe, _)) => {
                 let length = self.world().files.pipes.get(pipe).map_or(0, Pipe::len);
                 self.write_u32(argument, length as u32)?;
                 Ok(0)
@@ -432,29 +487,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let is_executable = flags & NOEXEC_SEAL == 0;
         seals.set(Seals::EXEC, !is_executable);
         let contents = self.userland.memory().file_create(self.cpu, Some((&name, seals)))?;
-        let now = self.now_ns();
-        let mut world = self.world();
-        let inode = match world.files.new_inode(Kind::Regular(contents), if is_executable { 0o777 } else { 0o666 }, now)
-        {
-            Ok(inode) => inode,
-            Err(error) => {
-                drop(world);
-                self.userland.memory().file_put(self.cpu, contents);
-                return Err(error.into());
-            }
-        };
-        if let Some(inode) = world.files.inodes.get_mut(inode) {
-            inode.memfd_name = Some(name);
-        }
         let mut open = OpenFlags::RDWR;
         open.set(OpenFlags::CLOEXEC, flags & CLOEXEC != 0);
-        let fd = self.open_target(&mut world, Target::Inode(inode), open);
-        let process = world.processes.get(self.thread.process);
-        let made = fd.ok().and_then(|fd| process?.descriptors.get(fd).ok());
-        if let Some(made) = made {
-            world.files.forget_writer(made.file);
-        }
-        world.files.drop_unused(inode);
-        Ok(fd?)
+        let permissions = if is_executable { 0o777 } else { 0o666 };
+        Ok(self.open_nameless(contents, (permissions, Some(name)), open)?)
     }
 }

@@ -300,7 +300,7 @@ impl<M: Memory> World<M> {
                 Some(name) => listed(name, node.number(), DT_DIR, place + 1).map(Some),
                 None => self.proc_entry(node, place),
             },
-            Target::Proc(_) | Target::PipeReader(_) | Target::PipeWriter(_) | Target::Process(_) => Err(Errno::ENOTDIR),
+            _ => Err(Errno::ENOTDIR),
         }
     }
 

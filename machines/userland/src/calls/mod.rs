@@ -20,6 +20,7 @@ mod program;
 mod read_write;
 mod remote;
 mod signals;
+mod sockets;
 mod stat;
 mod time;
 mod waiting;
@@ -77,6 +78,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::read_write_calls(table);
         let table = Self::remote_calls(table);
         let table = Self::signals_calls(table);
+        let table = Self::socket_calls(table);
         let table = Self::stat_calls(table);
         let table = Self::waiting_calls(table);
         Self::time_calls(table)
@@ -153,11 +155,13 @@ pub(crate) const fn restarts(number: u64, progress: &Progress) -> bool {
     const WRITE: u64 = 1;
     const READV: u64 = 19;
     const WRITEV: u64 = 20;
+    const SENDTO: u64 = 44;
+    const RECVFROM: u64 = 45;
     const WAIT4: u64 = 61;
     const FUTEX: u64 = 202;
     const WAITID: u64 = 247;
     match number {
-        READ | WRITE | READV | WRITEV | WAIT4 | WAITID => progress.done == 0,
+        READ | WRITE | READV | WRITEV | SENDTO | RECVFROM | WAIT4 | WAITID => progress.done == 0,
         FUTEX => progress.deadline.is_none(),
         _ => false,
     }

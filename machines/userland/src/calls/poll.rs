@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
+use crate::files::Pipe;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::Life;
@@ -17,6 +18,7 @@ const POLLOUT: u16 = 4;
 const POLLERR: u16 = 8;
 const POLLHUP: u16 = 16;
 const POLLNVAL: u16 = 32;
+const POLLRDHUP: u16 = 0x2000;
 /// Most descriptors of a select (FD_SETSIZE).
 const MAX_SELECT: u64 = 1024;
 
@@ -60,6 +62,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 let broken = if pipe.nr_readers == 0 { POLLERR } else { 0 };
                 if pipe.has_room() { broken | POLLOUT } else { broken }
             }),
+            Stream::Socket(from, to) => {
+                let sides = (world.files.pipes.get(from), world.files.pipes.get(to));
+                let (Some(from), Some(to)) = sides else { return POLLERR };
+                socket_readiness(from, to)
+            }
             Stream::Process(serial) => {
                 match world.by_serial(serial).and_then(|key| world.processes.get(key)).map(|process| process.life) {
                     Some(Life::Runs | Life::Ends(_)) => 0,
@@ -147,4 +154,22 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         Ok(nr_ready)
     }
+}
+
+/// Returns what one of a pair of sockets is ready for: the end of what it reads is something to read (Linux: `unix_poll`).
+fn socket_readiness(from: &Pipe, to: &Pipe) -> u16 {
+    let mut ready = 0;
+    if !from.is_empty() {
+        ready |= POLLIN;
+    }
+    if from.has_ended() {
+        ready |= POLLIN | POLLRDHUP;
+    }
+    if from.has_ended() && to.is_broken() {
+        ready |= POLLHUP;
+    }
+    if from.was_reset() {
+        ready |= POLLERR;
+    }
+    if to.has_room() { ready | POLLOUT } else { ready }
 }

@@ -22,6 +22,8 @@ pub(super) enum Stream {
     Device(Device),
     Reader(PipeKey),
     Writer(PipeKey),
+    /// One of a pair of sockets: what it reads from and what it writes to.
+    Socket(PipeKey, PipeKey),
     Proc(ProcNode),
     /// /proc/PID/mem, by the number of the address space.
     Memory(u64),
@@ -36,6 +38,16 @@ pub(super) struct Source {
     pub(super) stream: Stream,
     pub(super) flags: OpenFlags,
     pub(super) offset: u64,
+}
+
+impl Stream {
+    /// Returns the pipe that bytes come out of.
+    pub(super) const fn reads_pipe(self) -> Option<PipeKey> {
+        match self {
+            Self::Reader(pipe) | Self::Socket(pipe, _) => Some(pipe),
+            _ => None,
+        }
+    }
 }
 
 const SEEK_SET: u64 = 0;
@@ -67,6 +79,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let stream = match open.target {
             Target::PipeReader(pipe) => Stream::Reader(pipe),
             Target::PipeWriter(pipe) => Stream::Writer(pipe),
+            Target::Socket(from, to) => Stream::Socket(from, to),
             Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
             Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Mem)) => Stream::Memory(open.subject.space),
             Target::Proc(node) => Stream::Proc(node),
@@ -83,10 +96,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     fn read_call(&mut self, fd: u64, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         let source = self.source(fd)?;
+        self.read_from(fd, source, parts, at)
+    }
+
+    pub(super) fn read_from(&mut self, fd: u64, source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         if !source.flags.reads() {
             return Err(Errno::EBADF.into());
         }
         check_position(&source, at)?;
+        if let Some(pipe) = self.pipe_of_messages(source.stream) {
+            return self.read_message(pipe, source.flags, parts);
+        }
         let (mut done, mut offset) = (0, at.unwrap_or(source.offset));
         for &part in parts {
             let part = UserBuffer { bytes: part.bytes.min(MAX_TRANSFER - done), ..part };
@@ -94,7 +114,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(count) => {
                     (done, offset) = (done + count, offset.saturating_add(count));
                     // A pipe gives what it has; a file that gives less is at its end.
-                    if count < part.bytes || matches!(source.stream, Stream::Reader(_)) && count > 0 {
+                    if count < part.bytes || source.stream.reads_pipe().is_some() && count > 0 {
                         break;
                     }
                 }
@@ -123,7 +143,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             let read = buffer.get(..count).unwrap_or_default();
             let to = part.addr.wrapping_add(done);
             if let Err(error) = self.write(to, read) {
-                if let Stream::Reader(pipe) = source.stream {
+                if let Some(pipe) = source.stream.reads_pipe() {
                     self.put_back_bytes(pipe, read);
                 }
                 return if done == 0 { Err(error.into()) } else { Ok(done) };
@@ -148,7 +168,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 self.fill_randomly(to);
                 Ok(to.len())
             }
-            Stream::Reader(pipe) => self.read_pipe(pipe, source.flags, to),
+            Stream::Reader(pipe) | Stream::Socket(pipe, _) => self.read_pipe(pipe, source.flags, to),
             Stream::Proc(_) => Ok(self.read_proc(fd, offset, to)?),
             Stream::Memory(space) => Ok(self.read_memory(space, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
@@ -166,7 +186,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn read_pipe(&self, key: PipeKey, flags: OpenFlags, to: &mut [u8]) -> Result<usize, Stop> {
+    pub(super) fn read_pipe(&self, key: PipeKey, flags: OpenFlags, to: &mut [u8]) -> Result<usize, Stop> {
         let mut world = self.world();
         let pipe = world.files.pipes.get_mut(key).ok_or(Errno::EBADF)?;
         match pipe.read(to) {
@@ -176,6 +196,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 }
                 Ok(count)
             }
+            Err(PipeError::Reset) => Err(Errno::ECONNRESET.into()),
             Err(_) if flags.contains(OpenFlags::NONBLOCK) => Err(Errno::EAGAIN.into()),
             Err(_) => Err(Stop::Wait(world.wait_for(WaitFor::Pipe(key)))),
         }
@@ -191,13 +212,20 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn write_call(&mut self, fd: u64, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
-        let mut source = self.source(fd)?;
+        let source = self.source(fd)?;
+        self.write_to(fd, source, parts, at)
+    }
+
+    pub(super) fn write_to(&mut self, fd: u64, mut source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         if !source.flags.writes() {
             return Err(Errno::EBADF.into());
         }
         check_position(&source, at)?;
         if let Stream::Proc(node) = source.stream {
             return self.write_proc(fd, node, parts);
+        }
+        if let (Stream::Socket(_, to), Some(_)) = (source.stream, self.pipe_of_messages(source.stream)) {
+            return self.write_message(to, source.flags, parts);
         }
         if let Stream::Contents(file) = source.stream
             && source.flags.contains(OpenFlags::APPEND)
@@ -262,7 +290,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(from.len())
             }
             Stream::Device(Device::Null | Device::Zero | Device::Random) => Ok(from.len()),
-            Stream::Writer(pipe) => self.write_pipe(pipe, source.flags, from),
+            Stream::Writer(pipe) | Stream::Socket(_, pipe) => self.write_pipe(pipe, source.flags, from),
             Stream::Memory(space) => Ok(self.write_memory(space, offset, from)?),
             Stream::Reader(_) | Stream::Directory => Err(Errno::EBADF.into()),
             // What files of /proc take comes whole, by `write_proc`.
@@ -271,7 +299,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn write_pipe(&self, key: PipeKey, flags: OpenFlags, from: &[u8]) -> Result<usize, Stop> {
+    pub(super) fn write_pipe(&self, key: PipeKey, flags: OpenFlags, from: &[u8]) -> Result<usize, Stop> {
         let mut world = self.world();
         let pipe = world.files.pipes.get_mut(key).ok_or(Errno::EBADF)?;
         match pipe.write(from) {
@@ -284,8 +312,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Err(Errno::EPIPE.into())
             }
             Err(PipeError::NoMemory) => Err(Errno::ENOMEM.into()),
-            Err(PipeError::WouldBlock) if flags.contains(OpenFlags::NONBLOCK) => Err(Errno::EAGAIN.into()),
-            Err(PipeError::WouldBlock) => Err(Stop::Wait(world.wait_for(WaitFor::Pipe(key)))),
+            Err(_) if flags.contains(OpenFlags::NONBLOCK) => Err(Errno::EAGAIN.into()),
+            Err(_) => Err(Stop::Wait(world.wait_for(WaitFor::Pipe(key)))),
         }
     }
 
@@ -311,7 +339,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 return Ok(to);
             }
             (Stream::Memory(_) | Stream::Proc(_), SEEK_END) => return Err(Errno::EINVAL.into()),
-            (Stream::Reader(_) | Stream::Writer(_) | Stream::Process(_) | Stream::Device(Device::Console), _) => {
+            (Stream::Reader(_) | Stream::Writer(_) | Stream::Socket(..) | Stream::Process(_) | Stream::Device(Device::Console), _) => {
                 return Err(Errno::ESPIPE.into());
             }
             (_, SEEK_SET) => 0,
@@ -372,7 +400,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 /// Checks that a positioned call is on a file that has positions.
 fn check_position(source: &Source, at: Option<u64>) -> Result<(), Errno> {
     match (at, source.stream) {
-        (Some(_), Stream::Reader(_) | Stream::Writer(_)) => Err(Errno::ESPIPE),
+        (Some(_), Stream::Reader(_) | Stream::Writer(_) | Stream::Socket(..)) => Err(Errno::ESPIPE),
         (Some(at), _) if at > i64::MAX as u64 => Err(Errno::EINVAL),
         _ => Ok(()),
     }

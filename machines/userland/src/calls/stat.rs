@@ -9,7 +9,7 @@ use super::descriptors::{AT_EMPTY_PATH, AT_FDCWD};
 use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Kind, LastLink, Place, S_IFIFO, Target};
+use crate::files::{Kind, LastLink, Place, S_IFIFO, S_IFSOCK, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 
@@ -210,6 +210,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let key = match target {
             Target::PipeReader(pipe) | Target::PipeWriter(pipe) => {
                 return Ok(Facts { device: 3, number: pipe.raw().into(), mode: S_IFIFO | 0o600, ..nothing });
+            }
+            Target::Socket(from, _) => {
+                return Ok(Facts { device: 5, number: from.raw().into(), mode: S_IFSOCK | 0o777, ..nothing });
             }
             Target::Process(serial) => return Ok(Facts { device: 4, number: serial, mode: 0o700, ..nothing }),
             Target::Proc(node) => return Ok(Facts { device: 2, number: node.number(), mode: node.mode(), ..nothing }),

@@ -35,6 +35,7 @@ pub(crate) const S_IFCHR: u32 = 0o020_000;
 pub(crate) const S_IFDIR: u32 = 0o040_000;
 pub(crate) const S_IFREG: u32 = 0o100_000;
 pub(crate) const S_IFLNK: u32 = 0o120_000;
+pub(crate) const S_IFSOCK: u32 = 0o140_000;
 
 /// Most open files of the machine.
 const MAX_OPEN: usize = 16384;
@@ -135,6 +136,8 @@ pub(crate) enum Target {
     Proc(ProcNode),
     PipeReader(PipeKey),
     PipeWriter(PipeKey),
+    /// One of a pair of sockets: what it reads from and what it writes to.
+    Socket(PipeKey, PipeKey),
     /// A process, by the number that no other has ever had.
     Process(u64),
 }
@@ -154,6 +157,8 @@ bitflags::bitflags! {
         const NOFOLLOW = 0o40_0000;
         const CLOEXEC = 0o200_0000;
         const PATH = 0o1000_0000;
+        /// A file without a name; comes with DIRECTORY.
+        const TMPFILE = 0o2000_0000;
         const _ = !0;
     }
 }
@@ -356,6 +361,10 @@ impl FileTables {
             Target::Proc(_) | Target::Process(_) => {}
             Target::PipeReader(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_readers += 1),
             Target::PipeWriter(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_writers += 1),
+            Target::Socket(from, to) => {
+                self.change_pipe(from, |pipe| pipe.nr_readers += 1);
+                self.change_pipe(to, |pipe| pipe.nr_writers += 1);
+            }
         }
         Ok(key)
     }
@@ -367,30 +376,47 @@ impl FileTables {
         }
     }
 
-    /// Counts one user less; with the last the file is closed. Returns the pipe that loses an end thereby.
-    pub(crate) fn put(&mut self, key: OpenKey) -> Option<PipeKey> {
-        let open = self.open.get_mut(key)?;
+    /// Counts one user less; with the last the file is closed. Returns the pipes that lose an end thereby.
+    pub(crate) fn put(&mut self, key: OpenKey) -> [Option<PipeKey>; 2] {
+        let Some(open) = self.open.get_mut(key) else { return [None; 2] };
         open.nr_users -= 1;
         if open.nr_users > 0 {
-            return None;
+            return [None; 2];
         }
         self.forget_writer(key);
-        let target = self.open.remove(key)?.target;
+        let Some(OpenFile { target, .. }) = self.open.remove(key) else { return [None; 2] };
         match target {
             Target::Inode(inode) => {
                 self.put_place(Place::Inode(inode));
-                None
+                [None; 2]
             }
-            Target::Proc(_) | Target::Process(_) => None,
+            Target::Proc(_) | Target::Process(_) => [None; 2],
             Target::PipeReader(pipe) => {
-                self.change_pipe(pipe, |pipe| pipe.nr_readers = pipe.nr_readers.saturating_sub(1));
-                Some(pipe)
+                self.put_reader(pipe);
+                [Some(pipe), None]
             }
             Target::PipeWriter(pipe) => {
-                self.change_pipe(pipe, |pipe| pipe.nr_writers = pipe.nr_writers.saturating_sub(1));
-                Some(pipe)
+                self.put_writer(pipe);
+                [Some(pipe), None]
+            }
+            Target::Socket(from, to) => {
+                let is_unread = self.pipes.get(from).is_some_and(|pipe| !pipe.is_empty());
+                if let (true, Some(other)) = (is_unread, self.pipes.get_mut(to)) {
+                    other.reset();
+                }
+                self.put_reader(from);
+                self.put_writer(to);
+                [Some(from), Some(to)]
             }
         }
+    }
+
+    fn put_reader(&mut self, pipe: PipeKey) {
+        self.change_pipe(pipe, |pipe| pipe.nr_readers = pipe.nr_readers.saturating_sub(1));
+    }
+
+    fn put_writer(&mut self, pipe: PipeKey) {
+        self.change_pipe(pipe, |pipe| pipe.nr_writers = pipe.nr_writers.saturating_sub(1));
     }
 
     fn change_pipe(&mut self, key: PipeKey, change: impl FnOnce(&mut Pipe)) {

@@ -1,4 +1,4 @@
-//! Pipes: bytes between two kinds of open files. Linux 6.12: fs/pipe.c.
+//! Pipes: bytes between two kinds of open files, or one way of a pair of sockets. Linux 6.12: fs/pipe.c, net/unix/af_unix.c.
 
 use alloc::collections::VecDeque;
 
@@ -11,10 +11,19 @@ pub(crate) const CAPACITY: usize = 65536;
 /// Writes of up to this many bytes happen whole or not at all (PIPE_BUF).
 const ATOMIC: usize = 4096;
 
+/// Messages that one way of a pair of sockets holds at most, each with its share of a socket's memory as Linux counts it.
+const MAX_MESSAGES: usize = 256;
+
 /// A pipe.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     bytes: VecDeque<u8>,
+    /// Lengths of the messages that it holds; `None` where bytes have no borders.
+    messages: Option<VecDeque<u32>>,
+    /// Nothing more goes in, whoever has its ends (shutdown).
+    is_shut: bool,
+    /// Its writer is gone and has not read all that was sent the other way: a pair of sockets tells that once.
+    was_reset: bool,
     pub(crate) nr_readers: u32,
     pub(crate) nr_writers: u32,
 }
@@ -28,22 +37,36 @@ pub(crate) enum PipeError {
     Broken,
     /// The kernel has no memory for the bytes.
     NoMemory,
+    /// The other end was closed with bytes unread.
+    Reset,
 }
 
 impl Pipe {
-    /// Takes up to `to.len()` bytes out; 0 at the end of everything.
+    /// Makes a pipe whose messages come out as they went in, one a read.
+    pub(crate) fn of_messages() -> Self {
+        Self { messages: Some(VecDeque::new()), ..Self::default() }
+    }
+
+    /// Takes up to `to.len()` bytes out, of one message if it has such, whose rest is lost; 0 at the end of everything.
     ///
     /// # Errors
-    /// [`PipeError::WouldBlock`] while it is empty and has writers.
+    /// [`PipeError::WouldBlock`] while it is empty and has writers, [`PipeError::Reset`].
     pub(crate) fn read(&mut self, to: &mut [u8]) -> Result<usize, PipeError> {
-        if self.bytes.is_empty() && self.nr_writers > 0 && !to.is_empty() {
-            return Err(PipeError::WouldBlock);
+        if to.is_empty() {
+            return Ok(0);
         }
-        let count = to.len().min(self.bytes.len());
-        for (place, byte) in to.iter_mut().zip(self.bytes.drain(..count)) {
+        if self.is_empty() {
+            if core::mem::take(&mut self.was_reset) {
+                return Err(PipeError::Reset);
+            }
+            return if self.has_ended() { Ok(0) } else { Err(PipeError::WouldBlock) };
+        }
+        let message = self.messages.as_mut().and_then(VecDeque::pop_front);
+        let taken = message.map_or(to.len().min(self.bytes.len()), |length| length as usize);
+        for (place, byte) in to.iter_mut().zip(self.bytes.drain(..taken)) {
             *place = byte;
         }
-        Ok(count)
+        Ok(taken.min(to.len()))
     }
 
     /// Puts bytes that were taken out back in front; the room of those that were just taken is still there.
@@ -53,36 +76,72 @@ impl Pipe {
         }
     }
 
-    /// Puts bytes in: all of up to 4,096, as many as fit of more.
+    /// Puts bytes in: all of a message or of up to 4,096, as many as fit of more.
     ///
     /// # Errors
     /// [`PipeError`].
     pub(crate) fn write(&mut self, from: &[u8]) -> Result<usize, PipeError> {
-        if self.nr_readers == 0 {
+        if self.is_broken() {
             return Err(PipeError::Broken);
         }
         let room = CAPACITY.saturating_sub(self.bytes.len());
         let count = from.len().min(room);
-        if count == 0 && !from.is_empty() || count < from.len() && from.len() <= ATOMIC {
+        let is_whole = self.messages.is_some() || from.len() <= ATOMIC;
+        let is_full = self.messages.as_ref().is_some_and(|messages| messages.len() >= MAX_MESSAGES);
+        if is_full || count == 0 && !from.is_empty() || count < from.len() && is_whole {
             return Err(PipeError::WouldBlock);
         }
         self.bytes.try_reserve(count).map_err(|_| PipeError::NoMemory)?;
+        if let Some(messages) = &mut self.messages {
+            messages.try_reserve(1).map_err(|_| PipeError::NoMemory)?;
+            messages.push_back(count as u32);
+        }
         self.bytes.extend(from.iter().take(count));
         Ok(count)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// Lets nothing more in: who reads finds the end behind what is there, who writes is told.
+    pub(crate) const fn shut(&mut self) {
+        self.is_shut = true;
     }
 
-    /// Returns the number of bytes in it.
+    /// Tells whoever reads, once, that what was sent the other way was not read.
+    pub(crate) const fn reset(&mut self) {
+        self.was_reset = true;
+    }
+
+    pub(crate) const fn was_reset(&self) -> bool {
+        self.was_reset
+    }
+
+    pub(crate) const fn has_messages(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// Returns true if nothing more comes in.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.nr_writers == 0 || self.is_shut
+    }
+
+    /// Returns true if nothing more goes in.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.nr_readers == 0 || self.is_shut
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.as_ref().map_or(self.bytes.is_empty(), VecDeque::is_empty)
+    }
+
+    /// Returns the number of bytes in it, or in its first message.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        let Some(messages) = &self.messages else { return self.bytes.len() };
+        messages.front().map_or(0, |&length| length as usize)
     }
 
     /// Returns true if a small write would not wait.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes.len() + ATOMIC <= CAPACITY
+        let is_full = self.messages.as_ref().is_some_and(|messages| messages.len() >= MAX_MESSAGES);
+        !is_full && self.bytes.len() + ATOMIC <= CAPACITY
     }
 }
 
@@ -113,6 +172,34 @@ mod tests {
         assert_eq!(pipe.write(&[2; 11]), Err(PipeError::WouldBlock));
         assert_eq!(pipe.write(&[2; 5000]), Ok(10));
         assert_eq!(pipe.write(&[2; 5000]), Err(PipeError::WouldBlock));
+    }
+
+    #[test]
+    fn messages_keep_their_borders_and_lose_what_is_not_read() {
+        let mut pipe = Pipe { nr_readers: 1, nr_writers: 1, ..Pipe::of_messages() };
+        let mut buffer = [0; 4];
+        for message in [&b"abcdef"[..], b"", b"gh"] {
+            assert_eq!(pipe.write(message), Ok(message.len()));
+        }
+        assert_eq!((pipe.len(), pipe.read(&mut buffer), buffer), (6, Ok(4), *b"abcd"));
+        assert_eq!((pipe.is_empty(), pipe.read(&mut buffer)), (false, Ok(0)), "an empty message is one");
+        assert_eq!((pipe.read(&mut buffer), &buffer[..2]), (Ok(2), &b"gh"[..]));
+        assert_eq!(pipe.read(&mut buffer), Err(PipeError::WouldBlock));
+        for _ in 0..MAX_MESSAGES {
+            assert_eq!(pipe.write(b""), Ok(0));
+        }
+        assert_eq!((pipe.has_room(), pipe.write(b"")), (false, Err(PipeError::WouldBlock)));
+    }
+
+    #[test]
+    fn what_is_shut_gives_what_it_holds_and_takes_nothing() {
+        let mut pipe = pipe();
+        assert_eq!(pipe.write(b"rest"), Ok(4));
+        pipe.shut();
+        let mut buffer = [0; 8];
+        assert_eq!((pipe.write(b"x"), pipe.read(&mut buffer)), (Err(PipeError::Broken), Ok(4)));
+        pipe.reset();
+        assert_eq!((pipe.read(&mut buffer), pipe.read(&mut buffer)), (Err(PipeError::Reset), Ok(0)));
     }
 
     #[test]

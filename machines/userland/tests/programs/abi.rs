@@ -27,6 +27,10 @@ pub(crate) const DUP2: u64 = 33;
 pub(crate) const NANOSLEEP: u64 = 35;
 pub(crate) const GETPID: u64 = 39;
 pub(crate) const SENDFILE: u64 = 40;
+pub(crate) const SENDTO: u64 = 44;
+pub(crate) const RECVFROM: u64 = 45;
+pub(crate) const SHUTDOWN: u64 = 48;
+pub(crate) const SOCKETPAIR: u64 = 53;
 pub(crate) const CLONE: u64 = 56;
 pub(crate) const FORK: u64 = 57;
 pub(crate) const VFORK: u64 = 58;
@@ -99,7 +103,14 @@ pub(crate) const ENOSPC: i64 = -28;
 pub(crate) const ESPIPE: i64 = -29;
 pub(crate) const EPIPE: i64 = -32;
 pub(crate) const ERANGE: i64 = -34;
+pub(crate) const ENOTSOCK: i64 = -88;
+pub(crate) const EMSGSIZE: i64 = -90;
+pub(crate) const EPROTONOSUPPORT: i64 = -93;
+pub(crate) const ESOCKTNOSUPPORT: i64 = -94;
 pub(crate) const EOPNOTSUPP: i64 = -95;
+pub(crate) const EAFNOSUPPORT: i64 = -97;
+pub(crate) const ECONNRESET: i64 = -104;
+pub(crate) const EISCONN: i64 = -106;
 pub(crate) const ETIMEDOUT: i64 = -110;
 
 // Flags of open.
@@ -112,6 +123,8 @@ pub(crate) const O_TRUNC: u64 = 0o1000;
 pub(crate) const O_APPEND: u64 = 0o2000;
 pub(crate) const O_NONBLOCK: u64 = 0o4000;
 pub(crate) const O_DIRECTORY: u64 = 0o20_0000;
+/// With O_DIRECTORY in it.
+pub(crate) const O_TMPFILE: u64 = 0o2020_0000;
 pub(crate) const O_CLOEXEC: u64 = 0o200_0000;
 pub(crate) const O_PATH: u64 = 0o1000_0000;
 

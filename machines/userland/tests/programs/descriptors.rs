@@ -2,8 +2,8 @@
 
 use crate::abi::{
     CLOSE, CLOSE_RANGE, DUP, DUP2, DUP3, EAGAIN, EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENOENT, ENOSPC, ENOTDIR,
-    ENOTTY, EPIPE, ESPIPE, EXECVE, EXIT_GROUP, FCNTL, FORK, FTRUNCATE, IOCTL, LSEEK, MEMFD_CREATE, O_APPEND, O_CLOEXEC,
-    O_CREAT, O_DIRECTORY, O_EXCL, O_NONBLOCK, O_RDWR, O_TRUNC, OPEN, PIPE, PIPE2, PREAD64, PWRITE64, READ, READV,
+    ENOTTY, EOPNOTSUPP, EPIPE, ESPIPE, EXECVE, EXIT_GROUP, FCNTL, FORK, FTRUNCATE, IOCTL, LSEEK, MEMFD_CREATE, O_APPEND, O_CLOEXEC,
+    O_CREAT, O_DIRECTORY, O_EXCL, O_NONBLOCK, O_RDWR, O_TMPFILE, O_TRUNC, OPEN, PIPE, PIPE2, PREAD64, PWRITE64, READ, READV,
     SENDFILE, WRITE, WRITEV,
 };
 use crate::common::{DATA, Host, Task};
@@ -244,4 +244,22 @@ fn numbers_end_at_the_limit_and_ranges_close() {
     assert_eq!(host.call(&mut task, CLOSE_RANGE, &[4, u64::MAX, 0]), 0);
     assert_eq!(host.call(&mut task, CLOSE_RANGE, &[5, 4, 0]), EINVAL);
     assert_eq!((host.call(&mut task, CLOSE, &[4]), host.call(&mut task, CLOSE, &[3])), (EBADF, 0));
+}
+
+#[test]
+fn a_file_without_a_name_is_as_good_as_another_and_goes_with_its_descriptor() {
+    let (host, mut task) = Host::boot();
+    let files = host.userland.memory().counts().1;
+    assert_eq!(open(&host, &mut task, "/dev/shm", O_TMPFILE | O_RDWR), 3);
+    assert_eq!(write(&host, &mut task, 3, "kept"), 4);
+    assert_eq!(host.call(&mut task, LSEEK, &[3, 0, 0]), 0);
+    assert_eq!(read(&host, &mut task, 3), "kept");
+    assert_eq!(host.userland.memory().counts().1, files + 1);
+    assert_eq!(host.call(&mut task, CLOSE, &[3]), 0);
+    assert_eq!(host.userland.memory().counts().1, files);
+    assert_eq!(open(&host, &mut task, "/tmp", O_TMPFILE), EINVAL, "nothing could ever be in it");
+    assert_eq!(open(&host, &mut task, "/tmp", (O_TMPFILE & !O_DIRECTORY) | O_RDWR), EINVAL);
+    assert_eq!(open(&host, &mut task, "/etc/note", O_TMPFILE | O_RDWR), ENOTDIR);
+    assert_eq!(open(&host, &mut task, "/proc", O_TMPFILE | O_RDWR), EOPNOTSUPP);
+    assert_eq!(open(&host, &mut task, "/none", O_TMPFILE | O_RDWR), ENOENT);
 }

@@ -12,4 +12,5 @@ mod out_of_memory;
 mod pidfd;
 mod proc_files;
 mod remote;
+mod sockets;
 mod waiting;

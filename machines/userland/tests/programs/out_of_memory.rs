@@ -1,6 +1,6 @@
 //! Calls that run out of the kernel's own memory: at every allocation the call fails with ENOMEM, all is as before, and made again it does what it would have done.
 
-use crate::abi::{CLOSE, ENOMEM, GETDENTS64, OPEN, PIPE, READ};
+use crate::abi::{CLOSE, ENOMEM, GETDENTS64, OPEN, PIPE, READ, SOCKETPAIR};
 use crate::common::{DATA, Host, Task};
 use crate::failing::{Fails, with_failures};
 
@@ -31,7 +31,7 @@ const NO: u64 = 0;
 use Without::{Fails as F, MayGoOn as M, TakesNumber as N};
 
 #[rustfmt::skip]
-const CALLS: [Call; 42] = [
+const CALLS: [Call; 43] = [
     ("open", OPEN, [FIRST, 0, NO, NO, NO, NO], ["/etc/note", ""], &[], F),
     ("open a directory", OPEN, [FIRST, 0o20_0000, NO, NO, NO, NO], ["/tmp", ""], &[], F),
     ("create", OPEN, [FIRST, 0o102, 0o644, NO, NO, NO], ["/tmp/new", ""], &[], M),
@@ -60,6 +60,7 @@ const CALLS: [Call; 42] = [
     ("readlink", 89, [FIRST, RESULT, 100, NO, NO, NO], ["/proc/self/fd/1", ""], &[], F),
     ("truncate", 76, [FIRST, 3, NO, NO, NO, NO], ["/etc/note", ""], &[], F),
     ("pipe", PIPE, [RESULT, NO, NO, NO, NO, NO], ["", ""], &[], F),
+    ("socketpair", SOCKETPAIR, [1, 5, 0, RESULT, NO, NO], ["", ""], &[], F),
     ("dup2", 33, [1, 700, NO, NO, NO, NO], ["", ""], &[], F),
     ("fcntl", 72, [1, 0, 600, NO, NO, NO], ["", ""], &[], F),
     ("memfd_create", 319, [FIRST, 0, NO, NO, NO, NO], ["name", ""], &[], F),
