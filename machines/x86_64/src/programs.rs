@@ -190,7 +190,7 @@ fn run_thread(programs: &Programs, area: &'static CpuArea, thread: &mut Thread<M
 
 /// Says why a program was left; handles the interrupts of the machine.
 #[inline]
-fn trap_of(left: Left) -> Trap {
+pub(crate) fn trap_of(left: Left) -> Trap {
     if left.vector == SYSTEM_CALL {
         return Trap::SystemCall;
     }

@@ -7,12 +7,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use units::{Gfp, Order, PhysAddr, VirtAddr};
-use userland::{Entry, FloatingPoint, Registers};
+use userland::{Entry, FloatingPoint, Registers, Trap};
 
 use crate::cpu_area::this_cpu;
 use crate::instructions::{interrupts_enable, interrupts_save, load_page_table, read_cr2};
 use crate::kernel::{self, BareKernel};
 use crate::paging::{self, TABLE_SIZE};
+use crate::programs;
 use crate::smp;
 use crate::user_entry::{self, SYSTEM_CALL};
 
@@ -104,8 +105,15 @@ fn leave_all_ways() -> bool {
     let mut held = true;
     for (vector, error_code, skipped) in WAYS {
         let before = registers.clone();
-        // SAFETY: interrupts are off, the tables are the program's, and no program has bases.
-        let left = unsafe { user_entry::enter(&raw mut registers) };
+        let left = loop {
+            // SAFETY: interrupts are off, the tables are the program's, and no program has bases.
+            let left = unsafe { user_entry::enter(&raw mut registers) };
+            if !matches!(programs::trap_of(left), Trap::Interrupt { .. }) {
+                break left;
+            }
+            // An interrupt of the machine came first, and is handled: on from where the program was.
+            registers.entry = Entry::Whole;
+        };
         held &= (left.vector, left.error_code) == (vector, error_code);
         held &= (registers.rbx, registers.r10, registers.r15, registers.rsp) == (1, 2, 3, before.rsp);
         held &= registers.floating_point.bytes().get(XMM) == state.get(XMM) && registers.flags() & 1 << 9 != 0;
