@@ -29,6 +29,6 @@ pub use error::BootError;
 pub use kernel::Kernel;
 pub use mm::{
     AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, KhugepagedScan, MappedFiles,
-    MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, UnmapError,
+    MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, ScanStop, UnmapError,
 };
 pub use proc_view::ProcView;

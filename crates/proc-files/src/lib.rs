@@ -37,6 +37,7 @@ pub mod kpageflags;
 pub mod maps;
 pub mod meminfo;
 pub mod numa_maps;
+pub mod page_scan;
 pub mod pagemap;
 pub mod pagetypeinfo;
 #[cfg(feature = "parse")]

@@ -6,16 +6,17 @@ use address_space::{
     Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmFlags, MmRef, MmapLayout, Process as Caller,
     ProgramRanges, Settings, Vma, Whose,
 };
-use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm, Reach};
+use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm, Reach, ScanStop};
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
 use platform::Platform;
 use proc_files::maps::Device;
+use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
 use proc_files::{Config, Profile, Release};
 use sync::Cpu;
-use units::{PhysAddr, VirtAddr, VmFlags};
+use units::{PhysAddr, VirtAddr, VirtRange, VmFlags};
 
 use crate::memory::{Fault, Memory, SpaceCall};
 use crate::signals::{SIGBUS, SIGSEGV};
@@ -145,6 +146,9 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     }
 
     fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError> {
+        if *call == SpaceCall::Reap {
+            return self.manager.reap(cpu, mm, caller).map(|()| 0);
+        }
         let mut space = self.manager.call(cpu, mm, caller);
         let done = match *call {
             SpaceCall::Mmap(request, opened) => return space.mmap_opened(&request, opened).map(VirtAddr::raw),
@@ -170,6 +174,8 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
                 space.clear_refs(what);
                 Ok(())
             }
+            // Done above.
+            SpaceCall::Reap => Ok(()),
             SpaceCall::Munlockall => {
                 space.munlockall();
                 Ok(())
@@ -336,6 +342,14 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             page += entries.len() as u64;
         }
         Ok(to.len())
+    }
+
+    fn has_areas(&self, cpu: &Cpu, mm: &Self::Mm, range: VirtRange) -> bool {
+        self.proc(&TreeNames { manager: &self.manager, cpu }, mm).has_areas(range)
+    }
+
+    fn scan_pages(&self, cpu: &Cpu, mm: &Self::Mm, range: VirtRange, scan: &mut PageScan<'_>) -> ScanStop {
+        self.proc(&TreeNames { manager: &self.manager, cpu }, mm).scan_pages(range, scan)
     }
 
     fn file_create(&self, cpu: &Cpu, memfd: Option<(&[u8], Seals)>) -> Result<FileId, MmError> {

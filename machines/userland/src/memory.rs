@@ -6,11 +6,12 @@ use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
-use kernel_mm::Reach;
+use kernel_mm::{Reach, ScanStop};
 use page_cache::{EndRule, Seals};
+use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
 use sync::Cpu;
-use units::VirtAddr;
+use units::{VirtAddr, VirtRange};
 
 /// How a fault ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,8 @@ pub enum SpaceCall {
         pgoff: u64,
         flags: MapFlags,
     },
+    /// What process_mrelease takes.
+    Reap,
     /// A write to /proc/PID/clear_refs.
     ClearRefs(ClearRefs),
     /// PR_SET_MDWE.
@@ -258,6 +261,12 @@ pub trait Memory {
     /// # Errors
     /// [`MmError::Invalid`] between entries.
     fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError>;
+
+    /// Returns true if an area lies in the range.
+    fn has_areas(&self, cpu: &Cpu, mm: &Self::Mm, range: VirtRange) -> bool;
+
+    /// Tells a scan of the pages of a range, up to its end or for a while.
+    fn scan_pages(&self, cpu: &Cpu, mm: &Self::Mm, range: VirtRange, scan: &mut PageScan<'_>) -> ScanStop;
 
     /// Makes an empty file with one user; a memfd with its seals if it has a name.
     ///

@@ -26,10 +26,11 @@ exit 7
 /// What the script writes, line by line.
 const SCRIPT_OUTPUT: [&str; 8] = ["row 1", "row 2", "row 3", "failed with 5", "2", "z", "1", "waited"];
 /// Programs in C that check what they see: file, name, and the line that they end with.
-const CHECKED: [(&str, &str, &str); 4] = [
+const CHECKED: [(&str, &str, &str); 6] = [
     ("checks", "checks in C", "all checks passed"),
     ("soft_dirty", "watched writes in C", "all watched writes found"),
     ("sockets", "sockets in C", "all sockets end as they should"),
+    ("page_scan", "pages by category in C", "all pages found"),
     ("processes", "processes in C", "all that others see is right"),
     ("choices", "choices in C", "all choices kept"),
 ];

@@ -120,12 +120,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
 
     /// Writes bytes of one page through the entry that maps it: a fork that shares the page then, or who moves it, finds all of them written or none. `None` if
     /// it takes a fault first. By force a page that nobody else has is written whatever its entry allows (Linux: `can_follow_write_pte`).
-    fn write_mapped(
-        &self,
-        place: UserPlace<'_, 'k>,
-        from: &[u8],
-        access: AccessKind,
-    ) -> Option<Result<(), NotMapped>> {
+    fn write_mapped(&self, place: UserPlace<'_, 'k>, from: &[u8], access: AccessKind) -> Option<Result<(), NotMapped>> {
         let tables = self.tables(place.cpu, place.mm);
         let walk = tables.mmu.walk(tables.tables)?;
         let (Found::Entry(entry) | Found::Above(entry, _)) = walk.find(place.addr, Level::PTE)?;

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use address_space::FileId;
 use page_cache::Seals;
 
+use super::page_scan::PAGEMAP_SCAN;
 use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{
-    Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, S_IFDIR, S_IFLNK,
-    S_IFMT, Target,
+    Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, ProcNode, ProcessFile,
+    S_IFDIR, S_IFLNK, S_IFMT, Target,
 };
 use crate::machine::Machine;
 use crate::memory::Memory;
@@ -460,11 +461,15 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(0)
     }
 
-    /// No file here is a terminal or has controls; pipes tell how much they hold.
+    /// No file here is a terminal; pipes tell how much they hold, and pagemap looks for pages.
     fn ioctl(&mut self, fd: u64, request: u64, argument: u64) -> Outcome {
         const FIONREAD: u64 = 0x541b;
-        let target = self.with_open(fd, |open| open.target)?;
+        let (target, subject) = self.with_open(fd, |open| (open.target, open.subject))?;
         match (request, target) {
+            (_, Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Pagemap))) => match request {
+                PAGEMAP_SCAN => self.page_scan(subject, argument),
+                _ => Err(Errno::EINVAL.into()),
+            },
             (FIONREAD, Target::PipeReader(pipe) | Target::PipeWriter(pipe) | Target::Socket(pipe, _)) => {
                 let length = self.world().files.pipes.get(pipe).map_or(0, Pipe::len);
                 self.write_u32(argument, length as u32)?;

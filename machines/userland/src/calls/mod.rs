@@ -10,6 +10,7 @@ mod futex;
 mod identity;
 mod limits;
 mod memory;
+mod page_scan;
 mod pidfd;
 mod poll;
 mod prctl;

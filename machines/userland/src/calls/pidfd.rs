@@ -1,13 +1,13 @@
-//! Processes by descriptor: pidfd_open, pidfd_send_signal, and the descriptor that clone makes with the process.
+//! Processes by descriptor: pidfd_open, pidfd_send_signal, process_mrelease, and the descriptor that clone makes with the process.
 //!
-//! Linux 6.12: kernel/pid.c, kernel/signal.c (`pidfd_send_signal`), kernel/fork.c (`pidfd_prepare`).
+//! Linux 6.12: kernel/pid.c, kernel/signal.c (`pidfd_send_signal`), kernel/fork.c (`pidfd_prepare`), mm/oom_kill.c.
 
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Descriptor, NOBODY, OpenFlags, OpenKey, ProcNode, Target};
 use crate::machine::Machine;
-use crate::memory::Memory;
-use crate::process::ProcessKey;
+use crate::memory::{Memory, SpaceCall};
+use crate::process::{Life, ProcessKey};
 use crate::signals::{Details, SI_TKILL, SI_USER, SignalInfo, signal_number};
 use crate::user_memory::open_flags;
 use crate::world::World;
@@ -42,6 +42,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         add(table, [
             (424, "pidfd_send_signal", |cx, [pidfd, signal, info, flags, ..]| cx.pidfd_send_signal(pidfd, signal, info, flags)),
             (434, "pidfd_open", |cx, [pid, flags, ..]| cx.pidfd_open(pid, flags)),
+            (448, "process_mrelease", |cx, [pidfd, flags, ..]| cx.process_mrelease(pidfd, flags)),
         ])
     }
 
@@ -60,6 +61,39 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let serial = world.processes.get(key).ok_or(Errno::ESRCH)?.serial;
         let flags = open_flags(flags) | OpenFlags::RDWR | OpenFlags::CLOEXEC;
         Ok(self.open_target(&mut world, Target::Process(serial), flags)?)
+    }
+
+    /// Takes the memory of a process that is ended, if all who share it are.
+    fn process_mrelease(&mut self, pidfd: u64, flags: u64) -> Outcome {
+        if flags as u32 != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let process = self.process_behind(pidfd)?;
+        let space = self.ending_space(process)?;
+        let memory = self.userland.memory();
+        let reaped = self.with_memory_of(
+            |world| world.sharer(space),
+            |mm, caller| memory.call(self.cpu, mm, caller, &SpaceCall::Reap),
+        );
+        // One that has ended meanwhile has given it back itself.
+        Ok(reaped.unwrap_or(Ok(0))?)
+    }
+
+    /// Returns the number of the address space of a process that is ended.
+    ///
+    /// # Errors
+    /// ESRCH if it has none any more, EINVAL while somebody who is in it goes on (Linux: `task_will_free_mem`).
+    fn ending_space(&self, process: ProcessKey) -> Result<u64, Errno> {
+        let world = self.world();
+        let owned = world.threads.iter().filter(|(_, thread)| thread.process == process);
+        let mut spaces = owned.filter_map(|(_, thread)| thread.space.as_ref());
+        let space = spaces.next().ok_or(Errno::ESRCH)?.number;
+        let mut sharers = world.threads.iter().filter(|(_, thread)| {
+            let number = thread.space.as_ref().map(|other| other.number);
+            number == Some(space)
+        });
+        let ends = |process| world.processes.get(process).is_none_or(|process| process.life != Life::Runs);
+        if sharers.all(|(_, thread)| ends(thread.process)) { Ok(space) } else { Err(Errno::EINVAL) }
     }
 
     /// Returns the process that a descriptor is of.

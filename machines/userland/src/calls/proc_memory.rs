@@ -73,9 +73,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let memory = self.userland.memory();
         let write = |mm: &M::Mm, caller: &Caller| {
             Self::each_page(addr, from.len(), |addr, part| {
-                from.get(part).is_some_and(|from| {
-                    memory.write_remote(self.cpu, (mm, caller), addr, from, Reach::Forced).is_ok()
-                })
+                from.get(part)
+                    .is_some_and(|from| memory.write_remote(self.cpu, (mm, caller), addr, from, Reach::Forced).is_ok())
             })
         };
         moved(self.with_memory_of(|world| world.sharer(space), write))

@@ -339,7 +339,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 return Ok(to);
             }
             (Stream::Memory(_) | Stream::Proc(_), SEEK_END) => return Err(Errno::EINVAL.into()),
-            (Stream::Reader(_) | Stream::Writer(_) | Stream::Socket(..) | Stream::Process(_) | Stream::Device(Device::Console), _) => {
+            (
+                Stream::Reader(_)
+                | Stream::Writer(_)
+                | Stream::Socket(..)
+                | Stream::Process(_)
+                | Stream::Device(Device::Console),
+                _,
+            ) => {
                 return Err(Errno::ESPIPE.into());
             }
             (_, SEEK_SET) => 0,

@@ -76,6 +76,7 @@ pub(crate) const PIDFD_OPEN: u64 = 434;
 pub(crate) const CLONE3: u64 = 435;
 pub(crate) const CLOSE_RANGE: u64 = 436;
 pub(crate) const PROCESS_MADVISE: u64 = 440;
+pub(crate) const PROCESS_MRELEASE: u64 = 448;
 
 // Errors.
 pub(crate) const EPERM: i64 = -1;

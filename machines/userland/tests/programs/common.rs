@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
-use kernel_mm::Reach;
+use kernel_mm::{Reach, ScanStop};
 use page_cache::{EndRule, Seals};
+use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
 use sim::description::Machine as Description;
 use sim::{SimMachine, SimOptions};
 use sync::{Cpu, IrqControl};
-use units::{CpuId, VirtAddr};
+use units::{CpuId, VirtAddr, VirtRange};
 use userland::{Fault, Leaving, Machine, Memory, Next, Owned, Program, SpaceCall, Step, Thread, Trap, Userland};
 
 use crate::failing::Exempt;
@@ -306,6 +307,14 @@ impl Memory for Pages {
 
     fn file_punch_hole(&self, _: &Cpu, _: FileId, _: (u64, u64)) -> Result<(), MmError> {
         Err(MmError::NotSupported)
+    }
+
+    fn has_areas(&self, _: &Cpu, _: &u64, _: VirtRange) -> bool {
+        false
+    }
+
+    fn scan_pages(&self, _: &Cpu, _: &u64, range: VirtRange, _: &mut PageScan<'_>) -> ScanStop {
+        ScanStop::Reached(range.end)
     }
 
     fn file_create(&self, _: &Cpu, _: Option<(&[u8], Seals)>) -> Result<FileId, MmError> {

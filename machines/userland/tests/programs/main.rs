@@ -9,6 +9,7 @@ mod failing;
 mod hostile;
 mod on_sim;
 mod out_of_memory;
+mod page_scan;
 mod pidfd;
 mod proc_files;
 mod remote;

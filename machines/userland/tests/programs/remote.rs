@@ -4,8 +4,9 @@ use units::CpuId;
 use userland::{ManagedMemory, Memory};
 
 use crate::abi::{
-    CLOSE, EBADF, EFAULT, EINVAL, EIO, ENOMEM, ESRCH, EXIT_GROUP, FORK, MADV_COLD, MADV_DONTNEED, MMAP, MPROTECT,
-    MUNMAP, OPEN, PIDFD_OPEN, PREAD64, PROCESS_MADVISE, PROCESS_VM_READV, PROCESS_VM_WRITEV, PWRITE64, READ, READV, SCHED_YIELD, WAIT4,
+    CLOSE, EBADF, EFAULT, EINVAL, EIO, ENOMEM, ESRCH, EXIT_GROUP, FORK, KILL, MADV_COLD, MADV_DONTNEED, MMAP, MPROTECT,
+    MUNMAP, OPEN, PIDFD_OPEN, PREAD64, PROCESS_MADVISE, PROCESS_MRELEASE, PROCESS_VM_READV, PROCESS_VM_WRITEV,
+    PWRITE64, READ, READV, SCHED_YIELD, SIGKILL, WAIT4,
 };
 use crate::common::{DATA, Host, Task, machine};
 
@@ -175,4 +176,33 @@ fn a_debugger_reaches_what_the_process_itself_may_not() {
     assert_eq!(copy(PROCESS_VM_READV, private + PAGE), EFAULT);
     assert_eq!(copy(PROCESS_VM_READV, private + 2 * PAGE), EFAULT, "no right to read, whatever a processor does");
     assert_eq!(copy(PROCESS_VM_WRITEV, private + 2 * PAGE), 4);
+}
+
+#[test]
+fn the_memory_of_a_process_is_taken_once_it_is_ended() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let private = host.call(&mut task, MMAP, &[0, 8 * PAGE, 3, 0x22, u64::MAX, 0]) as u64;
+    let shared = host.call(&mut task, MMAP, &[0, PAGE, 3, 0x21, u64::MAX, 0]) as u64;
+    assert_eq!(host.call(&mut task, FORK, &[]), 2);
+    let (mut task, child) = yield_to_child(&host, task);
+    for page in 0..8 {
+        host.poke(&child, private + page * PAGE, b"own");
+    }
+    host.poke(&child, shared, b"all");
+    let rss = || host.userland.memory().manager().rss(child.mm());
+    let pidfd = host.call(&mut task, PIDFD_OPEN, &[2, 0]) as u64;
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[pidfd, u64::MAX]), EINVAL);
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[99, 0]), EBADF);
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[1, 0]), EBADF, "the console is no process");
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[pidfd, 0]), EINVAL, "it goes on");
+    let before = rss();
+    assert!(before.anon > 8 && before.shmem == 1);
+    assert_eq!(host.call(&mut task, KILL, &[2, SIGKILL]), 0);
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[pidfd, 0]), 0);
+    assert_eq!((rss().anon, rss().shmem), (0, 1));
+    host.leave(child, SCHED_YIELD, &[]);
+    host.leave(task, SCHED_YIELD, &[]);
+    assert!(host.try_run().is_some_and(|task| task.tid() == 1), "the child is gone");
 }

@@ -6,6 +6,7 @@
 
 mod names;
 mod pages;
+mod scan;
 mod smaps;
 mod status;
 mod usage;
@@ -24,6 +25,7 @@ use super::MemoryManager;
 
 pub use names::{AreaNames, CacheNames, FileLabel};
 pub use pages::FrameNumbers;
+pub use scan::ScanStop;
 
 /// An address space, for the files that tell of it.
 pub struct ProcMm<'a, 'k, P: Platform, H: Hooks + Sync> {
