@@ -50,6 +50,15 @@ impl<T> PerCpuSlice<T> {
         Some(unsafe { value.as_ref() })
     }
 
+    /// Gives each CPU's values to an owner of their own, by the number of the CPU.
+    pub fn into_slices(self) -> impl Iterator<Item = BootSlice<T>> {
+        (0..self.rows.len()).map_while(move |cpu| {
+            let row = *self.rows.get(cpu)?;
+            // SAFETY: by the type invariant the row has `len` values that nobody else reaches. `self` is given up, and each row taken once.
+            Some(unsafe { BootSlice::from_raw(row, self.len) })
+        })
+    }
+
     /// Iterates over the values, CPU by CPU.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         (0..self.rows.len()).flat_map(move |cpu| (0..self.len).filter_map(move |at| self.get(cpu, at)))
@@ -82,6 +91,7 @@ mod tests {
         let rows = BootSlice::from_static(Box::leak(Box::new([NonNull::dangling(); 2])));
         let slice = PerCpuSlice::divide(values, rows);
         assert_eq!((slice.get(0, 0), slice.get(1, 2), slice.get(1, 3)), (Some(&1), Some(&6), None));
+        assert!(slice.into_slices().map(|row| row.to_vec()).eq([[1, 2, 3], [4, 5, 6]]));
         let none = PerCpuSlice::<u8>::divide(BootSlice::empty(), BootSlice::empty());
         assert_eq!((none.get(0, 0), none.iter().count()), (None, 0));
     }

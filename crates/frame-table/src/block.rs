@@ -142,20 +142,13 @@ impl FreeBlock {
         }
     }
 
-    /// Hands the block to an owner. Flags of the head that its last owner left are cleared, but for HWPOISON.
+    /// Hands the block to an owner.
     #[inline]
     pub fn into_owned(self, frames: &FrameTable) -> OwnedBlock {
         let head = frames.at(self.pfn());
-        head.reset_flags();
+        debug_assert!(head.has_clean_flags(), "a free block has no flags");
         head.set_state(PageType::Owned, self.order());
         OwnedBlock::new(self.pfn(), self.order())
-    }
-
-    /// Clears the flags of the head that its last owner left, but for HWPOISON. Due before the block merges with others: only heads
-    /// are cleared when a block is handed out.
-    #[inline]
-    pub fn clear_flags(&self, frames: &FrameTable) {
-        frames.at(self.pfn()).reset_flags();
     }
 }
 
@@ -165,10 +158,11 @@ impl OwnedBlock {
         Self(BlockWord::new(pfn, order))
     }
 
-    /// Takes over a block that was known by number or shared, and may be compound.
+    /// Takes over a block that was known by number or shared, and may be compound. Its flags end here, but for HWPOISON and HEAD.
     pub(crate) fn found(frames: &FrameTable, pfn: Pfn, order: Order) -> Self {
-        let word = BlockWord::new(pfn, order);
-        Self(if frames.at(pfn).flags().contains(PageFlags::HEAD) { word.compound() } else { word })
+        let (word, head) = (BlockWord::new(pfn, order), frames.at(pfn));
+        head.reset_flags(PageFlags::HEAD);
+        Self(if head.flags().contains(PageFlags::HEAD) { word.compound() } else { word })
     }
 
     /// Returns the first frame.
@@ -202,8 +196,8 @@ impl OwnedBlock {
 
     /// Gives the block back to the allocator.
     ///
-    /// Writes the head's descriptor and reads nothing of it: it is often in no cache, and a store does not wait. Its flags are cleared
-    /// when it is handed out again or merges ([`FreeBlock::clear_flags`]).
+    /// Writes the head's descriptor and reads nothing of it: it is often in no cache, and a store does not wait. So flags are cleared
+    /// before, where what set them ends: with the last reference, or with the compound page.
     #[inline]
     pub fn into_free(self, frames: &FrameTable) -> FreeBlock {
         self.dissolve(frames);
@@ -263,10 +257,10 @@ impl OwnedBlock {
 
     #[cold]
     fn dissolve_compound(&self, frames: &FrameTable) {
-        frames.at(self.pfn()).clear_flags(PageFlags::HEAD);
+        frames.at(self.pfn()).reset_flags(PageFlags::empty());
         for tail in self.frames().iter().skip(1) {
             let frame = frames.at(tail);
-            frame.clear_flags(PageFlags::TAIL);
+            frame.reset_flags(PageFlags::empty());
             frame.set_private(0);
         }
     }

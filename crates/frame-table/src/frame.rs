@@ -107,15 +107,21 @@ impl Frame {
         self.flags.fetch_and(!u64::from(flags.bits()), Ordering::Relaxed);
     }
 
-    /// Clears all flags but HWPOISON, and the high part of the index, without an atomic operation; for frames that nobody else
-    /// can reach.
+    /// Clears all flags but HWPOISON and `keep`, and the high part of the index, without an atomic operation; for frames that nobody
+    /// else can reach.
     #[inline]
-    pub(crate) fn reset_flags(&self) {
+    pub(crate) fn reset_flags(&self, keep: PageFlags) {
         let word = self.flags.load(Ordering::Relaxed);
-        let keep = PLACE_MASK | u64::from(PageFlags::HWPOISON.bits());
+        let keep = PLACE_MASK | u64::from(PageFlags::HWPOISON.union(keep).bits());
         if word & !keep != 0 {
             self.flags.store(word & keep, Ordering::Relaxed);
         }
+    }
+
+    /// Returns true if there is no flag but HWPOISON.
+    #[inline]
+    pub(crate) fn has_clean_flags(&self) -> bool {
+        (self.flags() - PageFlags::HWPOISON).is_empty()
     }
 
     /// Returns zone and node.

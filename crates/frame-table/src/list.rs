@@ -111,7 +111,7 @@ impl FrameList {
     #[inline(always)]
     pub fn pop_front_owned(&mut self, frames: &FrameTable, kind: PageType, order: Order) -> Option<OwnedBlock> {
         let (index, frame) = self.unlink_front(frames, kind, order)?;
-        frame.reset_flags();
+        debug_assert!(frame.has_clean_flags(), "a free block has no flags");
         frame.set_state(PageType::Owned, order);
         Some(OwnedBlock::new(frames.pfn(index), order))
     }
@@ -212,7 +212,7 @@ impl FrameList {
 
     /// Takes up to `count` blocks, the last one first, if they are marked as `kind` with `order`, and hands each to `take`. Returns how many.
     ///
-    /// Flags that their last owners left are cleared as by [`FreeBlock::clear_flags`]. `take` may do with a block what it likes.
+    /// `take` may do with a block what it likes.
     #[inline]
     pub fn take_back(
         &mut self,
@@ -231,7 +231,6 @@ impl FrameList {
                 break;
             }
             let prev = if index == self.head { NIL } else { frame.prev() };
-            frame.reset_flags();
             frame.set_state(PageType::Detached, order);
             take(FreeBlock::new(frames.pfn(index), order));
             index = prev;

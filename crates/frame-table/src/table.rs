@@ -155,7 +155,7 @@ impl FrameTable {
         }
         for inner in range.iter() {
             let frame = self.at(inner);
-            frame.reset_flags();
+            frame.reset_flags(PageFlags::empty());
             frame.set_state(PageType::Inner, Order::ZERO);
         }
         self.at(pfn).set_state(PageType::Detached, order);

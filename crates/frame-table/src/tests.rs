@@ -249,32 +249,32 @@ fn blocks_move_to_another_list_in_their_order() {
 }
 
 #[test]
-fn blocks_leave_from_the_tail_with_clean_flags() {
+fn blocks_leave_from_the_tail() {
     let (_memory, frames) = table(16);
     let mut list = FrameList::new();
     for pfn in 0..5 {
         list.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Pcp);
     }
-    frames.get(Pfn::new(3)).unwrap().set_flags(PageFlags::LRU);
     for (count, expected) in [(2, vec![4, 3]), (0, vec![]), (9, vec![2, 1, 0]), (1, vec![])] {
         let mut gone = Vec::new();
         let taken = list.take_back(&frames, PageType::Pcp, order(0), count, |block| gone.push(block.pfn().raw()));
         assert_eq!((taken as usize, &gone), (expected.len(), &expected));
         assert_eq!(list.check(&frames, PageType::Pcp, order(0)), Ok(()));
     }
-    assert_eq!(frames.get(Pfn::new(3)).unwrap().flags(), PageFlags::empty());
     assert!(frames.get(Pfn::new(3)).unwrap().is(PageType::Detached, order(0)));
 }
 
 #[test]
-fn what_the_last_owner_left_in_the_flags_is_gone_for_the_next() {
+fn what_its_users_left_in_the_flags_ends_with_the_last_reference() {
     let (_memory, frames) = table(16);
-    let owned = frames.release_boot_block(Pfn::new(8), order(0)).unwrap().into_owned(&frames);
-    let head = frames.get(Pfn::new(8)).unwrap();
+    let owned = frames.release_boot_block(Pfn::new(8), order(1)).unwrap().into_owned(&frames);
+    let shared = owned.into_ref(&frames);
+    let [head, tail] = [8, 9].map(|pfn| frames.get(Pfn::new(pfn)).unwrap());
     head.set_flags(PageFlags::DIRTY | PageFlags::HWPOISON);
-    let owned = owned.into_free(&frames).into_owned(&frames);
-    assert_eq!(head.flags(), PageFlags::HWPOISON, "broken memory stays marked");
-    head.set_flags(PageFlags::LRU);
-    owned.into_free(&frames).clear_flags(&frames);
-    assert_eq!(head.flags(), PageFlags::HWPOISON);
+    tail.set_flags(PageFlags::ANON_EXCLUSIVE);
+    let Put::Last(owned) = shared.put(&frames) else { panic!("the only reference") };
+    assert_eq!(head.flags(), PageFlags::HEAD | PageFlags::HWPOISON, "broken memory stays marked");
+    let free = owned.into_free(&frames);
+    assert_eq!((head.flags(), tail.flags()), (PageFlags::HWPOISON, PageFlags::empty()));
+    assert_eq!(free.into_owned(&frames).pfn(), Pfn::new(8));
 }

@@ -8,13 +8,14 @@ use collections::{BootSlice, PerCpuSlice};
 use frame_table::FramePlace;
 use platform::Platform;
 use sync::{Cpu, OwnerCell};
-use units::{CpuId, NodeId, NodeMask, Pfn, ZoneType};
+use units::{CpuId, Gfp, NodeId, NodeMask, Pfn, ZoneType};
 
 use crate::buddy::LockedZone;
 use crate::debug::DebugOptions;
 use crate::deferred::Deferred;
 use crate::fallback::FallbackPolicy;
 use crate::frame_map::FrameMap;
+use crate::gates::{Gates, NO_ZONE};
 use crate::layout::{NodeZonelists, ZoneRef, ZoneSet, Zonelist};
 use crate::pcp::PcpLists;
 use crate::pcp_index::PcpIndex;
@@ -22,7 +23,7 @@ use crate::pcp_rules::{FreeHighRule, PcpCounters, ZonePressure};
 use crate::pressure::{Hooks, NoPressure};
 use crate::trace::Tracepoints;
 use crate::zone::{PcpLimits, ShortWay, Zone, ZoneEvents, ZoneFlags, ZoneSettings};
-use crate::zone_table::ZoneTable;
+use crate::zone_table::{ZONE_BITS_VALUES, ZoneTable};
 
 /// Tables that boot builds for the allocator out of the machine's memory.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Parts {
     pub zonelists: BootSlice<ZoneRef>,
     /// Where each node's lists are in `zonelists`, by node number.
     pub node_lists: BootSlice<NodeZonelists>,
-    /// For each CPU a set per populated zone, by the zone's number, in memory near the CPU.
+    /// For each CPU a set per populated zone, by the zone's number, in memory near the CPU. They go to the CPU's place.
     pub pcps: PerCpuSlice<OwnerCell<PcpSet>>,
     /// Where each CPU is.
     pub cpus: BootSlice<CpuPlace>,
@@ -47,25 +48,33 @@ pub struct Parts {
     pub debug: DebugOptions,
 }
 
-/// Where a CPU is, and where its allocations start.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(16))]
+/// Where a CPU is, where its allocations start, and its sets.
+#[derive(Debug)]
+#[repr(align(64))]
 pub struct CpuPlace {
+    /// The CPU's set for each zone, by the zone's number.
+    sets: BootSlice<OwnerCell<PcpSet>>,
+    /// First zone of the node's fallback list that a request may use, by the request's zone flags.
+    first_zone: [u16; ZONE_BITS_VALUES],
     node: NodeId,
-    /// First zone of the node's fallback list that is not above a kind.
-    first_zone: [u16; ZoneType::COUNT],
 }
 
 impl CpuPlace {
     /// Puts a CPU on a node.
     pub const fn on(node: NodeId) -> Self {
-        Self { node, first_zone: [NO_ZONE; ZoneType::COUNT] }
+        Self { sets: BootSlice::empty(), first_zone: [NO_ZONE; ZONE_BITS_VALUES], node }
     }
 
-    /// Returns the number of the zone that an allocation up to `highest` prefers.
+    /// Returns the number of the zone that an allocation with these zone flags prefers.
     #[inline(always)]
-    pub(crate) const fn first_zone(&self, highest: ZoneType) -> u16 {
-        self.first_zone[highest.index()]
+    pub(crate) const fn first_zone(&self, zone_bits: usize) -> u16 {
+        self.first_zone[zone_bits % ZONE_BITS_VALUES]
+    }
+
+    /// Returns the CPU's set for the zone of a number.
+    #[inline(always)]
+    pub(crate) fn set_of_zone(&self, number: u16) -> Option<&OwnerCell<PcpSet>> {
+        self.sets.get(usize::from(number))
     }
 }
 
@@ -92,8 +101,8 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     zone_of_slot: [u16; FramePlace::SLOTS],
     zonelists: BootSlice<ZoneRef>,
     node_lists: BootSlice<NodeZonelists>,
-    pcps: PerCpuSlice<OwnerCell<PcpSet>>,
     cpus: BootSlice<CpuPlace>,
+    pub(crate) gates: Gates,
     pub(crate) pcp_index: PcpIndex,
     pub(crate) zone_table: ZoneTable,
     pub(crate) nodes: NodeMask,
@@ -106,18 +115,16 @@ pub struct PageAllocator<P: Platform, H: Hooks = NoPressure> {
     pub(crate) debug: DebugOptions,
 }
 
-fn note_first_zones(parts: &mut Parts) {
+fn note_first_zones(parts: &mut Parts, zone_table: &ZoneTable) {
     for place in parts.cpus.iter_mut() {
         let lists = parts.node_lists.get(place.node.index()).copied().unwrap_or_default();
-        for (first, kind) in place.first_zone.iter_mut().zip(ZoneType::ALL) {
+        for (bits, first) in (0..).zip(&mut place.first_zone) {
+            let highest = zone_table.highest_zone(Gfp::from_bits_truncate(bits));
             let zones = lists.fallback(&parts.zonelists);
-            *first = zones.walk(kind, NodeMask::ALL).next().map_or(NO_ZONE, |entry| entry.zone);
+            *first = zones.walk(highest, NodeMask::ALL).next().map_or(NO_ZONE, |entry| entry.zone);
         }
     }
 }
-
-/// No zone's number.
-pub(crate) const NO_ZONE: u16 = u16::MAX;
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Puts the allocator together. No zone has a free page yet.
@@ -127,16 +134,16 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for (number, zone) in parts.zones.iter().enumerate() {
             zone_of_slot[zone.place().slot()] = number as u16;
             nodes = nodes.with(zone.node());
-            let noted = if parts.debug.is_active() {
+            if parts.debug.is_active() {
                 zone.set_short_way(ShortWay::Closed);
-                // Freeing finds no zone there and takes the general path.
-                NO_ZONE
-            } else {
-                number as u16
-            };
-            parts.map.pageblocks.note_zone(zone.span(), noted);
+            }
+            parts.map.pageblocks.note_zone(zone.span(), number as u16);
         }
-        note_first_zones(&mut parts);
+        let zone_table = ZoneTable::new(parts.configured);
+        note_first_zones(&mut parts, &zone_table);
+        for (place, sets) in parts.cpus.iter_mut().zip(parts.pcps.into_slices()) {
+            place.sets = sets;
+        }
         Self {
             platform,
             hooks,
@@ -145,11 +152,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             zone_of_slot,
             zonelists: parts.zonelists,
             node_lists: parts.node_lists,
-            pcps: parts.pcps,
             cpus: parts.cpus,
+            gates: Gates::shut(),
             pcp_index: PcpIndex::new(&parts.map.geometry),
             map: parts.map,
-            zone_table: ZoneTable::new(parts.configured),
+            zone_table,
             nodes,
             has_dma32: parts.configured.contains(ZoneType::Dma32),
             group_by_mobility: AtomicBool::new(true),
@@ -233,20 +240,26 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.cpu_place(cpu).map_or_else(NodeId::default, |place| place.node)
     }
 
-    /// Returns the CPU's set for the zone of a number.
-    #[inline(always)]
-    pub(crate) fn set_of_zone(&self, cpu: &Cpu, number: u16) -> Option<&OwnerCell<PcpSet>> {
-        self.pcps.get(cpu.id().index(), usize::from(number))
-    }
-
     #[inline]
     pub(crate) fn pcp(&self, zone: &Zone, cpu: CpuId) -> Option<&OwnerCell<PcpSet>> {
-        self.pcps.get(cpu.index(), zone.number)
+        self.cpu_place(cpu)?.sets.get(zone.number)
     }
 
     pub(crate) fn lock<'a>(&'a self, zone: &'a Zone, cpu: &'a Cpu) -> LockedZone<'a> {
         let listener: Option<&dyn Tracepoints> = if self.hooks.is_listening() { Some(&self.hooks) } else { None };
-        LockedZone::lock(zone, &self.map, listener, cpu)
+        LockedZone::lock(zone, &self.map, &self.gates, listener, cpu)
+    }
+
+    /// Sets hints about a zone.
+    pub(crate) fn set_zone_flags(&self, zone: &Zone, flags: ZoneFlags) {
+        zone.set_flags(flags);
+        self.gates.note(zone);
+    }
+
+    /// Clears hints about a zone.
+    pub(crate) fn clear_zone_flags(&self, zone: &Zone, flags: ZoneFlags) {
+        zone.clear_flags(flags);
+        self.gates.note(zone);
     }
 
     #[inline]
@@ -261,7 +274,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         // Relaxed: set at boot.
         self.group_by_mobility.store(on, Ordering::Relaxed);
         let short_way = if on && !self.instrumented { ShortWay::Open } else { ShortWay::Closed };
-        self.zones.iter().for_each(|zone| zone.set_short_way(short_way));
+        for zone in self.zones() {
+            zone.set_short_way(short_way);
+            self.gates.note(zone);
+        }
     }
 
     /// Sets vm.watermark_boost_factor.
@@ -290,6 +306,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Gives a zone its watermarks, reserves and per-CPU limits, on every CPU.
     pub fn apply_settings(&self, cpu: &Cpu, zone: &Zone, settings: &ZoneSettings, batch_scale_max: u32) {
         zone.set_limits(settings);
+        self.gates.note(zone);
         self.with_every_pcp(cpu, zone, |pcp| pcp.counters.set_limits(settings.pcp, batch_scale_max));
     }
 
@@ -312,7 +329,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Runs `f` on the sets of all CPUs for a zone, from any CPU, with one barrier on the others. An interrupt inside one of the sets leaves it out.
     pub(crate) fn with_every_pcp(&self, cpu: &Cpu, zone: &Zone, mut f: impl FnMut(&mut PcpLists)) {
-        let cells = (0..self.nr_cpus()).filter_map(|id| self.pcps.get(id, zone.number));
+        let cells = self.cpus.iter().filter_map(|place| place.sets.get(zone.number));
         OwnerCell::with_each(cells, cpu, || self.platform.fence_other_cpus(), |set| f(&mut set.0));
     }
 
@@ -324,8 +341,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Sums the event counts of a zone over all CPUs.
     pub fn zone_events(&self, cpu: &Cpu, zone: &Zone) -> ZoneEvents {
         let mut sum = *self.lock(zone, cpu).events();
-        for (id, place) in self.cpus.iter().enumerate() {
-            let Some(cell) = self.pcps.get(id, zone.number) else { continue };
+        for place in self.cpus.iter() {
+            let Some(cell) = place.sets.get(zone.number) else { continue };
             let local = place.node == zone.node();
             if let Some(events) = self.with_pcp(cpu, cell, |pcp| pcp.events(&self.map.geometry, local)) {
                 sum.add(&events);

@@ -9,6 +9,7 @@ use units::{MigrateType, Order, Pfn};
 use crate::alloc_flags::AllocFlags;
 use crate::fallback::FallbackPolicy;
 use crate::frame_map::FrameMap;
+use crate::gates::Gates;
 use crate::trace::Tracepoints;
 use crate::zone::{FreeLists, Zone, ZoneEvents};
 
@@ -32,6 +33,7 @@ pub(crate) enum Placement {
 pub(crate) struct LockedZone<'a> {
     pub(crate) zone: &'a Zone,
     pub(crate) map: &'a FrameMap,
+    gates: &'a Gates,
     /// Who is told what happens to the lists.
     pub(crate) listener: Option<&'a dyn Tracepoints>,
     lists: SpinGuard<'a, { rank::ZONE }, FreeLists>,
@@ -39,8 +41,14 @@ pub(crate) struct LockedZone<'a> {
 
 impl<'a> LockedZone<'a> {
     #[inline]
-    pub(crate) fn lock(zone: &'a Zone, map: &'a FrameMap, listener: Option<&'a dyn Tracepoints>, cpu: &'a Cpu) -> Self {
-        Self { zone, map, listener, lists: zone.lists.lock(cpu) }
+    pub(crate) fn lock(
+        zone: &'a Zone,
+        map: &'a FrameMap,
+        gates: &'a Gates,
+        listener: Option<&'a dyn Tracepoints>,
+        cpu: &'a Cpu,
+    ) -> Self {
+        Self { zone, map, gates, listener, lists: zone.lists.lock(cpu) }
     }
 
     /// Event counts of the paths that bypass the per-CPU lists.
@@ -256,6 +264,14 @@ impl<'a> LockedZone<'a> {
             listener.mm_page_alloc_zone_locked(block.pfn(), order, migratetype, refill);
         }
         Some(block)
+    }
+}
+
+impl Drop for LockedZone<'_> {
+    /// The lock is given up after this.
+    #[inline]
+    fn drop(&mut self) {
+        self.gates.note(self.zone);
     }
 }
 

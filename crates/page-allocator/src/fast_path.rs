@@ -142,7 +142,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             if zone.watermark_fast(order, zone.watermark(Watermark::High), highest, flags) {
                 return true;
             }
-            zone.set_flags(ZoneFlags::BELOW_HIGH);
+            self.set_zone_flags(zone, ZoneFlags::BELOW_HIGH);
         }
         zone.watermark_fast(order, zone.watermark(flags.watermark()), highest, flags)
             || self.watermark_fails(cpu, context, zone, flags)
@@ -182,7 +182,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             self.count_foreign(cpu, preferred);
         }
         if flags.contains(AllocFlags::KSWAPD) && zone.flags().contains(ZoneFlags::BOOSTED) {
-            zone.clear_flags(ZoneFlags::BOOSTED);
+            self.clear_zone_flags(zone, ZoneFlags::BOOSTED);
             self.hooks.wake_kswapd(zone, Order::ZERO, zone.kind());
         }
         Some(block)

@@ -61,14 +61,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if zone.flags().contains(ZoneFlags::BELOW_HIGH)
             && zone.watermark_ok(Order::ZERO, high, units::ZoneType::Movable, AllocFlags::empty())
         {
-            zone.clear_flags(ZoneFlags::BELOW_HIGH);
+            self.clear_zone_flags(zone, ZoneFlags::BELOW_HIGH);
         }
     }
 
     /// Puts a block on the zone's lists. The pageblock's type is read again under the lock: isolation may have changed it.
     #[inline(never)]
     pub(crate) fn free_to_buddy(&self, cpu: &Cpu, zone: &Zone, block: FreeBlock) {
-        block.clear_flags(&self.map.frames);
         let mut locked = self.lock(zone, cpu);
         locked.events().freed += block.order().nr_pages();
         let migratetype = self.map.pageblocks.get(block.pfn());

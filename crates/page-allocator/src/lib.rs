@@ -21,6 +21,7 @@ mod fallback;
 mod fast_path;
 mod frame_map;
 mod free_path;
+mod gates;
 mod geometry;
 mod hand_over;
 mod highatomic;

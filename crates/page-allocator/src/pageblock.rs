@@ -9,10 +9,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use collections::BootSlice;
 use units::{MigrateType, Order, Pfn, PfnRange};
 
+use crate::gates::NO_ZONE;
+
 /// Type and zone of every pageblock of a machine.
 ///
-/// An entry holds the type in its low byte, the zone's number in its high half, and a bit once that is known. The number is
-/// `0xffff` if the block lies in several zones.
+/// An entry holds the type in its low byte, the zone's number in its highest nine bits, and a bit once that is known. The number is
+/// [`NO_ZONE`] if the block lies in several zones.
 #[derive(Debug)]
 pub struct PageblockTypes {
     types: BootSlice<AtomicU32>,
@@ -22,8 +24,9 @@ pub struct PageblockTypes {
 
 const TYPE_MASK: u32 = 0xff;
 const ZONE_KNOWN: u32 = 1 << 8;
-const ZONE_SHIFT: u32 = 16;
-const SHARED: u32 = 0xffff;
+const ZONE_SHIFT: u32 = 23;
+const SHARED: u32 = NO_ZONE as u32;
+const _: () = assert!(NO_ZONE as u32 == u32::MAX >> ZONE_SHIFT);
 
 /// Zone and type of a pageblock, read without a lock.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +142,7 @@ mod tests {
         types.note_zone(PfnRange::with_len(Pfn::new(1024), 1100), 0);
         types.note_zone(PfnRange::with_len(Pfn::new(2124), 948), 1);
         let zones = [1024, 1536, 2048, 2560].map(|pfn| types.hint(Pfn::new(pfn)).unwrap().zone());
-        assert_eq!(zones, [0, 0, u16::MAX, 1]);
+        assert_eq!(zones, [0, 0, NO_ZONE, 1]);
         assert!(types.hint(Pfn::new(3072)).is_none(), "outside the machine");
     }
 

@@ -10,6 +10,8 @@ use frame_table::{FrameList, FramePlace};
 use sync::{SpinLock, rank};
 use units::{MigrateType, NodeId, Order, PfnRange, ZoneType};
 
+use crate::gates::Gate;
+
 /// Free lists of a zone by order and migratetype, behind the zone lock.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -135,9 +137,9 @@ pub struct Zone {
     pub(crate) number: usize,
     flags: AtomicU8,
     closed: AtomicBool,
-    /// High watermark with boost, plus the reserve, by highest acceptable zone: above it an order-0 request needs no other check. The
-    /// largest number while the zone has `BOOSTED` or its short way is closed.
-    plenty: [AtomicI64; ZoneType::COUNT],
+    /// High watermark with boost, plus the largest reserve: above it an order-0 request needs no other check. The largest number while the
+    /// zone has `BOOSTED` or its short way is closed.
+    plenty: AtomicI64,
     /// Free pages of the types that every request may use.
     free_plain: AtomicI64,
     free_cma: AtomicI64,
@@ -164,7 +166,7 @@ impl Zone {
             number,
             flags: AtomicU8::new(0),
             closed: AtomicBool::new(false),
-            plenty: [const { AtomicI64::new(i64::MAX) }; ZoneType::COUNT],
+            plenty: AtomicI64::new(i64::MAX),
             free_plain: AtomicI64::new(0),
             free_cma: AtomicI64::new(0),
             free_highatomic: AtomicI64::new(0),
@@ -308,11 +310,20 @@ impl Zone {
         let high = self.watermark(Watermark::High);
         // Relaxed: see `set_short_way`.
         let closed = self.flags().contains(ZoneFlags::BOOSTED) || self.closed.load(Ordering::Relaxed);
-        for (plenty, reserve) in self.plenty.iter().zip(&self.lowmem_reserve) {
-            // Relaxed: see `watermark`.
-            let mark = i64::try_from(high.saturating_add(reserve.load(Ordering::Relaxed))).unwrap_or(i64::MAX);
-            plenty.store(if closed { i64::MAX } else { mark }, Ordering::Relaxed);
-        }
+        // Relaxed: see `watermark`. A zone that a request prefers has no zone above it that the request may use, so what it keeps from the
+        // request is nothing; the largest reserve makes that no condition.
+        let reserve = self.lowmem_reserve.iter().map(|reserve| reserve.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let mark = i64::try_from(high.saturating_add(reserve)).unwrap_or(i64::MAX);
+        self.plenty.store(if closed { i64::MAX } else { mark }, Ordering::Relaxed);
+    }
+
+    /// Returns what the short paths may do here.
+    #[inline]
+    pub(crate) fn gate(&self) -> Gate {
+        // Relaxed: see `set_short_way`.
+        let is_free = !self.has_flags() && !self.closed.load(Ordering::Relaxed);
+        let free = if is_free { Gate::FREE } else { Gate::empty() };
+        if self.has_plenty() { free | Gate::ALLOC } else { free }
     }
 
     /// Opens or closes the short way to the zone's memory.
@@ -325,20 +336,20 @@ impl Zone {
     /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags, and nothing is to be done for
     /// the zone on the way. A false says nothing.
     #[inline(always)]
-    pub(crate) fn has_plenty(&self, highest: ZoneType) -> bool {
+    fn has_plenty(&self) -> bool {
         // Relaxed: estimates, as where they are read one by one.
-        self.free_plain.load(Ordering::Relaxed) > self.plenty[highest.index()].load(Ordering::Relaxed)
+        self.free_plain.load(Ordering::Relaxed) > self.plenty.load(Ordering::Relaxed)
     }
 
     /// As [`Zone::has_plenty`], for a request of any order without any privilege: it keeps the high mark, and there is a block for it.
     #[inline(always)]
-    pub(crate) fn has_plenty_of(&self, order: Order, highest: ZoneType) -> bool {
+    pub(crate) fn has_plenty_of(&self, order: Order) -> bool {
         // Relaxed: as in `has_plenty`.
         let usable = self.free_plain.load(Ordering::Relaxed) - (order.nr_pages() as i64 - 1);
         let orders = self.orders_with(MigrateType::Unmovable)
             | self.orders_with(MigrateType::Movable)
             | self.orders_with(MigrateType::Reclaimable);
-        usable > self.plenty[highest.index()].load(Ordering::Relaxed) && orders >> order.raw() != 0
+        usable > self.plenty.load(Ordering::Relaxed) && orders >> order.raw() != 0
     }
 
     /// Returns the hints.

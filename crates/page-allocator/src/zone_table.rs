@@ -8,12 +8,21 @@ use crate::layout::ZoneSet;
 
 /// Highest acceptable zone by the four zone flags DMA, HIGHMEM, DMA32 and MOVABLE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ZoneTable([ZoneType; 16]);
+pub struct ZoneTable([ZoneType; ZONE_BITS_VALUES]);
+
+/// Number of values of [`zone_bits`].
+pub(crate) const ZONE_BITS_VALUES: usize = 16;
+
+/// Returns the four zone flags as a number.
+#[inline(always)]
+pub(crate) const fn zone_bits(gfp: Gfp) -> usize {
+    (gfp.bits() & 0xf) as usize
+}
 
 impl ZoneTable {
     /// Makes the table of a machine with these kinds of zones; a kind that it lacks is replaced by Normal.
     pub fn new(configured: ZoneSet) -> Self {
-        let mut table = [ZoneType::Normal; 16];
+        let mut table = [ZoneType::Normal; ZONE_BITS_VALUES];
         for (bits, entry) in table.iter_mut().enumerate() {
             let wanted = Self::wanted(Gfp::from_bits_truncate(bits as u32));
             *entry = if configured.contains(wanted) || wanted == ZoneType::Movable { wanted } else { ZoneType::Normal };
@@ -38,7 +47,7 @@ impl ZoneTable {
     /// Returns the highest zone that the flags accept.
     #[inline]
     pub const fn highest_zone(&self, gfp: Gfp) -> ZoneType {
-        self.0[(gfp.bits() & 0xf) as usize]
+        self.0[zone_bits(gfp)]
     }
 }
 
