@@ -21,6 +21,7 @@ mod page_type;
 mod pin;
 mod sections;
 mod slab;
+mod stack;
 mod table;
 mod table_page;
 #[cfg(all(test, not(loom)))]
@@ -41,4 +42,5 @@ pub use page_type::PageType;
 pub use pin::Pin;
 pub use sections::{MemoryModel, SectionMap};
 pub use slab::SlabList;
+pub use stack::FrameStack;
 pub use table::{FrameTable, TableError};

@@ -12,14 +12,12 @@ use crate::{Frame, FrameTable, FreeBlock, OwnedBlock, PageType};
 /// List of free blocks.
 ///
 /// # Invariants
-/// `head` is `NIL`, or it and `tail` are frames of the table; following `next` from `head` reaches `tail` in `len` frames, and
-/// `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor. The tail of an empty list means
+/// `head` is `NIL`, or it and `tail` are frames of the table; following `next` from `head` reaches `tail`, and `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor. The tail of an empty list means
 /// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameList {
-    head: u32,
-    tail: u32,
-    len: u32,
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
 }
 
 impl Default for FrameList {
@@ -31,13 +29,7 @@ impl Default for FrameList {
 impl FrameList {
     /// Makes an empty list.
     pub const fn new() -> Self {
-        Self { head: NIL, tail: NIL, len: 0 }
-    }
-
-    /// Returns the number of blocks.
-    #[inline]
-    pub const fn len(&self) -> u32 {
-        self.len
+        Self { head: NIL, tail: NIL }
     }
 
     /// Returns true if there is no block.
@@ -55,30 +47,14 @@ impl FrameList {
     /// Adds a block at the head, marked as `kind`.
     #[inline]
     pub fn push_front(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
-        let frame = frames.at(block.pfn());
-        self.link_front(frames, frame, frames.index(block.pfn()), block.order(), kind);
-    }
-
-    #[inline(always)]
-    fn link_front(&mut self, frames: &FrameTable, frame: &Frame, index: u32, order: Order, kind: PageType) {
-        frame.set_state(kind, order);
+        let (frame, index) = (frames.at(block.pfn()), frames.index(block.pfn()));
+        frame.set_state(kind, block.order());
         frame.set_next(self.head);
         match frames.linked(self.head) {
             Some(head) => head.set_prev(index),
             None => self.tail = index,
         }
         self.head = index;
-        self.len += 1;
-    }
-
-    /// Takes an owner's block back to the head, marked as `kind`: [`OwnedBlock::into_free`] and [`FrameList::push_front`] in one visit
-    /// to the descriptor. Gives back a block of another table.
-    #[inline(always)]
-    pub fn push_front_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) -> Option<OwnedBlock> {
-        let Some(frame) = frames.get(block.pfn()) else { return Some(block) };
-        block.dissolve(frames);
-        self.link_front(frames, frame, frames.index(block.pfn()), block.order(), kind);
-        None
     }
 
     /// Adds a block at the tail, marked as `kind`.
@@ -95,7 +71,6 @@ impl FrameList {
             frames.at_index(self.tail).set_next(index);
         }
         self.tail = index;
-        self.len += 1;
     }
 
     /// Takes the first block if it is marked as `kind` with `order`.
@@ -125,7 +100,6 @@ impl FrameList {
             return None;
         }
         self.head = frame.next();
-        self.len -= 1;
         Some((index, frame))
     }
 
@@ -166,8 +140,6 @@ impl FrameList {
             frames.at_index(first).set_prev(to.tail);
         }
         to.tail = last;
-        self.len -= moved;
-        to.len += moved;
         moved
     }
 
@@ -206,7 +178,6 @@ impl FrameList {
         if cut > 0 {
             frames.at_index(self.tail).set_next(NIL);
         }
-        self.len += cut;
         cut
     }
 
@@ -246,7 +217,6 @@ impl FrameList {
             }
             None => self.head = NIL,
         }
-        self.len -= taken;
         taken
     }
 
@@ -271,47 +241,40 @@ impl FrameList {
             }
             frames.at_index(prev).set_next(next);
         }
-        self.len -= 1;
         Some(FreeBlock::new(pfn, order))
     }
 
     /// Iterates over the first frames of the blocks, head first.
     pub fn iter<'a>(&self, frames: &'a FrameTable) -> impl Iterator<Item = Pfn> + use<'a> {
-        let (mut next, mut left) = (self.head, self.len);
+        let mut next = self.head;
         core::iter::from_fn(move || {
-            if left == 0 || next == NIL {
-                return None;
-            }
             let pfn = frames.pfn(next);
-            next = frames.at_index(next).next();
-            left -= 1;
+            next = frames.linked(next)?.next();
             Some(pfn)
         })
     }
 
-    /// Walks the whole list and checks the type's invariants and the mark of every block.
+    /// Walks the whole list and checks the type's invariants and the mark of every block; returns the number of blocks.
     ///
     /// # Errors
     /// The first frame that breaks them, with the rule that it breaks.
-    pub fn check(&self, frames: &FrameTable, kind: PageType, order: Order) -> Result<(), (Pfn, &'static str)> {
-        let (mut index, mut prev) = (self.head, NIL);
-        for _ in 0..self.len {
-            if index == NIL {
-                return Err((Pfn::ZERO, "the list ends before its length"));
+    pub fn check(&self, frames: &FrameTable, kind: PageType, order: Order) -> Result<u64, (Pfn, &'static str)> {
+        let (mut index, mut prev, mut len) = (self.head, NIL, 0);
+        while let Some(frame) = frames.linked(index) {
+            if len == frames.span().nr_pages() {
+                return Err((frames.pfn(index), "a list ends"));
             }
-            let frame = frames.at_index(index);
             if !frame.is(kind, order) {
                 return Err((frames.pfn(index), "a block on a list carries the list's mark and order"));
             }
             if prev != NIL && frame.prev() != prev {
                 return Err((frames.pfn(index), "prev mirrors next"));
             }
-            prev = index;
-            index = frame.next();
+            (prev, index, len) = (index, frame.next(), len + 1);
         }
-        if index != NIL || self.len > 0 && self.tail != prev {
-            return Err((Pfn::ZERO, "the list ends at its tail after its length"));
+        if len > 0 && self.tail != prev {
+            return Err((Pfn::ZERO, "the list ends at its tail"));
         }
-        Ok(())
+        Ok(len)
     }
 }

@@ -45,7 +45,7 @@ fn a_list_keeps_order_and_gives_each_block_once() {
     }
     list.push_front(&frames, frames.release_boot_block(Pfn::new(0), order(0)).unwrap(), PageType::Buddy);
     assert!(list.iter(&frames).eq([0, 1, 2, 3].map(Pfn::new)));
-    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(()));
+    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(4));
     let middle = list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0));
     assert_eq!(middle.map(|block| block.pfn()), Some(Pfn::new(2)));
     assert_eq!(list.remove(&frames, Pfn::new(2), PageType::Buddy, order(0)), None);
@@ -53,8 +53,8 @@ fn a_list_keeps_order_and_gives_each_block_once() {
     assert_eq!(list.take_back(&frames, PageType::Buddy, order(0), 1, |block| taken.push(block)), 1);
     let last = taken.remove(0);
     let first = list.pop_front(&frames, PageType::Buddy, order(0)).unwrap();
-    assert_eq!((first.pfn(), last.pfn(), list.len()), (Pfn::new(0), Pfn::new(3), 1));
-    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(()));
+    assert_eq!((first.pfn(), last.pfn()), (Pfn::new(0), Pfn::new(3)));
+    assert_eq!(list.check(&frames, PageType::Buddy, order(0)), Ok(1));
     assert!(list.check(&frames, PageType::Pcp, order(0)).is_err());
 }
 
@@ -228,7 +228,7 @@ fn cutting_takes_from_the_lower_end_and_leaves_the_largest_pieces() {
         );
         assert_eq!((taken as usize, &seen.into_inner(), rest), (cut.len(), &cut, left));
         assert!(list.iter(&frames).map(Pfn::raw).eq([16].into_iter().chain(cut)));
-        assert_eq!(list.check(&frames, PageType::Pcp, order(1)), Ok(()));
+        assert_eq!(list.check(&frames, PageType::Pcp, order(1)), Ok(u64::from(taken) + 1));
     }
 }
 
@@ -239,11 +239,11 @@ fn blocks_move_to_another_list_in_their_order() {
     for pfn in 0..6 {
         from.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Buddy);
     }
-    for (count, moved) in [(2, 2), (0, 0), (1, 1), (9, 3), (1, 0)] {
+    for (count, moved, left) in [(2, 2, 4), (0, 0, 4), (1, 1, 3), (9, 3, 0), (1, 0, 0)] {
         let kinds = [PageType::Buddy, PageType::Pcp];
         assert_eq!(from.move_front_to(&mut to, &frames, order(0), kinds, count, |_| ()), moved);
-        assert_eq!(from.check(&frames, PageType::Buddy, order(0)), Ok(()));
-        assert_eq!(to.check(&frames, PageType::Pcp, order(0)), Ok(()));
+        assert_eq!(from.check(&frames, PageType::Buddy, order(0)), Ok(left));
+        assert_eq!(to.check(&frames, PageType::Pcp, order(0)), Ok(6 - left));
     }
     assert!(to.iter(&frames).eq((0..6).map(Pfn::new)) && from.is_empty());
 }
@@ -255,11 +255,11 @@ fn blocks_leave_from_the_tail() {
     for pfn in 0..5 {
         list.push_back(&frames, frames.release_boot_block(Pfn::new(pfn), order(0)).unwrap(), PageType::Pcp);
     }
-    for (count, expected) in [(2, vec![4, 3]), (0, vec![]), (9, vec![2, 1, 0]), (1, vec![])] {
+    for (count, expected, left) in [(2, vec![4, 3], 3), (0, vec![], 3), (9, vec![2, 1, 0], 0), (1, vec![], 0)] {
         let mut gone = Vec::new();
         let taken = list.take_back(&frames, PageType::Pcp, order(0), count, |block| gone.push(block.pfn().raw()));
         assert_eq!((taken as usize, &gone), (expected.len(), &expected));
-        assert_eq!(list.check(&frames, PageType::Pcp, order(0)), Ok(()));
+        assert_eq!(list.check(&frames, PageType::Pcp, order(0)), Ok(left));
     }
     assert!(frames.get(Pfn::new(3)).unwrap().is(PageType::Detached, order(0)));
 }

@@ -171,8 +171,8 @@ impl<P: Platform, H: Hooks> ProcView<'_, P, H> {
             let counters = pages.pcp_counters(self.cpu, zone, id)?;
             Some(PageSet {
                 cpu: id,
-                count: counters.count.into(),
-                high: counters.high.into(),
+                count: counters.count().into(),
+                high: counters.high().into(),
                 batch: counters.limits.batch.into(),
                 high_min: counters.limits.high_min.into(),
                 high_max: counters.limits.high_max.into(),

@@ -273,9 +273,20 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let on = grouping == crate::layout::MobilityGrouping::On;
         // Relaxed: set at boot.
         self.group_by_mobility.store(on, Ordering::Relaxed);
-        let short_way = if on && !self.instrumented { ShortWay::Open } else { ShortWay::Closed };
+        self.open_or_close();
+    }
+
+    /// Lets `skip` requests succeed and fails the `times` after them (Linux: fail_page_alloc); a `skip` of `u64::MAX` ends it.
+    pub fn arm_faults(&self, skip: u64, times: u64) {
+        self.debug.faults.arm(skip, times);
+        self.open_or_close();
+    }
+
+    /// Opens the short way to all zones if nothing on this machine speaks against it, else closes it.
+    fn open_or_close(&self) {
+        let is_open = self.groups_by_mobility() && !self.instrumented && !self.debug.faults.is_armed();
         for zone in self.zones() {
-            zone.set_short_way(short_way);
+            zone.set_short_way(if is_open { ShortWay::Open } else { ShortWay::Closed });
             self.gates.note(zone);
         }
     }
@@ -354,7 +365,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Returns the pages on all per-CPU lists of a zone (Linux: free_pcp in Mem-Info).
     pub fn pcp_pages(&self, cpu: &Cpu, zone: &Zone) -> u64 {
         let mut sum = 0;
-        self.with_every_pcp(cpu, zone, |pcp| sum += u64::from(pcp.counters.count));
+        self.with_every_pcp(cpu, zone, |pcp| sum += u64::from(pcp.counters.count()));
         sum
     }
 }

@@ -11,7 +11,7 @@ use crate::fallback::FallbackPolicy;
 use crate::frame_map::FrameMap;
 use crate::gates::Gates;
 use crate::trace::Tracepoints;
-use crate::zone::{FreeLists, Zone, ZoneEvents};
+use crate::zone::{FreeList, FreeLists, Zone, ZoneEvents};
 
 /// End of a free list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +66,7 @@ impl<'a> LockedZone<'a> {
         *by_distance += 1;
     }
 
-    pub(crate) fn list(&self, order: Order, migratetype: MigrateType) -> &FrameList {
+    pub(crate) fn list(&self, order: Order, migratetype: MigrateType) -> &FreeList {
         &self.lists.areas[order.index()][migratetype.index()]
     }
 
@@ -76,9 +76,10 @@ impl<'a> LockedZone<'a> {
         let order = block.order();
         let list = &mut self.lists.areas[order.index()][migratetype.index()];
         match end {
-            ListEnd::Head => list.push_front(&self.map.frames, block, PageType::Buddy),
-            ListEnd::Tail => list.push_back(&self.map.frames, block, PageType::Buddy),
+            ListEnd::Head => list.blocks.push_front(&self.map.frames, block, PageType::Buddy),
+            ListEnd::Tail => list.blocks.push_back(&self.map.frames, block, PageType::Buddy),
         }
+        list.nr_free += 1;
         self.zone.note_list(order, migratetype, true);
     }
 
@@ -86,8 +87,9 @@ impl<'a> LockedZone<'a> {
     #[inline(always)]
     pub(crate) fn remove(&mut self, pfn: Pfn, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
         let list = &mut self.lists.areas[order.index()][migratetype.index()];
-        let block = list.remove(&self.map.frames, pfn, PageType::Buddy, order)?;
-        self.zone.note_list(order, migratetype, !list.is_empty());
+        let block = list.blocks.remove(&self.map.frames, pfn, PageType::Buddy, order)?;
+        list.nr_free -= 1;
+        self.zone.note_list(order, migratetype, !list.blocks.is_empty());
         Some(block)
     }
 
@@ -95,8 +97,9 @@ impl<'a> LockedZone<'a> {
     #[inline]
     pub(crate) fn remove_first(&mut self, order: Order, migratetype: MigrateType) -> Option<FreeBlock> {
         let list = &mut self.lists.areas[order.index()][migratetype.index()];
-        let block = list.pop_front(&self.map.frames, PageType::Buddy, order)?;
-        self.zone.note_list(order, migratetype, !list.is_empty());
+        let block = list.blocks.pop_front(&self.map.frames, PageType::Buddy, order)?;
+        list.nr_free -= 1;
+        self.zone.note_list(order, migratetype, !list.blocks.is_empty());
         Some(block)
     }
 
@@ -232,9 +235,10 @@ impl<'a> LockedZone<'a> {
             let Some(current) = self.smallest_order(order, migratetype) else { break };
             if current == order {
                 let from = &mut self.lists.areas[order.index()][migratetype.index()];
-                let moved =
-                    from.move_front_to(list, frames, order, [PageType::Buddy, PageType::Pcp], count - taken, note);
-                self.zone.note_list(order, migratetype, !from.is_empty());
+                let kinds = [PageType::Buddy, PageType::Pcp];
+                let moved = from.blocks.move_front_to(list, frames, order, kinds, count - taken, note);
+                from.nr_free -= moved;
+                self.zone.note_list(order, migratetype, !from.blocks.is_empty());
                 if moved == 0 {
                     break;
                 }

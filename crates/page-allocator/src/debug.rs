@@ -46,7 +46,7 @@ pub const PAGE_POISON: u8 = 0xaa;
 
 /// Which allocations fail on purpose (Linux: fail_page_alloc).
 #[derive(Debug)]
-pub struct FaultPlan {
+pub(crate) struct FaultPlan {
     /// Requests that still succeed before the first failure; `u64::MAX` switches injection off.
     left: AtomicU64,
     /// Failures still to come.
@@ -55,19 +55,18 @@ pub struct FaultPlan {
 
 impl FaultPlan {
     /// Never fails.
-    pub const fn off() -> Self {
+    pub(crate) const fn off() -> Self {
         Self { left: AtomicU64::new(u64::MAX), times: AtomicU64::new(0) }
     }
 
-    /// Lets `skip` requests succeed and fails the `times` after them.
-    pub fn arm(&self, skip: u64, times: u64) {
+    /// As [`crate::PageAllocator::arm_faults`].
+    pub(crate) fn arm(&self, skip: u64, times: u64) {
         // Relaxed: tests arm before they allocate; races only shift which request fails.
         self.times.store(times, Ordering::Relaxed);
         self.left.store(skip, Ordering::Relaxed);
     }
 
     /// Returns true if a request may be failed.
-    #[inline]
     pub(crate) fn is_armed(&self) -> bool {
         // Relaxed: see `arm`.
         self.left.load(Ordering::Relaxed) != u64::MAX
@@ -158,7 +157,7 @@ pub struct DebugOptions {
     /// What is checked.
     pub checks: Checks,
     /// Failures to inject.
-    pub faults: FaultPlan,
+    pub(crate) faults: FaultPlan,
     /// Who owns what.
     pub owners: OwnerTable,
     /// Pages that failed a check; they are never handed out again (Linux: bad_page).

@@ -44,7 +44,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     }
 
     fn drain_pcp(&self, cpu: &Cpu, zone: &Zone, pcp: &mut PcpLists) {
-        let count = pcp.counters.count;
+        let count = pcp.counters.count();
         if count > 0 {
             pcp.drain(&mut self.lock(zone, cpu), count, 0);
         }
@@ -61,7 +61,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
                 if surplus > 0 {
                     pcp.drain(&mut self.lock(zone, cpu), surplus, 0);
                 }
-                busy += u64::from(surplus > 0 || pcp.counters.high > pcp.counters.limits.high_min);
+                busy += u64::from(surplus > 0 || pcp.counters.high() > pcp.counters.limits.high_min);
             });
         }
         busy

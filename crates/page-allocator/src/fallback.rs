@@ -48,7 +48,7 @@ impl LockedZone<'_> {
         policy: FallbackPolicy,
     ) -> Option<FreeBlock> {
         let (candidate, may_claim) = self.find_fallback(order, wanted, flags, policy)?;
-        let pfn = self.list(candidate.order, candidate.migratetype).front(&self.map.frames)?;
+        let pfn = self.list(candidate.order, candidate.migratetype).blocks.front(&self.map.frames)?;
         let block = self.steal(pfn, candidate, order, wanted, may_claim, flags, policy)?;
         if let Some(listener) = self.listener {
             listener.mm_page_alloc_extfrag(ExtFrag {

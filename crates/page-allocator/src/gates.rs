@@ -40,6 +40,12 @@ impl Gates {
         open & gate.bits() != 0
     }
 
+    /// Returns true if the zone's gate is what follows from its state, which holds while nothing is under way.
+    pub(crate) fn is_noted(&self, zone: &Zone) -> bool {
+        // Relaxed: see `is_open`.
+        self.0[zone.number % FramePlace::SLOTS].load(Ordering::Relaxed) == zone.gate().bits()
+    }
+
     /// Notes what follows from the zone's state. Due when the zone lock is given up, and after changes without it; if both happen at once, an
     /// old answer may stand until the lock is given up again, that is for a batch.
     #[inline]

@@ -109,7 +109,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Sets the high mark of a CPU's set. For loading a recorded state.
     pub fn load_pcp_high(&self, cpu: &Cpu, of: CpuId, zone: &Zone, high: u32) {
         if let Some(cell) = self.pcp(zone, of) {
-            self.with_pcp(cpu, cell, |pcp| pcp.counters.high = high);
+            self.with_pcp(cpu, cell, |pcp| pcp.counters.set_high(high));
         }
     }
 }

@@ -53,7 +53,7 @@ impl LockedZone<'_> {
         }
         let orders = self.zone.orders_with(MigrateType::HighAtomic);
         for order in Order::ZERO.through(self.map.geometry.max_order).filter(|order| orders >> order.raw() & 1 == 1) {
-            let Some(pfn) = self.list(order, MigrateType::HighAtomic).front(&self.map.frames) else { continue };
+            let Some(pfn) = self.list(order, MigrateType::HighAtomic).blocks.front(&self.map.frames) else { continue };
             let pages = order.nr_pages().max(block_pages);
             // Relaxed: changes under the zone lock only.
             self.zone.reserved_highatomic.store(reserved.saturating_sub(pages), Ordering::Relaxed);

@@ -44,9 +44,6 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Takes a page that lies ready on this CPU's list, if nothing at all speaks against it; else does nothing.
     #[inline(never)]
     fn take_page(&self, cpu: &Cpu, zone_bits: usize, migratetype: MigrateType) -> Option<OwnedBlock> {
-        if self.debug.faults.is_armed() {
-            return None;
-        }
         let place = self.cpu_place(cpu.id())?;
         let number = place.first_zone(zone_bits);
         if !self.gates.is_open(number, Gate::ALLOC) {
@@ -60,7 +57,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Allocates what is not a single page that lies ready, or has to be zeroed.
     #[inline(never)]
     fn alloc_other(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        if gfp.intersects(UNUSUAL) || self.debug.faults.is_armed() {
+        if gfp.intersects(UNUSUAL) {
             return self.alloc_general(cpu, gfp, order);
         }
         if order == Order::ZERO || gfp.contains(Gfp::ZERO) {

@@ -34,7 +34,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             let mut checked = Ok(0);
             self.with_every_pcp(cpu, zone, |pcp| {
                 let law = pcp.check(&self.map.frames, &self.map.geometry);
-                checked = checked.and_then(|sum| law.map(|()| sum + u64::from(pcp.counters.count)));
+                checked = checked.and_then(|sum| law.map(|()| sum + u64::from(pcp.counters.count())));
             });
             free += checked.map_err(|law| Broken { law, pfn: None })?;
         }
@@ -48,12 +48,17 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         for order in Order::ZERO.through(self.map.geometry.max_order) {
             for migratetype in MigrateType::ALL {
                 let list = locked.list(order, migratetype);
-                list.check(&self.map.frames, PageType::Buddy, order)
+                let len = list
+                    .blocks
+                    .check(&self.map.frames, PageType::Buddy, order)
                     .map_err(|(pfn, law)| Broken { law, pfn: Some(pfn) })?;
-                if list.is_empty() == (zone.orders_with(migratetype) >> order.raw() & 1 == 1) {
+                if len != u64::from(list.nr_free) {
+                    broken("a list's count is the number of its blocks", None)?;
+                }
+                if list.blocks.is_empty() == (zone.orders_with(migratetype) >> order.raw() & 1 == 1) {
                     broken("the bit of an order says whether its list holds blocks", None)?;
                 }
-                let pages = u64::from(list.len()) * order.nr_pages();
+                let pages = len * order.nr_pages();
                 free += pages;
                 match migratetype {
                     MigrateType::Isolate => continue,
@@ -62,10 +67,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
                     _ => {}
                 }
                 counted += pages;
-                for pfn in list.iter(&self.map.frames) {
+                for pfn in list.blocks.iter(&self.map.frames) {
                     self.check_free_block(&locked, pfn, order, migratetype)?;
                 }
             }
+        }
+        if !self.gates.is_noted(zone) {
+            broken("a zone's gate says what follows from the zone's state", None)?;
         }
         if (counted, cma, highatomic) != (zone.free_pages(), zone.free_cma(), zone.free_highatomic()) {
             broken("the counts of free pages are the sums of the lists", None)?;
@@ -103,7 +111,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let mut counts = [[0; MigrateType::COUNT]; Order::COUNT];
         for order in Order::ZERO.through(self.map.geometry.max_order) {
             for migratetype in MigrateType::ALL {
-                counts[order.index()][migratetype.index()] = locked.list(order, migratetype).len();
+                counts[order.index()][migratetype.index()] = locked.list(order, migratetype).nr_free;
             }
         }
         counts

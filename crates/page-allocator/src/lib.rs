@@ -48,7 +48,7 @@ pub use alloc_context::{AllocError, AllocRequest, TaskFlags};
 pub use alloc_flags::AllocFlags;
 pub use allocator::{CpuPlace, PageAllocator, Parts, PcpSet};
 pub use compact_retry::{CompactRound, CompactVerdict, Room};
-pub use debug::{BadPage, Checks, DebugOptions, FaultPlan, OwnerTable, PAGE_POISON, PageOwner};
+pub use debug::{BadPage, Checks, DebugOptions, OwnerTable, PAGE_POISON, PageOwner};
 pub use deferred::Deferred;
 pub use frame_map::FrameMap;
 pub use geometry::Geometry;

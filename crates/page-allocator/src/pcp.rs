@@ -4,7 +4,7 @@
 //! (movable and not). Locking: the set is inside an `OwnerCell`; refills and drains take the zone lock inside that section.
 //! Linux 6.12: `struct per_cpu_pages`, `rmqueue_bulk`, `free_pcppages_bulk`.
 
-use frame_table::{FrameList, FrameTable, FreeBlock, OwnedBlock, PageType};
+use frame_table::{FrameStack, FrameTable, FreeBlock, OwnedBlock, PageType};
 use units::{MigrateType, Order};
 
 use crate::alloc_flags::AllocFlags;
@@ -18,7 +18,7 @@ use crate::zone::ZoneEvents;
 /// One list of a set.
 #[derive(Debug)]
 pub(crate) struct PcpList {
-    blocks: FrameList,
+    blocks: FrameStack,
     /// Blocks taken on the short way, each a hit of the wanted node.
     taken: u64,
 }
@@ -52,7 +52,7 @@ impl PcpLists {
             },
             filled: 0,
             drained: 0,
-            lists: [const { PcpList { blocks: FrameList::new(), taken: 0 } }; LISTS],
+            lists: [const { PcpList { blocks: FrameStack::new(), taken: 0 } }; LISTS],
         }
     }
 
@@ -60,9 +60,9 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn take_page(&mut self, frames: &FrameTable, migratetype: MigrateType) -> Option<OwnedBlock> {
         let list = self.lists.get_mut(list_of_pages(migratetype))?;
-        let page = list.blocks.pop_front_owned(frames, PageType::Pcp, Order::ZERO)?;
+        let page = list.blocks.pop_owned(frames, PageType::Pcp, Order::ZERO)?;
         list.taken += 1;
-        self.counters.count -= 1;
+        self.counters.note_removed(1);
         self.counters.note_alloc();
         Some(page)
     }
@@ -72,16 +72,16 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn put_page(&mut self, frames: &FrameTable, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists[..MigrateType::PCP_COUNT].get_mut(index) else { return Some(page) };
-        list.blocks.push_front_owned(frames, page, PageType::Pcp)
+        list.blocks.push_owned(frames, page, PageType::Pcp)
     }
 
     /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {
         let list = self.lists.get_mut(index)?;
-        let block = list.blocks.pop_front_owned(frames, PageType::Pcp, order)?;
+        let block = list.blocks.pop_owned(frames, PageType::Pcp, order)?;
         list.taken += 1;
-        self.counters.count -= order.nr_pages() as u32;
+        self.counters.note_removed(order.nr_pages() as u32);
         self.counters.note_alloc();
         Some(block)
     }
@@ -91,7 +91,7 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn put(&mut self, frames: &FrameTable, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists.get_mut(index) else { return Some(block) };
-        list.blocks.push_front_owned(frames, block, PageType::Pcp)
+        list.blocks.push_owned(frames, block, PageType::Pcp)
     }
 
     /// Counts a freed block that was put on a list; returns whether frees of high orders empty the set.
@@ -104,7 +104,7 @@ impl PcpLists {
     pub(crate) fn events(&self, geometry: &Geometry, local: bool) -> ZoneEvents {
         let mut events = self.events;
         // What lies here came from the zone or was freed here, and what is gone was allocated or went back.
-        let gone = |events: &ZoneEvents| events.allocated + self.drained + u64::from(self.counters.count);
+        let gone = |events: &ZoneEvents| events.allocated + self.drained + u64::from(self.counters.count());
         for (index, list) in self.lists.iter().enumerate() {
             events.allocated += list.taken << list_order(geometry, index).raw();
             events.numa_hit += list.taken;
@@ -118,22 +118,22 @@ impl PcpLists {
     /// Takes the first block of a list.
     #[inline]
     pub(crate) fn pop(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<FreeBlock> {
-        let block = self.lists[index].blocks.pop_front(frames, PageType::Pcp, order)?;
-        self.counters.count -= order.nr_pages() as u32;
+        let block = self.lists[index].blocks.pop(frames, PageType::Pcp, order)?;
+        self.counters.note_removed(order.nr_pages() as u32);
         Some(block)
     }
 
     /// Puts a block at the head of a list; the caller counts it through [`PcpLists::note_free`].
     #[inline]
     pub(crate) fn push(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
-        self.lists[index].blocks.push_front(frames, block, PageType::Pcp);
+        self.lists[index].blocks.push(frames, block, PageType::Pcp);
     }
 
     /// Puts a block at the tail of a list and counts it.
     pub(crate) fn push_back(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
         self.filled += block.order().nr_pages();
-        self.counters.count += block.order().nr_pages() as u32;
-        self.lists[index].blocks.push_back(frames, block, PageType::Pcp);
+        self.counters.note_added(block.order().nr_pages() as u32);
+        self.lists[index].blocks.linked_both_ways(frames).push_back(frames, block, PageType::Pcp);
     }
 
     /// Takes up to `blocks` blocks from the zone to the tail of a list, in the order in which the zone gives them.
@@ -153,9 +153,10 @@ impl PcpLists {
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
             if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
-                let taken = zone.take_smallest_many(order, migratetype, left, &mut self.lists[index].blocks);
+                let list = self.lists[index].blocks.linked_both_ways(frames);
+                let taken = zone.take_smallest_many(order, migratetype, left, list);
                 self.filled += u64::from(taken) << order.raw();
-                self.counters.count += taken << order.raw();
+                self.counters.note_added(taken << order.raw());
                 left -= taken;
                 if left == 0 {
                     break;
@@ -171,16 +172,16 @@ impl PcpLists {
     ///
     /// A list is emptied, or the count reached, before the next one has its turn.
     pub(crate) fn drain(&mut self, zone: &mut LockedZone<'_>, nr_pages: u32, first: usize) {
-        let mut left = nr_pages.min(self.counters.count);
+        let mut left = nr_pages.min(self.counters.count());
         let (frames, geometry) = (&zone.map.frames, zone.map.geometry);
         for index in (first..LISTS).chain(0..first) {
             if left == 0 {
                 break;
             }
-            let list = &mut self.lists[index].blocks;
-            if list.is_empty() {
+            if self.lists[index].blocks.is_empty() {
                 continue;
             }
+            let list = self.lists[index].blocks.linked_both_ways(frames);
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
             let taken = list.take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {
@@ -190,7 +191,7 @@ impl PcpLists {
                     listener.mm_page_pcpu_drain(pfn, order, migratetype);
                 }
             });
-            self.counters.count -= taken * size;
+            self.counters.note_removed(taken * size);
             self.drained += u64::from(taken * size);
             left = left.saturating_sub(taken * size);
         }
@@ -200,13 +201,13 @@ impl PcpLists {
     ///
     /// # Errors
     /// The rule that is broken.
-    pub(crate) fn check(&self, frames: &FrameTable, geometry: &Geometry) -> Result<(), &'static str> {
+    pub(crate) fn check(&mut self, frames: &FrameTable, geometry: &Geometry) -> Result<(), &'static str> {
         let mut count = 0;
-        for (index, list) in self.lists.iter().enumerate() {
+        for (index, list) in self.lists.iter_mut().enumerate() {
             let order = list_order(geometry, index);
-            list.blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)?;
-            count += u64::from(list.blocks.len()) * order.nr_pages();
+            let blocks = list.blocks.linked_both_ways(frames);
+            count += blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)? * order.nr_pages();
         }
-        if count == u64::from(self.counters.count) { Ok(()) } else { Err("a set's count is the sum of its lists") }
+        if count == u64::from(self.counters.count()) { Ok(()) } else { Err("a set's count is the sum of its lists") }
     }
 }

@@ -42,10 +42,11 @@ pub enum FreeHigh {
 /// Counters of one CPU's set for one zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PcpCounters {
-    /// Pages on the lists.
-    pub count: u32,
+    /// Pages that may still be put on the lists before their number reaches `high`, where some go back: 0 for the last one below. The number
+    /// follows from it, so that a free changes and tests one counter.
+    room: i32,
     /// Pages that the lists may hold before some go back.
-    pub high: u32,
+    high: u32,
     /// Limits of `high`, and the base batch.
     pub limits: PcpLimits,
     /// log2 of how much larger than the batch the next order-0 refill is.
@@ -68,7 +69,7 @@ impl PcpCounters {
     /// Returns the counters of an empty set.
     pub const fn new(limits: PcpLimits, batch_scale_max: u32) -> Self {
         Self {
-            count: 0,
+            room: limits.high_min.cast_signed() - 1,
             high: limits.high_min,
             limits,
             alloc_factor: 0,
@@ -84,7 +85,7 @@ impl PcpCounters {
     /// Sets the limits and how far a batch may grow; `high` starts at the low one, and keeps within them from then on.
     pub fn set_limits(&mut self, limits: PcpLimits, batch_scale_max: u32) {
         if self.limits == PcpLimits::BOOT {
-            self.high = limits.high_min;
+            self.set_high(limits.high_min);
         }
         self.limits = limits;
         self.batch_scale_max = batch_scale_max;
@@ -96,9 +97,38 @@ impl PcpCounters {
         self.limits.high_min != self.limits.high_max
     }
 
-    fn clamp_high(&mut self) -> u32 {
-        self.high = self.high.clamp(self.limits.high_min, self.limits.high_max.max(self.limits.high_min));
+    /// Returns the pages on the lists.
+    #[inline]
+    pub const fn count(&self) -> u32 {
+        self.high.wrapping_sub_signed(self.room).wrapping_sub(1)
+    }
+
+    /// Returns the pages that the lists may hold before some go back.
+    #[inline]
+    pub const fn high(&self) -> u32 {
         self.high
+    }
+
+    pub(crate) const fn set_high(&mut self, high: u32) {
+        self.room = self.room.wrapping_add_unsigned(high).wrapping_sub_unsigned(self.high);
+        self.high = high;
+    }
+
+    fn clamp_high(&mut self) -> u32 {
+        self.set_high(self.high.clamp(self.limits.high_min, self.limits.high_max.max(self.limits.high_min)));
+        self.high
+    }
+
+    /// Notes pages that were put on the lists.
+    #[inline(always)]
+    pub(crate) const fn note_added(&mut self, nr_pages: u32) {
+        self.room = self.room.wrapping_sub_unsigned(nr_pages);
+    }
+
+    /// Notes pages that were taken off the lists.
+    #[inline(always)]
+    pub(crate) const fn note_removed(&mut self, nr_pages: u32) {
+        self.room = self.room.wrapping_add_unsigned(nr_pages);
     }
 
     /// Notes an allocation: a run of frees counts half as long.
@@ -118,10 +148,10 @@ impl PcpCounters {
         let mut batch = if order == Order::ZERO { base << self.alloc_factor } else { base };
         if self.is_auto_tuned() && pressure != ZonePressure::BelowHigh {
             high = high.saturating_add(batch).min(self.limits.high_max);
-            self.high = high;
+            self.set_high(high);
         }
         if order == Order::ZERO {
-            let room = high.saturating_sub(self.count).saturating_sub(base).max(base);
+            let room = high.saturating_sub(self.count()).saturating_sub(base).max(base);
             if batch <= room && self.alloc_factor < self.batch_scale_max {
                 self.alloc_factor += 1;
             }
@@ -146,14 +176,14 @@ impl PcpCounters {
         self.alloc_factor >>= 1;
         self.prev_free_high_order = false;
         self.free_count += u32::from(self.free_count < self.longest_run);
-        self.count += 1;
-        self.count >= self.high
+        self.note_added(1);
+        self.room < 0
     }
 
     fn note_high_order_free(&mut self, order: Order) -> FreeHigh {
         self.alloc_factor >>= 1;
         let nr_pages = order.nr_pages() as u32;
-        self.count += nr_pages;
+        self.note_added(nr_pages);
         let free_high = if order <= Order::COSTLY { self.after_high_order() } else { FreeHigh::No };
         self.prev_free_high_order = order <= Order::COSTLY;
         if self.free_count < self.longest_run {
@@ -171,7 +201,7 @@ impl PcpCounters {
             FreeHighRule::BatchAndHalfOfHighMin => batch + self.limits.high_min / 2,
         };
         let empties =
-            self.free_count >= long_run && self.prev_free_high_order && (!self.free_high_batch || self.count >= batch);
+            self.free_count >= long_run && self.prev_free_high_order && (!self.free_high_batch || self.count() >= batch);
         if empties { FreeHigh::Yes } else { FreeHigh::No }
     }
 
@@ -179,13 +209,13 @@ impl PcpCounters {
     /// nothing changes and nothing goes.
     #[inline(always)]
     pub fn is_over(&self, free_high: FreeHigh) -> bool {
-        self.count >= self.high || free_high == FreeHigh::Yes
+        self.room < 0 || free_high == FreeHigh::Yes
     }
 
     /// Returns how many pages to give back to the zone after a free, adjusting `high`.
     pub fn surplus(&mut self, free_high: FreeHigh, pressure: ZonePressure) -> u32 {
         let high = self.high_for_free(free_high, pressure);
-        if self.count >= high { self.drain_pages(high, free_high) } else { 0 }
+        if self.count() >= high { self.drain_pages(high, free_high) } else { 0 }
     }
 
     /// Returns the mark at which pages go back, adjusting `high` (Linux: nr_pcp_high).
@@ -196,25 +226,25 @@ impl PcpCounters {
         }
         let PcpLimits { high_min, high_max, batch } = self.limits;
         if matches!(free_high, FreeHigh::Yes) {
-            self.high = high.saturating_sub(self.longest_run).max(high_min);
+            self.set_high(high.saturating_sub(self.longest_run).max(high_min));
             return 0;
         }
         let freed = self.free_count.max(batch);
         match pressure {
             ZonePressure::ReclaimActive => {
-                self.high = high.saturating_sub(freed).max(high_min);
+                self.set_high(high.saturating_sub(freed).max(high_min));
                 (batch << 2).min(self.high)
             }
             _ if !self.is_auto_tuned() => high,
             ZonePressure::BelowHigh => {
-                self.high = high.saturating_sub(freed).max(high_min);
-                self.count.max(high_min)
+                self.set_high(high.saturating_sub(freed).max(high_min));
+                self.count().max(high_min)
             }
             ZonePressure::None => {
-                if self.count >= high {
+                if self.count() >= high {
                     let needed = self.free_count + batch;
                     if self.high < needed {
-                        self.high = needed.clamp(high_min, high_max);
+                        self.set_high(needed.clamp(high_min, high_max));
                     }
                 }
                 high
@@ -227,7 +257,7 @@ impl PcpCounters {
         let batch = self.limits.batch;
         if matches!(free_high, FreeHigh::Yes) {
             let scaled = self.longest_run;
-            return if self.count < scaled { self.count } else { scaled };
+            return if self.count() < scaled { self.count() } else { scaled };
         }
         if high < batch {
             return 1;
@@ -240,11 +270,11 @@ impl PcpCounters {
     /// Lowers `high` at a vmstat interval; returns the pages above it, which go back (Linux: decay_pcp_high).
     pub fn decay(&mut self) -> u32 {
         if self.high > self.limits.high_min {
-            let by_count = self.count.saturating_sub(self.longest_run);
+            let by_count = self.count().saturating_sub(self.longest_run);
             let by_time = self.high - (self.high >> 3);
-            self.high = by_count.max(by_time).max(self.limits.high_min);
+            self.set_high(by_count.max(by_time).max(self.limits.high_min));
         }
-        self.count.saturating_sub(self.high)
+        self.count().saturating_sub(self.high)
     }
 }
 

@@ -14,20 +14,29 @@ fn set() -> PcpCounters {
     PcpCounters::new(LIMITS, 5)
 }
 
+/// A set with pages on its lists and a mark above them.
+fn holding(count: u32, high: u32) -> PcpCounters {
+    let mut pcp = set();
+    pcp.set_high(high);
+    pcp.note_added(count);
+    assert_eq!((pcp.count(), pcp.high()), (count, high));
+    pcp
+}
+
 fn order(raw: u8) -> Order {
     Order::new_truncate(raw)
 }
 
 #[test]
 fn order_0_refills_double_up_to_32_batches() {
-    let mut pcp = PcpCounters { high: 20_000, ..set() };
+    let mut pcp = holding(0, 20_000);
     let refills = [0; 7].map(|_: u32| pcp.refill_blocks(Order::ZERO, ZonePressure::None));
     assert_eq!(refills, [63, 126, 252, 504, 1008, 2016, 2016]);
 }
 
 #[test]
 fn a_free_halves_the_refill_factor() {
-    let mut pcp = PcpCounters { high: 20_000, alloc_factor: 4, ..set() };
+    let mut pcp = PcpCounters { alloc_factor: 4, ..holding(0, 20_000) };
     freed(&mut pcp, Order::ZERO, ZonePressure::None);
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 63 << 2);
 }
@@ -35,14 +44,12 @@ fn a_free_halves_the_refill_factor() {
 #[test]
 fn a_refill_leaves_a_batch_of_room_below_high() {
     let mut pcp = PcpCounters {
-        high: 1000,
-        count: 800,
         alloc_factor: 5,
         limits: PcpLimits { high_max: 1000, ..LIMITS },
-        ..set()
+        ..holding(800, 1000)
     };
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 1000 - 800 - 63);
-    pcp.count = 990;
+    pcp.note_added(190);
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 63);
 }
 
@@ -58,12 +65,12 @@ fn a_refill_of_a_higher_order_is_a_batch_of_pages_and_two_blocks_at_least() {
 fn refills_raise_high_until_memory_is_short() {
     let mut pcp = set();
     pcp.refill_blocks(Order::ZERO, ZonePressure::None);
-    assert_eq!(pcp.high, 1063);
+    assert_eq!(pcp.high(), 1063);
     pcp.refill_blocks(order(9), ZonePressure::BelowHigh);
-    assert_eq!(pcp.high, 1063);
-    pcp.high = 19_990;
+    assert_eq!(pcp.high(), 1063);
+    pcp.set_high(19_990);
     pcp.refill_blocks(Order::ZERO, ZonePressure::None);
-    assert_eq!(pcp.high, 20_000);
+    assert_eq!(pcp.high(), 20_000);
 }
 
 #[test]
@@ -71,9 +78,9 @@ fn a_fixed_high_stays_where_it_is() {
     let limits = PcpLimits { high_min: 500, high_max: 500, batch: 63 };
     let mut pcp = PcpCounters::new(limits, 5);
     pcp.refill_blocks(Order::ZERO, ZonePressure::None);
-    pcp.count = 600;
+    pcp.note_added(600);
     freed(&mut pcp, Order::ZERO, ZonePressure::BelowHigh);
-    assert_eq!(pcp.high, 500);
+    assert_eq!(pcp.high(), 500);
 }
 
 #[test]
@@ -85,30 +92,30 @@ fn a_boot_set_moves_single_pages() {
 
 #[test]
 fn nothing_goes_back_below_high() {
-    let mut pcp = PcpCounters { count: 900, ..set() };
+    let mut pcp = holding(900, 1000);
     assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 0);
 }
 
 #[test]
 fn at_high_as_many_pages_go_back_as_were_freed_in_a_row() {
-    let mut pcp = PcpCounters { count: 999, free_count: 200, ..set() };
+    let mut pcp = PcpCounters { free_count: 200, ..holding(999, 1000) };
     assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 201);
-    let mut pcp = PcpCounters { count: 999, free_count: 3, ..set() };
+    let mut pcp = PcpCounters { free_count: 3, ..holding(999, 1000) };
     assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 63, "a batch at least");
-    let mut pcp = PcpCounters { count: 999, free_count: 1999, ..set() };
+    let mut pcp = PcpCounters { free_count: 1999, ..holding(999, 1000) };
     assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::None), 1000 - 63, "a batch stays");
 }
 
 #[test]
 fn a_long_run_of_frees_raises_high_to_hold_it() {
-    let mut pcp = PcpCounters { count: 999, free_count: 1500, ..set() };
+    let mut pcp = PcpCounters { free_count: 1500, ..holding(999, 1000) };
     freed(&mut pcp, Order::ZERO, ZonePressure::None);
-    assert_eq!(pcp.high, 1501 + 63);
+    assert_eq!(pcp.high(), 1501 + 63);
 }
 
 #[test]
 fn the_run_of_frees_is_capped_and_halved_by_allocations() {
-    let mut pcp = PcpCounters { high: 20_000, free_count: 2015, ..set() };
+    let mut pcp = PcpCounters { free_count: 2015, ..holding(0, 20_000) };
     freed(&mut pcp, order(2), ZonePressure::None);
     assert_eq!(pcp.free_count, 2016);
     pcp.note_alloc();
@@ -117,25 +124,25 @@ fn the_run_of_frees_is_capped_and_halved_by_allocations() {
 
 #[test]
 fn below_the_high_watermark_frees_lower_high_and_go_back() {
-    let mut pcp = PcpCounters { count: 5000, high: 8000, free_count: 200, ..set() };
+    let mut pcp = PcpCounters { free_count: 200, ..holding(5000, 8000) };
     assert_eq!(freed(&mut pcp, Order::ZERO, ZonePressure::BelowHigh), 201);
-    assert_eq!(pcp.high, 8000 - 201);
+    assert_eq!(pcp.high(), 8000 - 201);
 }
 
 #[test]
 fn while_reclaim_works_four_batches_stay() {
-    let mut pcp = PcpCounters { count: 300, high: 8000, ..set() };
+    let mut pcp = holding(300, 8000);
     let pages = freed(&mut pcp, Order::ZERO, ZonePressure::ReclaimActive);
-    assert_eq!(pcp.high, 8000 - 63);
+    assert_eq!(pcp.high(), 8000 - 63);
     assert_eq!(pages, 63, "at 252 pages kept, a batch goes");
 }
 
 #[test]
 fn heavy_freeing_of_high_orders_empties_the_lists() {
-    let mut pcp = PcpCounters { count: 700, high: 3100, free_count: 100, prev_free_high_order: true, ..set() };
+    let mut pcp = PcpCounters { free_count: 100, prev_free_high_order: true, ..holding(700, 3100) };
     assert_eq!(freed(&mut pcp, order(2), ZonePressure::None), 704);
-    assert_eq!(pcp.high, 3100 - (63 << 5));
-    let mut pcp = PcpCounters { count: 700, high: 3100, free_count: 100, ..set() };
+    assert_eq!(pcp.high(), 3100 - (63 << 5));
+    let mut pcp = PcpCounters { free_count: 100, ..holding(700, 3100) };
     assert_eq!(freed(&mut pcp, order(2), ZonePressure::None), 0, "the free before was of order 0");
     assert!(pcp.prev_free_high_order);
     freed(&mut pcp, Order::ZERO, ZonePressure::None);
@@ -146,12 +153,10 @@ fn heavy_freeing_of_high_orders_empties_the_lists() {
 fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
     let rule = FreeHighRule::BatchAndHalfOfHighMin;
     let short = PcpCounters {
-        count: 700,
-        high: 3100,
         free_count: 63 + 499,
         prev_free_high_order: true,
         free_high_rule: rule,
-        ..set()
+        ..holding(700, 3100)
     };
     assert_eq!(freed(&mut { short }, order(2), ZonePressure::None), 0);
     assert_eq!(freed(&mut PcpCounters { free_count: 63 + 500, ..short }, order(2), ZonePressure::None), 704);
@@ -163,7 +168,7 @@ fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
 
 #[test]
 fn a_large_cache_lets_high_orders_wait_for_a_batch() {
-    let few = PcpCounters { count: 10, high: 3100, free_count: 100, prev_free_high_order: true, ..set() };
+    let few = PcpCounters { free_count: 100, prev_free_high_order: true, ..holding(10, 3100) };
     assert_eq!(freed(&mut { few }, order(1), ZonePressure::None), 0);
     let small_cache = PcpCounters { free_high_batch: false, ..few };
     assert_eq!(freed(&mut { small_cache }, order(1), ZonePressure::None), 12);
@@ -171,23 +176,23 @@ fn a_large_cache_lets_high_orders_wait_for_a_batch() {
 
 #[test]
 fn high_decays_by_an_eighth_and_what_is_above_goes_back() {
-    let mut pcp = PcpCounters { count: 7500, high: 8000, ..set() };
+    let mut pcp = holding(7500, 8000);
     assert_eq!(pcp.decay(), 500);
-    assert_eq!(pcp.high, 7000);
+    assert_eq!(pcp.high(), 7000);
 }
 
 #[test]
 fn a_decay_gives_back_32_batches_at_most() {
-    let mut pcp = PcpCounters { count: 20_000, high: 20_000, ..set() };
+    let mut pcp = holding(20_000, 20_000);
     assert_eq!(pcp.decay(), 2016);
-    assert_eq!(pcp.high, 20_000 - 2016);
+    assert_eq!(pcp.high(), 20_000 - 2016);
 }
 
 #[test]
 fn high_never_decays_below_its_minimum() {
-    let mut pcp = PcpCounters { count: 10, high: 1001, ..set() };
+    let mut pcp = holding(10, 1001);
     assert_eq!(pcp.decay(), 0);
-    assert_eq!(pcp.high, 1000);
+    assert_eq!(pcp.high(), 1000);
     assert_eq!(pcp.decay(), 0);
-    assert_eq!(pcp.high, 1000);
+    assert_eq!(pcp.high(), 1000);
 }

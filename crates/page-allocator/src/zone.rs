@@ -12,11 +12,19 @@ use units::{MigrateType, NodeId, Order, PfnRange, ZoneType};
 
 use crate::gates::Gate;
 
+/// Free blocks of one order and migratetype.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FreeList {
+    pub(crate) blocks: FrameList,
+    /// Number of blocks (Linux: nr_free, by type).
+    pub(crate) nr_free: u32,
+}
+
 /// Free lists of a zone by order and migratetype, behind the zone lock.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct FreeLists {
-    pub(crate) areas: [[FrameList; MigrateType::COUNT]; Order::COUNT],
+    pub(crate) areas: [[FreeList; MigrateType::COUNT]; Order::COUNT],
     /// Pages handed out and taken back without a per-CPU list.
     pub(crate) direct: ZoneEvents,
 }
@@ -117,7 +125,7 @@ bitflags::bitflags! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ShortWay {
     Open,
-    /// Grouping is off, or something is to be done with every block.
+    /// Grouping is off, something is to be done with every block, or some requests are to fail.
     Closed,
 }
 
@@ -173,7 +181,7 @@ impl Zone {
             reserved_highatomic: AtomicU64::new(0),
             non_empty: [const { AtomicU16::new(0) }; MigrateType::COUNT],
             lists: SpinLock::new(FreeLists {
-                areas: [[FrameList::new(); MigrateType::COUNT]; Order::COUNT],
+                areas: [[FreeList { blocks: FrameList::new(), nr_free: 0 }; MigrateType::COUNT]; Order::COUNT],
                 direct: ZoneEvents::default(),
             }),
         }
@@ -299,7 +307,7 @@ impl Zone {
     }
 
     /// Sets the boost; reclaim lowers it, a fallback under the zone lock raises it.
-    pub fn set_boost(&self, nr_pages: u64) {
+    pub(crate) fn set_boost(&self, nr_pages: u64) {
         // Relaxed: see `watermark`.
         self.boost.store(nr_pages, Ordering::Relaxed);
         self.note_plenty();

@@ -113,7 +113,7 @@ fn one_cpus_pages_are_not_another_cpus() {
     let block = m.allocator.alloc(&m.cpus[0], Gfp::KERNEL, Order::ZERO).unwrap();
     m.allocator.free(&m.cpus[1], block);
     let zone = zone(&m);
-    let held = |cpu: usize| m.allocator.pcp_counters(&m.cpus[0], zone, m.cpus[cpu].id()).unwrap().count;
+    let held = |cpu: usize| m.allocator.pcp_counters(&m.cpus[0], zone, m.cpus[cpu].id()).unwrap().count();
     assert_eq!((held(0), held(1)), (PCP.batch - 1, 1));
     m.allocator.drain_all_pages(&m.cpus[0], NodeMask::ALL);
     assert_eq!((held(0), held(1)), (0, 0));
@@ -267,7 +267,7 @@ fn injected_failures_hit_the_nth_request_and_leak_nothing() {
     let m = small(2048);
     let cpu = &m.cpus[0];
     for nth in 0..40 {
-        m.allocator.debug().faults.arm(nth, 1);
+        m.allocator.arm_faults(nth, 1);
         let mut blocks = Vec::new();
         let failed = (0..40).filter(|raw| match m.allocator.alloc(cpu, Gfp::KERNEL, order(raw % 4)) {
             Ok(block) => {

@@ -326,7 +326,6 @@ fn a_failure_of_any_allocation_leaves_nothing_behind() {
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     let before = settled_pages(&machine, &cpu);
     let objects = objects(&machine, &cpu);
-    let faults = &machine.pages().debug().faults;
     let requests = [
         VmallocRequest::new(70 * PAGE, "test"),
         VmallocRequest::new((2 << 20) + 66 * PAGE, "test").huge(),
@@ -336,9 +335,9 @@ fn a_failure_of_any_allocation_leaves_nothing_behind() {
     for request in requests {
         let mut failures = 0;
         for skip in 0.. {
-            faults.arm(skip, 1);
+            machine.pages().arm_faults(skip, 1);
             let outcome = objects.vmalloc_request(&cpu, &request);
-            faults.arm(u64::MAX, 0);
+            machine.pages().arm_faults(u64::MAX, 0);
             match outcome {
                 Ok(area) => {
                     objects.vfree(&cpu, area);
@@ -393,18 +392,17 @@ fn a_failure_of_any_allocation_maps_nothing_of_given_pages() {
     let machine = boot("small");
     let cpu = machine.cpu(CpuId::ZERO).unwrap();
     let objects = objects(&machine, &cpu);
-    let faults = &machine.pages().debug().faults;
     let pages: Vec<Pfn> = (0..600).map(|page| Pfn::new(0x1000 + page)).collect();
     let device = PhysRange::with_len(PhysAddr::new(0xfed0_0000), 3 * PAGE);
     let mut failures = [0; 3];
     for skip in 0..60 {
-        faults.arm(skip, 1);
+        machine.pages().arm_faults(skip, 1);
         let area = objects.vmap(&cpu, &pages, Attributes::KERNEL_DATA, "test");
-        faults.arm(skip, 1);
+        machine.pages().arm_faults(skip, 1);
         let mapping = objects.vm_map_ram(&cpu, &pages[..4]);
-        faults.arm(skip, 1);
+        machine.pages().arm_faults(skip, 1);
         let registers = objects.ioremap(&cpu, device, MemoryType::Device, "test");
-        faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         failures[0] += u64::from(area.is_err());
         failures[1] += u64::from(mapping.is_err());
         failures[2] += u64::from(registers.is_err());

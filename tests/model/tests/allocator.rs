@@ -87,7 +87,7 @@ impl<'m> Model<'m> {
             }
             Op::AllocFromReserves { cpu, order } => {
                 // A failure on purpose would say nothing about the reserves.
-                self.machine.pages().debug().faults.arm(u64::MAX, 0);
+                self.machine.pages().arm_faults(u64::MAX, 0);
                 self.alloc(cpu, order, |request| request, Gfp::KERNEL | Gfp::MEMALLOC);
             }
             Op::AllocBulk { cpu, nr_pages } => self.alloc_bulk(cpu, nr_pages),
@@ -102,7 +102,7 @@ impl<'m> Model<'m> {
             }
             Op::Isolate { cpu, pageblock } => self.isolate(cpu, pageblock),
             Op::Unisolate { cpu, which } => self.unisolate(cpu, which),
-            Op::FailNext { skip } => self.machine.pages().debug().faults.arm(u64::from(skip), 1),
+            Op::FailNext { skip } => self.machine.pages().arm_faults(u64::from(skip), 1),
         }
         self.machine.check(&self.cpus[0], self.held());
     }
@@ -317,7 +317,7 @@ fn a_workload_survives_the_failure_of_any_one_request() {
         .collect();
     let outcome = |skip| {
         let machine = machine(shape(1, 2), None, DebugOptions::default()).unwrap();
-        machine.pages().debug().faults.arm(skip, 1);
+        machine.pages().arm_faults(skip, 1);
         let mut model = Model::new(&machine);
         let held = script.iter().map(|op| (model.apply(op), model.held()).1).collect::<Vec<_>>();
         model.end();

@@ -185,7 +185,7 @@ impl Model<'_> {
             Op::Krealloc { cpu, which, size } => self.krealloc(cpu, which, size),
             Op::Shrink { cpu, cache } => self.caches[cache].shrink(&self.cpus[cpu]),
             Op::ShrinkAll { cpu } => self.objects.shrink_caches(&self.cpus[cpu]),
-            Op::FailNext { skip } => self.objects.pages().debug().faults.arm(skip, 2),
+            Op::FailNext { skip } => self.objects.pages().arm_faults(skip, 2),
         }
     }
 
@@ -237,7 +237,7 @@ proptest! {
             }
         }
         model.check_laws();
-        built.pages().debug().faults.arm(u64::MAX, 0);
+        built.pages().arm_faults(u64::MAX, 0);
         while !model.owned.is_empty() {
             model.free(0, 0);
         }

@@ -131,7 +131,7 @@ fn an_injected_failure_reaches_the_next_request_however_common() {
     let cpu = &pages.platform().cpu(CpuId::ZERO).unwrap();
     let warm = pages.alloc(cpu, Gfp::KERNEL, Order::ZERO).unwrap();
     pages.free(cpu, warm);
-    pages.debug().faults.arm(0, 1);
+    pages.arm_faults(0, 1);
     assert!(pages.alloc(cpu, Gfp::KERNEL, Order::ZERO).is_err());
     let next = pages.alloc(cpu, Gfp::KERNEL, Order::ZERO).unwrap();
     pages.free(cpu, next);

@@ -42,7 +42,7 @@ fn with_room_for(spare: u64, prepare: &AnyCall<'_>, call: &AnyCall<'_>) -> Resul
     let spaces = Spaces::new(&objects, &cpu, Settings::X86_64, CommitRules::for_ram(1 << 20)).unwrap();
     let mut space = Space::new(&spaces, &cpu);
     prepare(&mut space).unwrap();
-    objects.pages().debug().faults.arm(0, u64::MAX);
+    objects.pages().arm_faults(0, u64::MAX);
     let ballast = |number: u64| fixed(BALLAST + number * 4 * PAGE, PAGE, RW);
     let full = (0..).find(|&number| space.call().mmap(&ballast(number)).is_err()).unwrap_or_default();
     assert!(full > MOST, "the first slabs hold more areas than a call needs");
@@ -55,7 +55,7 @@ fn with_room_for(spare: u64, prepare: &AnyCall<'_>, call: &AnyCall<'_>) -> Resul
     if result.is_err() {
         assert_eq!(pages(&space.read()), before, "with room for {spare}");
     }
-    objects.pages().debug().faults.arm(u64::MAX, 0);
+    objects.pages().arm_faults(u64::MAX, 0);
     if result.is_err() {
         call(&mut space).unwrap();
         space.check();

@@ -181,10 +181,10 @@ fn without_memory_there_is_no_registration_and_no_leak() {
     machine.shrink_caches(&cpu);
     let free = machine.check(&cpu);
     for skip in 0..4 {
-        machine.pages().debug().faults.arm(skip, u64::MAX);
+        machine.pages().arm_faults(skip, u64::MAX);
         let counted = Arc::new(Counted::default());
         let outcome = machine.register_shrinker(&cpu, numa(), Counting(counted.clone()));
-        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         match outcome {
             Ok(handle) => drop(handle.unregister(&cpu).unwrap()),
             Err(_) => assert_eq!(Arc::strong_count(&counted), 1),

@@ -193,7 +193,7 @@ fn a_failed_page_allocation_at_any_point_loses_nothing() {
     let before = machine.check(&cpu);
     let mut failures = 0;
     for skip in 0..60 {
-        machine.pages().debug().faults.arm(skip, u64::MAX / 2);
+        machine.pages().arm_faults(skip, u64::MAX / 2);
         let made = machine.create_cache(&cpu, &CacheParams::new("fails", 24).flags(CacheFlags::NO_MERGE));
         if let Ok(cache) = made {
             let mut objects = Vec::new();
@@ -207,7 +207,7 @@ fn a_failed_page_allocation_at_any_point_loses_nothing() {
             }
             cache.destroy(&cpu).unwrap();
         }
-        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         machine.shrink_caches(&cpu);
         assert_eq!(machine.check(&cpu), before, "failure {skip}");
     }
@@ -218,9 +218,9 @@ fn a_failed_page_allocation_at_any_point_loses_nothing() {
 fn a_start_that_fails_anywhere_can_be_repeated() {
     for skip in 0.. {
         let (machine, cpu) = Machine::stopped(2, 1, 2048);
-        machine.pages().debug().faults.arm(skip, u64::MAX / 2);
+        machine.pages().arm_faults(skip, u64::MAX / 2);
         let failed = machine.start(&cpu).is_err();
-        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         machine.start(&cpu).unwrap();
         let object = machine.kmalloc(&cpu, 100, Gfp::KERNEL).unwrap();
         // SAFETY: allocated above, freed once.

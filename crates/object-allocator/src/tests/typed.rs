@@ -118,7 +118,7 @@ fn a_failed_page_allocation_drops_the_value_and_loses_nothing() {
     machine.shrink_caches(&cpu);
     let (before, drops) = (machine.check(&cpu), AtomicUsize::new(0));
     for skip in 0..20 {
-        machine.pages().debug().faults.arm(skip, u64::MAX / 2);
+        machine.pages().arm_faults(skip, u64::MAX / 2);
         let mut made = 0;
         if let Ok(cache) = KmemCache::create(&*machine, &cpu, "fails", CacheFlags::empty()) {
             let alloc = || cache.alloc(&cpu, Gfp::KERNEL, Counted(&drops, 0));
@@ -128,7 +128,7 @@ fn a_failed_page_allocation_drops_the_value_and_loses_nothing() {
             cache.destroy(&cpu).unwrap();
         }
         assert_eq!(drops.swap(0, Ordering::Relaxed), made, "failure {skip}");
-        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         machine.shrink_caches(&cpu);
         assert_eq!(machine.check(&cpu), before, "failure {skip}");
     }

@@ -223,8 +223,8 @@ impl<P: Platform, H: Hooks> ObjectAllocator<P, H> {
             // Relaxed: changes under the lock.
             self.vmalloc.tables_frozen.store(false, Ordering::Relaxed);
         }
-        subtract(&self.vmalloc.counts.tables, u64::from(detached.len()));
         while let Some(page) = detached.pop_front(self.frames(), PageType::Detached, Order::ZERO) {
+            subtract(&self.vmalloc.counts.tables, 1);
             self.pages().free(cpu, page.into_owned(self.frames()));
         }
     }

@@ -121,9 +121,9 @@ fn a_start_without_memory_leaves_nothing_and_can_be_repeated() {
     let free = machine.pages().check_invariants(&cpu).unwrap();
     let mut failed = 0;
     for skip in 0..20 {
-        machine.pages().debug().faults.arm(skip, u64::MAX);
+        machine.pages().arm_faults(skip, u64::MAX);
         let outcome = machine.vmstat().start(machine.pages(), machine.percpu(), &cpu);
-        machine.pages().debug().faults.arm(u64::MAX, 0);
+        machine.pages().arm_faults(u64::MAX, 0);
         if outcome.is_ok() {
             break;
         }

@@ -101,12 +101,12 @@ impl Machine {
 
     /// Lets the page allocation after `skip` others fail, once.
     pub(crate) fn fail_once_after(&self, skip: u64) {
-        self.pages().debug().faults.arm(skip, 1);
+        self.pages().arm_faults(skip, 1);
     }
 
     /// Lets no allocation fail from here on.
     pub(crate) fn disarm(&self) {
-        self.pages().debug().faults.arm(u64::MAX, 0);
+        self.pages().arm_faults(u64::MAX, 0);
     }
 
     /// Returns the pages that were allocated so far, which is at least the number of requests.

@@ -52,15 +52,15 @@ fn whichever_allocation_fails_nothing_leaks() {
         let (objects, cpu) = objects(2048);
         let (commit, process) = (Overcommit::new(CommitRules::for_ram(1 << 30)), Process::default());
         let before = free_or_slab(&objects, &cpu);
-        objects.pages().debug().faults.arm(room, u64::MAX);
+        objects.pages().arm_faults(room, u64::MAX);
         let result = Files::new(&objects, &cpu).and_then(|files| {
             let call = FileCall { files: &files, cpu: &cpu, commit: &commit, process: &process, total_vm: 0 };
             let result = run(&call);
-            objects.pages().debug().faults.arm(u64::MAX, 0);
+            objects.pages().arm_faults(u64::MAX, 0);
             assert_eq!(run(&call), Ok(()), "with memory again everything works");
             result
         });
-        objects.pages().debug().faults.arm(u64::MAX, 0);
+        objects.pages().arm_faults(u64::MAX, 0);
         assert_eq!(free_or_slab(&objects, &cpu), before, "with room for {room} pages");
         assert_eq!(commit.committed(), 0, "with room for {room} pages");
         match result {

@@ -73,9 +73,9 @@ fn what_is_no_name_or_has_no_memory_changes_nothing() {
     for bad in ["a]b", "tab\t", &"x".repeat(80)] {
         assert_eq!(name(&manager, &cpu, &first, (area, 1), Some(bad)), Err(MmError::Invalid));
     }
-    machine.pages().debug().faults.arm(0, u64::MAX);
+    machine.pages().arm_faults(0, u64::MAX);
     assert_eq!(name(&manager, &cpu, &first, (area, 1), Some("first of its cache")), Err(MmError::NoMemory));
-    machine.pages().debug().faults.arm(u64::MAX, 0);
+    machine.pages().arm_faults(u64::MAX, 0);
     assert_eq!(number(&cpu, &first, area), None);
     // Every text of one byte, so that chains have more than one name.
     for text in (b'!'..=b'~').filter(|byte| !b"\\`$[]".contains(byte)) {

@@ -108,7 +108,7 @@ impl<'a, 'k> Subject<'a, 'k> {
     }
 
     fn arm(&self, after: u64, times: u64) {
-        self.machine.pages().debug().faults.arm(after, times);
+        self.machine.pages().arm_faults(after, times);
     }
 
     fn end(self) {
