@@ -247,6 +247,18 @@ impl OwnedBlock {
         }
     }
 
+    /// Returns true for a compound page.
+    #[inline(always)]
+    pub const fn is_compound(&self) -> bool {
+        self.0.is_compound()
+    }
+
+    /// Makes plain pages of a compound page, which stay one block.
+    pub fn into_plain(self, frames: &FrameTable) -> Self {
+        self.dissolve(frames);
+        Self::new(self.pfn(), self.order())
+    }
+
     /// Makes plain pages of a compound page.
     #[inline(always)]
     pub(crate) fn dissolve(&self, frames: &FrameTable) {

@@ -35,20 +35,22 @@ impl FrameStack {
     }
 
     /// Takes an owner's block back, marked as `kind`: [`OwnedBlock::into_free`] and [`FrameStack::push`] in one visit to the descriptor.
-    /// Gives back a block of another table.
+    /// Gives back a compound page, and a block of another table.
     #[inline(always)]
     pub fn push_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) -> Option<OwnedBlock> {
         let Some(frame) = frames.get(block.pfn()) else { return Some(block) };
-        block.dissolve(frames);
+        if block.is_compound() {
+            return Some(block);
+        }
         self.link(frame, frames.index(block.pfn()), block.order(), kind);
         None
     }
 
     #[inline(always)]
     fn link(&mut self, frame: &Frame, index: u32, order: Order, kind: PageType) {
-        frame.set_state(kind, order);
         frame.set_next(self.0.head);
         frame.set_prev(NIL);
+        frame.set_state(kind, order);
         self.0.head = index;
     }
 

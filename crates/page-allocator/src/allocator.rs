@@ -153,7 +153,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             zonelists: parts.zonelists,
             node_lists: parts.node_lists,
             cpus: parts.cpus,
-            gates: Gates::shut(),
+            gates: Gates::new(parts.map.geometry.max_order),
             pcp_index: PcpIndex::new(&parts.map.geometry),
             map: parts.map,
             zone_table,
@@ -324,7 +324,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Chooses when frees of high orders empty a set, on every CPU.
     pub fn set_free_high_rule(&self, cpu: &Cpu, rule: FreeHighRule) {
         for zone in self.zones() {
-            self.with_every_pcp(cpu, zone, |pcp| pcp.counters.free_high_rule = rule);
+            self.with_every_pcp(cpu, zone, |pcp| pcp.counters.set_free_high_rule(rule));
         }
     }
 

@@ -5,7 +5,7 @@
 use frame_table::{BadFree, CountedBlock, FreeBlock, OwnedBlock};
 use platform::Platform;
 use sync::Cpu;
-use units::{MigrateType, Order, Pfn};
+use units::{MigrateType, Order, Pfn, PfnRange};
 
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{PageAllocator, PcpSet, pressure_on};
@@ -71,7 +71,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let mut locked = self.lock(zone, cpu);
         locked.events().freed += block.order().nr_pages();
         let migratetype = self.map.pageblocks.get(block.pfn());
-        if block.order() <= self.map.geometry.pageblock_order {
+        let range = PfnRange::with_len(block.pfn(), block.order().nr_pages());
+        if block.order() <= self.map.geometry.pageblock_order || self.map.pageblocks.are_all(range, migratetype) {
             locked.free_block(block, migratetype, Placement::ByLikelyMerge);
         } else {
             self.free_split_by_pageblock(&mut locked, block, migratetype);

@@ -6,54 +6,81 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use frame_table::FramePlace;
+use units::Order;
 
 use crate::zone::Zone;
 
-bitflags::bitflags! {
-    /// What the short paths may do with a zone.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct Gate: u8 {
-        /// Single pages may be taken without asking further, whatever the request's flags.
-        const ALLOC = 1 << 0;
-        /// Blocks may be put on a CPU's list without asking further.
-        const FREE = 1 << 1;
+/// What the short paths may do with a zone: a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gate(u8);
+
+impl Gate {
+    const ORDERS: u8 = 0x1f;
+    const FREE: u8 = 1 << 7;
+
+    pub(crate) const SHUT: Self = Self(0);
+
+    /// Lets blocks be put on a CPU's list without asking further.
+    pub(crate) const fn with_free(self) -> Self {
+        Self(self.0 | Self::FREE)
+    }
+
+    /// Lets blocks of the lowest `orders` orders be taken without asking further.
+    pub(crate) const fn with_orders(self, orders: u32) -> Self {
+        Self(self.0 | (orders as u8 & Self::ORDERS))
+    }
+
+    /// Returns true if a block of `order` may be taken without asking further; a page whatever the request's flags, larger ones by requests
+    /// without any privilege.
+    #[inline(always)]
+    pub(crate) const fn lets_take(self, order: Order) -> bool {
+        self.0 & Self::ORDERS > order.raw()
+    }
+
+    /// Returns true if blocks may be put on a CPU's list without asking further.
+    #[inline(always)]
+    pub(crate) const fn lets_free(self) -> bool {
+        self.0 & Self::FREE != 0
     }
 }
 
 /// The gates of all zones, by number.
 #[derive(Debug)]
-pub(crate) struct Gates([AtomicU8; FramePlace::SLOTS]);
+pub(crate) struct Gates {
+    open: [AtomicU8; FramePlace::SLOTS],
+    /// Pages of the largest block.
+    largest: u64,
+}
 
 /// No zone's number, with a gate that is always shut. Zones are fewer than kinds times nodes.
 pub(crate) const NO_ZONE: u16 = FramePlace::SLOTS as u16 - 1;
 
 impl Gates {
-    pub(crate) const fn shut() -> Self {
-        Self([const { AtomicU8::new(0) }; FramePlace::SLOTS])
+    /// Makes the gates of zones whose largest blocks have `max_order`, all shut.
+    pub(crate) const fn new(max_order: Order) -> Self {
+        Self { open: [const { AtomicU8::new(Gate::SHUT.0) }; FramePlace::SLOTS], largest: max_order.nr_pages() }
     }
 
-    /// Returns true if the zone of this number is open for `gate`.
+    /// Returns the gate of the zone of a number.
     #[inline(always)]
-    pub(crate) fn is_open(&self, zone: u16, gate: Gate) -> bool {
+    pub(crate) fn of(&self, zone: u16) -> Gate {
         // Relaxed: an estimate, as what it follows from.
-        let open = self.0[usize::from(zone) % FramePlace::SLOTS].load(Ordering::Relaxed);
-        open & gate.bits() != 0
+        Gate(self.open[usize::from(zone) % FramePlace::SLOTS].load(Ordering::Relaxed))
     }
 
     /// Returns true if the zone's gate is what follows from its state, which holds while nothing is under way.
     pub(crate) fn is_noted(&self, zone: &Zone) -> bool {
-        // Relaxed: see `is_open`.
-        self.0[zone.number % FramePlace::SLOTS].load(Ordering::Relaxed) == zone.gate().bits()
+        self.of(zone.number as u16) == zone.gate(self.largest)
     }
 
     /// Notes what follows from the zone's state. Due when the zone lock is given up, and after changes without it; if both happen at once, an
     /// old answer may stand until the lock is given up again, that is for a batch.
     #[inline]
     pub(crate) fn note(&self, zone: &Zone) {
-        let (entry, open) = (&self.0[zone.number % FramePlace::SLOTS], zone.gate().bits());
-        // Relaxed: see `is_open`.
-        if entry.load(Ordering::Relaxed) != open {
-            entry.store(open, Ordering::Relaxed);
+        let gate = zone.gate(self.largest);
+        if self.of(zone.number as u16) != gate {
+            // Relaxed: see `of`.
+            self.open[zone.number % FramePlace::SLOTS].store(gate.0, Ordering::Relaxed);
         }
     }
 }

@@ -5,23 +5,21 @@
 //! that follows from the order is a constant; whatever leaves it is a call at its very end, so that it saves no registers.
 //! Linux 6.12: `__alloc_pages`, `rmqueue_pcplist`, `free_unref_page`.
 
-use frame_table::{FrameTable, OwnedBlock};
+use frame_table::OwnedBlock;
 use platform::Platform;
 use sync::{Cpu, OwnerCell, OwnerGuard};
 use units::{Gfp, MigrateType, Order};
 
 use crate::alloc_context::{AllocError, AllocRequest};
 use crate::allocator::{PageAllocator, PcpSet};
-use crate::gates::Gate;
 use crate::pageblock::PageblockHint;
 use crate::pcp_index::LISTS;
 use crate::pcp_rules::FreeHigh;
 use crate::pressure::Hooks;
-use crate::zone::Zone;
 use crate::zone_table::zone_bits;
 
 /// Flags that ask for more than a block that lies ready.
-const UNUSUAL: Gfp = Gfp::COMP.union(Gfp::WRITE).union(Gfp::THISNODE);
+const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::COMP).union(Gfp::WRITE).union(Gfp::THISNODE);
 
 impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// Allocates a block of `order` from the CPU's own node or the nearest that has memory.
@@ -32,11 +30,16 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// [`AllocError`]; with `Gfp::NOFAIL` only if nothing on this machine could ever free memory.
     #[inline(always)]
     pub fn alloc(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        if order == Order::ZERO
-            && !gfp.intersects(UNUSUAL | Gfp::ZERO)
-            && let Some(page) = self.take_page(cpu, zone_bits(gfp), gfp.migrate_type())
-        {
-            return Ok(page);
+        if !gfp.intersects(UNUSUAL) {
+            let (zone_bits, migratetype) = (zone_bits(gfp), gfp.migrate_type());
+            let ready = if order == Order::ZERO {
+                self.take_page(cpu, zone_bits, migratetype)
+            } else {
+                self.take_block(cpu, zone_bits, migratetype, order)
+            };
+            if let Some(block) = ready {
+                return Ok(block);
+            }
         }
         self.alloc_other(cpu, gfp, order)
     }
@@ -46,7 +49,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     fn take_page(&self, cpu: &Cpu, zone_bits: usize, migratetype: MigrateType) -> Option<OwnedBlock> {
         let place = self.cpu_place(cpu.id())?;
         let number = place.first_zone(zone_bits);
-        if !self.gates.is_open(number, Gate::ALLOC) {
+        if !self.gates.of(number).lets_take(Order::ZERO) {
             return None;
         }
         let mut set = place.set_of_zone(number)?.enter(cpu)?;
@@ -54,69 +57,56 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         pcp.take_page(&self.map.frames, migratetype)
     }
 
-    /// Allocates what is not a single page that lies ready, or has to be zeroed.
+    /// As `take_page`, for several pages; from the zone's list if no CPU keeps the order.
     #[inline(never)]
-    fn alloc_other(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        if gfp.intersects(UNUSUAL) {
-            return self.alloc_general(cpu, gfp, order);
+    fn take_block(&self, cpu: &Cpu, zone_bits: usize, migratetype: MigrateType, order: Order) -> Option<OwnedBlock> {
+        let place = self.cpu_place(cpu.id())?;
+        let number = place.first_zone(zone_bits);
+        if !self.gates.of(number).lets_take(order) {
+            return None;
         }
-        if order == Order::ZERO || gfp.contains(Gfp::ZERO) {
-            return self.alloc_ready_zeroed(cpu, gfp, order);
-        }
-        let Some(place) = self.cpu_place(cpu.id()) else { return self.alloc_general(cpu, gfp, order) };
-        let number = place.first_zone(zone_bits(gfp));
-        let zone = self.zone_number(number).filter(|zone| zone.has_plenty_of(order));
-        let Some(zone) = zone else { return self.alloc_general(cpu, gfp, order) };
-        let list = self.pcp_index.raw(order.raw(), gfp.migrate_type() as u32);
+        let list = self.pcp_index.raw(order.raw(), migratetype as u32);
         if list >= LISTS {
-            return self.alloc_unlisted(cpu, zone, gfp, order);
+            return self.take_unlisted(cpu, number, migratetype, order);
         }
-        match take_block(cpu, place.set_of_zone(number), &self.map.frames, list, order) {
-            Some(block) => Ok(block),
-            None => self.alloc_general(cpu, gfp, order),
-        }
+        let mut set = place.set_of_zone(number)?.enter(cpu)?;
+        let PcpSet(pcp) = &mut *set;
+        pcp.take(&self.map.frames, list, order)
     }
 
-    /// Allocates a page that lies ready and zeroes it; whatever else, on the general path.
+    /// Takes a block of an order that is not kept per CPU from a zone whose gate is open, if its own type has one.
     #[inline(never)]
-    fn alloc_ready_zeroed(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        let may_be_ready = order == Order::ZERO && gfp.contains(Gfp::ZERO);
-        let page = if may_be_ready { self.take_page(cpu, zone_bits(gfp), gfp.migrate_type()) } else { None };
-        let Some(mut page) = page else { return self.alloc_general(cpu, gfp, order) };
-        self.zero(&mut page);
-        Ok(page)
-    }
-
-    /// Kept apart so that its registers are not saved on the short way.
-    #[cold]
-    #[inline(never)]
-    fn alloc_general(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        self.alloc_request(cpu, &AllocRequest::new(gfp, order))
-    }
-
-    /// Takes a block of an order that is not kept per CPU from a zone with plenty, if its own type has one.
-    #[inline(never)]
-    fn alloc_unlisted(&self, cpu: &Cpu, zone: &Zone, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
-        let migratetype = gfp.migrate_type();
+    fn take_unlisted(&self, cpu: &Cpu, number: u16, migratetype: MigrateType, order: Order) -> Option<OwnedBlock> {
+        let zone = self.zone_number(number)?;
         // The use of CMA memory is to be balanced.
         if migratetype == MigrateType::Movable && zone.free_cma() > 0 {
-            return self.alloc_general(cpu, gfp, order);
+            return None;
         }
         let mut locked = self.lock(zone, cpu);
-        let Some(block) = locked.take_smallest(order, migratetype) else {
-            drop(locked);
-            return self.alloc_general(cpu, gfp, order);
-        };
+        let block = locked.take_smallest(order, migratetype)?;
         locked.count_hit(order, zone.node() == self.node_of_cpu(cpu.id()));
         drop(locked);
-        Ok(block.into_owned(&self.map.frames))
+        Some(block.into_owned(&self.map.frames))
+    }
+
+    /// Allocates what does not lie ready, or needs more than that: of this, pages to be zeroed are the common ones.
+    #[inline(never)]
+    fn alloc_other(&self, cpu: &Cpu, gfp: Gfp, order: Order) -> Result<OwnedBlock, AllocError> {
+        if order == Order::ZERO
+            && gfp & UNUSUAL == Gfp::ZERO
+            && let Some(mut page) = self.take_page(cpu, zone_bits(gfp), gfp.migrate_type())
+        {
+            self.zero(&mut page);
+            return Ok(page);
+        }
+        self.alloc_request(cpu, &AllocRequest::new(gfp, order))
     }
 
     /// Frees a block.
     #[inline]
     pub fn free(&self, cpu: &Cpu, block: OwnedBlock) {
         if !block.is_plain_page() {
-            return self.free_block_hot(cpu, block);
+            return self.free_block(cpu, block);
         }
         let Some((hint, cell)) = self.open_set(cpu, &block) else { return self.free_general(cpu, block) };
         let Some(mut set) = cell.enter(cpu) else { return self.free_general(cpu, block) };
@@ -134,7 +124,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     #[inline(always)]
     fn open_set(&self, cpu: &Cpu, block: &OwnedBlock) -> Option<(PageblockHint, &OwnerCell<PcpSet>)> {
         let hint = self.map.pageblocks.hint(block.pfn())?;
-        if !self.gates.is_open(hint.zone(), Gate::FREE) {
+        if !self.gates.of(hint.zone()).lets_free() {
             return None;
         }
         Some((hint, self.cpu_place(cpu.id())?.set_of_zone(hint.zone())?))
@@ -152,7 +142,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Puts a block of several pages on this CPU's list, or on the zone's if no CPU keeps its order.
     #[inline(never)]
-    fn free_block_hot(&self, cpu: &Cpu, block: OwnedBlock) {
+    fn free_block(&self, cpu: &Cpu, block: OwnedBlock) {
+        if block.is_compound() {
+            return self.free_compound(cpu, block);
+        }
         let Some((hint, cell)) = self.open_set(cpu, &block) else { return self.free_general(cpu, block) };
         let list = self.pcp_index.raw(block.order_bits(), hint.raw_type());
         if list >= LISTS {
@@ -165,10 +158,16 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             drop(set);
             return self.free_general(cpu, refused);
         }
-        let free_high = pcp.counters.note_free(order);
+        let free_high = pcp.counters.note_high_order_free(order);
         if pcp.counters.is_over(free_high) {
             self.give_back(set, hint, free_high, list);
         }
+    }
+
+    /// Makes plain pages of a compound page and frees them as one block.
+    #[inline(never)]
+    fn free_compound(&self, cpu: &Cpu, block: OwnedBlock) {
+        self.free(cpu, block.into_plain(&self.map.frames));
     }
 
     /// Puts a block on its zone's list.
@@ -179,18 +178,4 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             None => self.free_general(cpu, block),
         }
     }
-}
-
-/// Takes a block that lies ready on a list of one of the CPU's sets.
-#[inline(always)]
-fn take_block(
-    cpu: &Cpu,
-    cell: Option<&OwnerCell<PcpSet>>,
-    frames: &FrameTable,
-    list: usize,
-    order: Order,
-) -> Option<OwnedBlock> {
-    let mut set = cell?.enter(cpu)?;
-    let PcpSet(pcp) = &mut *set;
-    pcp.take(frames, list, order)
 }

@@ -100,6 +100,13 @@ impl PageblockTypes {
         MigrateType::from_raw(raw as u8).unwrap_or(MigrateType::Unmovable)
     }
 
+    /// Returns true if every pageblock that starts in `range` has this type.
+    pub(crate) fn are_all(&self, range: PfnRange, migratetype: MigrateType) -> bool {
+        let pages = self.order.nr_pages();
+        let mut starts = (range.start.raw()..range.end.raw()).step_by(pages as usize);
+        starts.all(|start| self.get(Pfn::new(start)) == migratetype)
+    }
+
     /// Sets the type of the pageblock that `pfn` lies in. The caller holds the zone lock, or boots.
     pub(crate) fn set(&self, pfn: Pfn, migratetype: MigrateType) {
         if let Some(entry) = self.entry(pfn) {

@@ -25,8 +25,10 @@ pub(crate) struct PcpList {
 
 /// One CPU's set for one zone.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct PcpLists {
+    /// First, so that a list is found by its number alone.
+    lists: [PcpList; LISTS],
     pub(crate) counters: PcpCounters,
     /// Counts of the general path; `freed` follows from the others.
     pub(crate) events: ZoneEvents,
@@ -34,7 +36,6 @@ pub(crate) struct PcpLists {
     filled: u64,
     /// Pages that went back to the zone.
     drained: u64,
-    lists: [PcpList; LISTS],
 }
 
 impl PcpLists {

@@ -58,7 +58,9 @@ pub struct PcpCounters {
     /// High orders are given back in batches only, since the CPU's cache holds three batches (Linux: PCPF_FREE_HIGH_BATCH).
     pub free_high_batch: bool,
     /// When frees of high orders empty the set.
-    pub free_high_rule: FreeHighRule,
+    free_high_rule: FreeHighRule,
+    /// Pages freed in a row from which on they do.
+    free_high_run: u32,
     /// log2 of how far a batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
     batch_scale_max: u32,
     /// Pages to which a run of frees is counted: the batch scaled up.
@@ -77,6 +79,7 @@ impl PcpCounters {
             prev_free_high_order: false,
             free_high_batch: true,
             free_high_rule: FreeHighRule::Batch,
+            free_high_run: limits.batch,
             batch_scale_max,
             longest_run: limits.batch << batch_scale_max,
         }
@@ -90,7 +93,17 @@ impl PcpCounters {
         self.limits = limits;
         self.batch_scale_max = batch_scale_max;
         self.longest_run = limits.batch << batch_scale_max;
+        self.set_free_high_rule(self.free_high_rule);
         self.clamp_high();
+    }
+
+    /// Chooses when frees of high orders empty the set.
+    pub const fn set_free_high_rule(&mut self, rule: FreeHighRule) {
+        self.free_high_rule = rule;
+        self.free_high_run = match rule {
+            FreeHighRule::Batch => self.limits.batch,
+            FreeHighRule::BatchAndHalfOfHighMin => self.limits.batch + self.limits.high_min / 2,
+        };
     }
 
     const fn is_auto_tuned(&self) -> bool {
@@ -180,7 +193,9 @@ impl PcpCounters {
         self.room < 0
     }
 
-    fn note_high_order_free(&mut self, order: Order) -> FreeHigh {
+    /// As [`PcpCounters::note_free`], for a block of several pages.
+    #[inline(always)]
+    pub(crate) fn note_high_order_free(&mut self, order: Order) -> FreeHigh {
         self.alloc_factor >>= 1;
         let nr_pages = order.nr_pages() as u32;
         self.note_added(nr_pages);
@@ -195,13 +210,9 @@ impl PcpCounters {
     /// High orders kept by a CPU that only frees would fragment memory for the others.
     #[inline]
     fn after_high_order(&self) -> FreeHigh {
-        let batch = self.limits.batch;
-        let long_run = match self.free_high_rule {
-            FreeHighRule::Batch => batch,
-            FreeHighRule::BatchAndHalfOfHighMin => batch + self.limits.high_min / 2,
-        };
-        let empties =
-            self.free_count >= long_run && self.prev_free_high_order && (!self.free_high_batch || self.count() >= batch);
+        let empties = self.free_count >= self.free_high_run
+            && self.prev_free_high_order
+            && (!self.free_high_batch || self.count() >= self.limits.batch);
         if empties { FreeHigh::Yes } else { FreeHigh::No }
     }
 

@@ -151,19 +151,12 @@ fn heavy_freeing_of_high_orders_empties_the_lists() {
 
 #[test]
 fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
-    let rule = FreeHighRule::BatchAndHalfOfHighMin;
-    let short = PcpCounters {
-        free_count: 63 + 499,
-        prev_free_high_order: true,
-        free_high_rule: rule,
-        ..holding(700, 3100)
-    };
+    let mut short = PcpCounters { free_count: 63 + 499, prev_free_high_order: true, ..holding(700, 3100) };
+    short.set_free_high_rule(FreeHighRule::BatchAndHalfOfHighMin);
     assert_eq!(freed(&mut { short }, order(2), ZonePressure::None), 0);
     assert_eq!(freed(&mut PcpCounters { free_count: 63 + 500, ..short }, order(2), ZonePressure::None), 704);
-    assert_eq!(
-        freed(&mut PcpCounters { free_high_rule: FreeHighRule::Batch, ..short }, order(2), ZonePressure::None),
-        704
-    );
+    short.set_free_high_rule(FreeHighRule::Batch);
+    assert_eq!(freed(&mut short, order(2), ZonePressure::None), 704);
 }
 
 #[test]

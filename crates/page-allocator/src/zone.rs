@@ -145,7 +145,7 @@ pub struct Zone {
     pub(crate) number: usize,
     flags: AtomicU8,
     closed: AtomicBool,
-    /// High watermark with boost, plus the largest reserve: above it an order-0 request needs no other check. The largest number while the
+    /// High watermark with boost, plus the largest reserve: above it a request that takes no privilege needs no other check. The largest number while the
     /// zone has `BOOSTED` or its short way is closed.
     plenty: AtomicI64,
     /// Free pages of the types that every request may use.
@@ -155,6 +155,8 @@ pub struct Zone {
     pub(crate) reserved_highatomic: AtomicU64,
     /// Bit per order with a non-empty list, by migratetype.
     non_empty: [AtomicU16; MigrateType::COUNT],
+    /// Those of the types that every request may use, together.
+    plain_orders: AtomicU16,
     pub(crate) lists: SpinLock<{ rank::ZONE }, FreeLists>,
 }
 
@@ -180,6 +182,7 @@ impl Zone {
             free_highatomic: AtomicI64::new(0),
             reserved_highatomic: AtomicU64::new(0),
             non_empty: [const { AtomicU16::new(0) }; MigrateType::COUNT],
+            plain_orders: AtomicU16::new(0),
             lists: SpinLock::new(FreeLists {
                 areas: [[FreeList { blocks: FrameList::new(), nr_free: 0 }; MigrateType::COUNT]; Order::COUNT],
                 direct: ZoneEvents::default(),
@@ -284,7 +287,13 @@ impl Zone {
         let value = if holds_blocks { old | bit } else { old & !bit };
         if value != old {
             bits.store(value, Ordering::Relaxed);
+            self.note_plain_orders();
         }
+    }
+
+    fn note_plain_orders(&self) {
+        let orders = self.non_empty[..MigrateType::PCP_COUNT].iter().map(|bits| bits.load(Ordering::Relaxed));
+        self.plain_orders.store(orders.fold(0, |all, bits| all | bits), Ordering::Relaxed);
     }
 
     /// Returns a watermark, boost included (Linux: wmark_pages).
@@ -325,13 +334,15 @@ impl Zone {
         self.plenty.store(if closed { i64::MAX } else { mark }, Ordering::Relaxed);
     }
 
-    /// Returns what the short paths may do here.
+    /// Returns what the short paths may do here, where the largest block has `largest` pages. What is taken is far from every limit of the
+    /// zone, there is a block for it on the zone's lists, and nothing is to be done for the zone on the way.
     #[inline]
-    pub(crate) fn gate(&self) -> Gate {
-        // Relaxed: see `set_short_way`.
-        let is_free = !self.has_flags() && !self.closed.load(Ordering::Relaxed);
-        let free = if is_free { Gate::FREE } else { Gate::empty() };
-        if self.has_plenty() { free | Gate::ALLOC } else { free }
+    pub(crate) fn gate(&self, largest: u64) -> Gate {
+        // Relaxed: estimates, as where they are read one by one; see `set_short_way`.
+        let has_plenty = self.free_plain.load(Ordering::Relaxed) - largest as i64 > self.plenty.load(Ordering::Relaxed);
+        let orders = if has_plenty { u16::BITS - self.plain_orders.load(Ordering::Relaxed).leading_zeros() } else { 0 };
+        let gate = Gate::SHUT.with_orders(orders);
+        if self.has_flags() || self.closed.load(Ordering::Relaxed) { gate } else { gate.with_free() }
     }
 
     /// Opens or closes the short way to the zone's memory.
@@ -339,25 +350,6 @@ impl Zone {
         // Relaxed: set at boot.
         self.closed.store(short_way == ShortWay::Closed, Ordering::Relaxed);
         self.note_plenty();
-    }
-
-    /// Returns true if an order-0 request is far from every limit of the zone, whatever its flags, and nothing is to be done for
-    /// the zone on the way. A false says nothing.
-    #[inline(always)]
-    fn has_plenty(&self) -> bool {
-        // Relaxed: estimates, as where they are read one by one.
-        self.free_plain.load(Ordering::Relaxed) > self.plenty.load(Ordering::Relaxed)
-    }
-
-    /// As [`Zone::has_plenty`], for a request of any order without any privilege: it keeps the high mark, and there is a block for it.
-    #[inline(always)]
-    pub(crate) fn has_plenty_of(&self, order: Order) -> bool {
-        // Relaxed: as in `has_plenty`.
-        let usable = self.free_plain.load(Ordering::Relaxed) - (order.nr_pages() as i64 - 1);
-        let orders = self.orders_with(MigrateType::Unmovable)
-            | self.orders_with(MigrateType::Movable)
-            | self.orders_with(MigrateType::Reclaimable);
-        usable > self.plenty.load(Ordering::Relaxed) && orders >> order.raw() != 0
     }
 
     /// Returns the hints.

@@ -47,8 +47,7 @@ impl<T> OwnerCell<T> {
     #[inline(always)]
     pub fn enter<'a>(&'a self, cpu: &'a Cpu) -> Option<OwnerGuard<'a, T>> {
         // Relaxed: written by this CPU only; an interrupt handler sees its own CPU's store.
-        let tag = cpu.tag();
-        if self.owner.load(Ordering::Relaxed) != tag {
+        if self.owner.load(Ordering::Relaxed) != cpu.tag() {
             return None;
         }
         // Relaxed: made visible to a remote CPU by its barrier on this one.
@@ -56,7 +55,7 @@ impl<T> OwnerCell<T> {
         light_fence();
         cpu.interrupt_window();
         // Leaves the section on the way out if the cell is claimed.
-        let guard = OwnerGuard { cell: self, cpu, tag };
+        let guard = OwnerGuard { cell: self, cpu };
         // Acquire: pairs with the Release store that ends `with_remote`, so its writes are seen.
         if self.claimed.load(Ordering::Acquire) { None } else { Some(guard) }
     }
@@ -153,8 +152,6 @@ impl<T> OwnerCell<T> {
 pub struct OwnerGuard<'a, T> {
     cell: &'a OwnerCell<T>,
     cpu: &'a Cpu,
-    /// The CPU's, read once.
-    tag: u64,
 }
 
 impl<'a, T> OwnerGuard<'a, T> {
@@ -187,7 +184,7 @@ impl<T> Drop for OwnerGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         // Release: pairs with the Acquire load in `with_remote`.
-        self.cell.owner.store(self.tag, Ordering::Release);
+        self.cell.owner.store(self.cpu.tag(), Ordering::Release);
     }
 }
 
