@@ -116,7 +116,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             return self.free_general(cpu, refused);
         }
         if pcp.counters.note_page_free() {
-            self.give_back(set, hint, FreeHigh::No, hint.list_of_pages());
+            self.give_pages_back(set, hint);
         }
     }
 
@@ -128,6 +128,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             return None;
         }
         Some((hint, self.cpu_place(cpu.id())?.set_of_zone(hint.zone())?))
+    }
+
+    /// As `give_back`, after a free of a page. Takes little, so that the short way need not keep it.
+    #[cold]
+    #[inline(never)]
+    fn give_pages_back(&self, set: OwnerGuard<'_, PcpSet>, hint: PageblockHint) {
+        self.give_back(set, hint, FreeHigh::No, hint.list_of_pages());
     }
 
     /// Gives back to the zone of a block that was just freed what the set may hold too much, and leaves the set.
