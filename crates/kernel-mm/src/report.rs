@@ -65,9 +65,9 @@ impl<P: Platform, H: Hooks> ReportSource<'_, '_, P, H> {
             "present" => zone.present(),
             "managed" => zone.managed(),
             "free_pcp" => pages.pcp_pages(self.view.cpu, zone),
-            "local_pcp" => {
-                pages.pcp_counters(self.view.cpu, zone, self.view.cpu.id()).map_or(0, |counters| counters.count().into())
-            }
+            "local_pcp" => pages
+                .pcp_counters(self.view.cpu, zone, self.view.cpu.id())
+                .map_or(0, |counters| counters.count().into()),
             "free_cma" => zone.free_cma(),
             _ => 0,
         }

@@ -84,3 +84,58 @@ impl Gates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use units::{NodeId, Pfn, PfnRange, ZoneType};
+
+    use super::*;
+    use crate::zone::{ZoneFlags, ZoneSettings};
+
+    const LARGEST: Order = Order::new_truncate(10);
+
+    /// A zone of number 0 with `free` pages in blocks of order 3, and a high mark of 1,000.
+    fn zone(free: i64) -> Zone {
+        let zone = Zone::new(NodeId::ZERO, ZoneType::Normal, PfnRange::with_len(Pfn::ZERO, 1 << 20), 1 << 20, 0);
+        zone.set_limits(&ZoneSettings { watermarks: [500, 700, 1000, 1200], ..ZoneSettings::default() });
+        zone.account_free(units::MigrateType::Movable, free);
+        zone.note_list(Order::new_truncate(3), units::MigrateType::Movable, true);
+        zone
+    }
+
+    fn noted(zone: &Zone) -> Gate {
+        let gates = Gates::new(LARGEST);
+        gates.note(zone);
+        assert!(gates.is_noted(zone));
+        gates.of(0)
+    }
+
+    #[test]
+    fn a_gate_opens_a_largest_block_above_the_high_mark() {
+        assert!(!noted(&zone(1000 + 1024)).lets_take(Order::ZERO));
+        assert!(noted(&zone(1000 + 1025)).lets_take(Order::ZERO));
+    }
+
+    #[test]
+    fn a_gate_is_open_to_orders_that_have_a_block() {
+        let gate = noted(&zone(5000));
+        assert_eq!([0, 3, 4].map(|order| gate.lets_take(Order::new_truncate(order))), [true, true, false]);
+    }
+
+    #[test]
+    fn flags_shut_the_gate_to_frees_and_a_boost_to_kswapd_to_allocations_too() {
+        let zone = zone(5000);
+        assert!(noted(&zone).lets_free());
+        zone.set_flags(ZoneFlags::BELOW_HIGH);
+        assert!(!noted(&zone).lets_free() && noted(&zone).lets_take(Order::ZERO));
+        zone.set_flags(ZoneFlags::BOOSTED);
+        assert_eq!(noted(&zone), Gate::SHUT);
+    }
+
+    #[test]
+    fn no_zones_gate_is_shut() {
+        let gates = Gates::new(LARGEST);
+        gates.note(&zone(5000));
+        assert_eq!(gates.of(NO_ZONE), Gate::SHUT);
+    }
+}

@@ -43,11 +43,7 @@ fn a_free_halves_the_refill_factor() {
 
 #[test]
 fn a_refill_leaves_a_batch_of_room_below_high() {
-    let mut pcp = PcpCounters {
-        alloc_factor: 5,
-        limits: PcpLimits { high_max: 1000, ..LIMITS },
-        ..holding(800, 1000)
-    };
+    let mut pcp = PcpCounters { alloc_factor: 5, limits: PcpLimits { high_max: 1000, ..LIMITS }, ..holding(800, 1000) };
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 1000 - 800 - 63);
     pcp.note_added(190);
     assert_eq!(pcp.refill_blocks(Order::ZERO, ZonePressure::None), 63);
