@@ -79,8 +79,8 @@ impl Space<'_, '_> {
     }
 }
 
-/// Measures and prints the table.
-pub(crate) fn run(rounds: usize, only_areas: Option<u64>) {
+/// Measures and prints the table: of the pairs whose name contains `pair`.
+pub(crate) fn run(rounds: usize, only_areas: Option<u64>, pair: &str) {
     let machine = processes::boot();
     let cpu = processes::cpu(&machine, 0);
     let manager = processes::manager(&machine, &cpu, Settings { max_map_count: 1 << 20, ..Settings::X86_64 });
@@ -92,7 +92,7 @@ pub(crate) fn run(rounds: usize, only_areas: Option<u64>) {
             let made = space.mmap(START + area * STEP, 4, MapFlags::FIXED);
             made.unwrap_or_else(|error| machine::fail(&error));
         }
-        for (which, name) in PAIR_NAMES.into_iter().enumerate() {
+        for (which, name) in PAIR_NAMES.into_iter().enumerate().filter(|(_, name)| name.contains(pair)) {
             let mut samples: Vec<f64> = (0..rounds).map(|_| space.measure(which)).collect();
             println!("{name:<32} {areas:>10} {:>12.0} {:>12.0}", linux[which], median(&mut samples));
         }

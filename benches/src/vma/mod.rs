@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Runs only the columns whose heading contains this; `calls` is the table of calls, `faults` that of page faults.
     #[arg(long)]
     column: Option<String>,
+    /// Runs only the pairs of calls whose name contains this.
+    #[arg(long, default_value = "")]
+    pair: String,
     /// Runs only this number of areas.
     #[arg(long)]
     areas: Option<u64>,
@@ -87,7 +90,7 @@ pub(crate) fn run(options: &Options) {
         print_table(*count, linux, &mut samples);
     }
     if is_wanted(options.column.as_ref(), "calls") && options.only.is_none() {
-        calls::run(options.rounds, options.areas);
+        calls::run(options.rounds, options.areas, &options.pair);
     }
     if is_wanted(options.column.as_ref(), "faults") && options.areas.is_none() && options.only.is_none() {
         faults::run(options.rounds);

@@ -2,7 +2,7 @@
 //!
 //! Used by every call of this crate. Locking: the address space for writing, and each area that is changed. Linux 6.12: mm/vma.c (`vma_link`, `__split_vma`, `split_vma`).
 
-use collections::range_tree::TreeError;
+use collections::range_tree::{Around, Entry, TreeError};
 use object_allocator::CachedNodes;
 use page_allocator::Hooks;
 use platform::Platform;
@@ -14,7 +14,7 @@ use crate::error::MmError;
 use crate::limits::{NO_LIMIT, Rights};
 use crate::name::AreaName;
 use crate::program::ProgramRanges;
-use crate::vma::{Area, PAGE_SHIFT, Slot, Vma};
+use crate::vma::{Among, Area, PAGE_SHIFT, Slot, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     fn nodes(&self) -> CachedNodes<'_, 'k, P, H> {
@@ -51,22 +51,19 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         Ok(())
     }
 
-    /// Takes the area that begins at `start`, which this call has locked for writing, out and closes its file. Counts nothing.
-    pub(crate) fn take_out(&mut self, start: VirtAddr) {
-        let taken = self.mm.tree.remove(start, &mut self.nodes());
-        debug_assert!(taken.is_some(), "an area that is taken out is there");
-        if let Some(entry) = taken {
-            self.retire(entry.value);
-        }
+    /// Takes an area, which this call has locked for writing, out and closes its file. Counts nothing.
+    pub(crate) fn take_out(&mut self, area: &Area<'k>) {
+        let taken = self.mm.tree.remove(area.vma.start(), &mut self.nodes());
+        debug_assert!(taken == Some(area.entry()), "an area that is taken out is there");
+        self.retire(area);
     }
 
     /// Lets an area go that is in the tree no longer.
-    fn retire(&mut self, slot: Slot<'k>) {
-        self.spaces.rmap.unlink(self.cpu, slot);
-        let vma = slot.load();
-        self.close_file(&vma);
-        self.count_name(vma.name, None);
-        self.free_area(slot);
+    fn retire(&mut self, area: &Area<'k>) {
+        self.spaces.rmap.unlink(self.cpu, area);
+        self.close_file(&area.vma);
+        self.count_name(area.vma.name, None);
+        self.free_area(area.slot);
     }
 
     /// Write-locks the area that begins at `start`: faults on it have ended, and others wait, until the call's lock opens
@@ -91,43 +88,55 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// page at least once.
     pub(crate) fn rewrite(&mut self, area: &Area<'k>, vma: &Vma, make_room: impl FnOnce(&mut Self)) {
         self.mm.start_write(&area.slot);
-        self.store_in(area.slot, vma);
+        self.store_in(area, vma);
         make_room(self);
         let moved = self.mm.tree.set_bounds(area.vma.start(), vma.range);
         debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
     }
 
-    /// Lets the area `first` be what `whole` says, over the areas `others` behind it. Up to `reach`, where the first of these begins, there may be room; the rest touch. Who
-    /// looks up an address of one of them meanwhile finds an area.
-    pub(crate) fn join_areas(&mut self, first: &Area<'k>, whole: &Vma, reach: VirtAddr, others: &[Slot<'k>]) {
-        let start = first.vma.start();
+    /// Lets the area `first` be what `whole` says, over the areas `others` behind it. Before the first of these there may be room; the rest touch. Who looks up an
+    /// address of one of them meanwhile finds an area.
+    pub(crate) fn join_areas(
+        &mut self,
+        around: &Around<'_, Slot<'k>>,
+        first: &Area<'k>,
+        whole: &Vma,
+        others: &[&Area<'k>],
+    ) {
         self.mm.start_write(&first.slot);
-        self.store_in(first.slot, whole);
-        if first.vma.end() < reach {
-            let moved = self.mm.tree.set_bounds(start, VirtRange::new(start, reach));
+        others.iter().for_each(|other| self.mm.start_write(&other.slot));
+        self.store_in(first, whole);
+        let entry = Entry { range: whole.range, value: first.slot };
+        if !around.splice(whole.start(), 1 + others.len(), &[entry]) {
+            self.join_in_tree(first, others);
+        }
+        others.iter().for_each(|other| self.retire(other));
+    }
+
+    /// As the splice of [`Call::join_areas`], where the areas do not lie in one node of the tree.
+    fn join_in_tree(&self, first: &Area<'k>, others: &[&Area<'k>]) {
+        let start = first.vma.start();
+        if let Some(next) = others.first().filter(|next| first.vma.end() < next.vma.start()) {
+            let moved = self.mm.tree.set_bounds(start, VirtRange::new(start, next.vma.start()));
             debug_assert!(moved.is_ok(), "an area grows only where nothing is: {moved:?}");
         }
         for other in others {
-            self.mm.start_write(other);
             let upper = self.mm.tree.merge_next(start, &mut self.nodes());
-            debug_assert!(upper == Some(*other), "areas that become one touch");
-            if let Some(upper) = upper {
-                self.retire(upper);
-            }
+            debug_assert!(upper == Some(other.slot), "areas that become one touch");
         }
     }
 
     /// Changes the properties of an area without moving it.
     pub(crate) fn store(&mut self, vma: &Vma) {
         if let Some(slot) = self.write_lock(vma.start()) {
-            self.store_in(slot, vma);
+            self.store_in(&Area::at(slot), vma);
         }
     }
 
-    /// As [`Call::store`], of an area that this call has locked for writing.
-    pub(crate) fn store_in(&mut self, slot: Slot<'k>, vma: &Vma) {
-        let name = self.spaces.rmap.rewrite(self.cpu, slot, vma);
-        self.count_name(name, vma.name);
+    /// As [`Call::store`], of an area that was found, and that this call has locked for writing.
+    pub(crate) fn store_in(&mut self, area: &Area<'k>, vma: &Vma) {
+        self.spaces.rmap.rewrite(self.cpu, area, vma);
+        self.count_name(area.vma.name, vma.name);
     }
 
     /// Counts the names of an area that had the one and has the other.
@@ -158,10 +167,72 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             debug_assert!(error == TreeError::NoMemory, "an area is split inside: {error}");
             MmError::NoMemory
         })?;
-        self.spaces.rmap.split(self.cpu, area.slot, &vma.part(VirtRange::new(vma.start(), at)), upper);
+        let upper = Area { slot: upper, vma: rest };
+        self.spaces.rmap.split(self.cpu, area, &vma.part(VirtRange::new(vma.start(), at)), &[&upper]);
         self.open_file(vma);
         self.count_name(None, vma.name);
-        Ok(Area { slot: upper, vma: rest })
+        Ok(upper)
+    }
+
+    /// Makes a hole in an area, which is locked for writing, from where `lower` ends to where `upper` begins, whatever the number of areas. `in_between` lets the
+    /// pages there go, when no lookup finds them in an area, and the reverse map still does.
+    ///
+    /// Returns false, with nothing changed, if that takes more than one step in the tree.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]; the area is whole then.
+    pub(crate) fn punch(
+        &mut self,
+        found: &Among<'_, 'k>,
+        lower: &Vma,
+        upper: &Vma,
+        in_between: impl FnOnce(&mut Self),
+    ) -> Result<bool, MmError> {
+        let area = &found.area;
+        let upper = Area { slot: self.make_area(upper)?, vma: *upper };
+        [lower.end(), upper.vma.start()].into_iter().for_each(|at| self.backing.split_at(at));
+        let parts = [Entry { range: lower.range, value: area.slot }, upper.entry()];
+        if !found.around.splice(lower.start(), 1, &parts) {
+            self.free_area(upper.slot);
+            return Ok(false);
+        }
+        in_between(self);
+        self.spaces.rmap.split(self.cpu, area, lower, &[&upper]);
+        self.open_file(&area.vma);
+        self.count_name(None, upper.vma.name);
+        Ok(true)
+    }
+
+    /// Makes a part inside an area, which is locked for writing, an area of its own that is as `middle` says.
+    ///
+    /// Returns false, with nothing changed, if memory is short, there would be too many areas, or it takes more than one step in the tree.
+    pub(crate) fn split_out(&mut self, found: &Among<'_, 'k>, middle: &Vma) -> bool {
+        if self.mm.nr_areas().saturating_add(1) >= self.spaces.settings.max_map_count {
+            return false;
+        }
+        let area = &found.area;
+        let vma = &area.vma;
+        let lower = vma.part(VirtRange::new(vma.start(), middle.start()));
+        let rest = vma.part(VirtRange::new(middle.end(), vma.end()));
+        let Ok(slot) = self.make_area(middle) else { return false };
+        let middle = Area { slot, vma: *middle };
+        let Ok(slot) = self.make_area(&rest) else {
+            self.free_area(middle.slot);
+            return false;
+        };
+        let upper = Area { slot, vma: rest };
+        [middle.vma.start(), upper.vma.start()].into_iter().for_each(|at| self.backing.split_at(at));
+        let parts = [Entry { range: lower.range, value: area.slot }, middle.entry(), upper.entry()];
+        if !found.around.splice(lower.start(), 1, &parts) {
+            [middle, upper].into_iter().for_each(|part| self.free_area(part.slot));
+            return false;
+        }
+        self.spaces.rmap.split(self.cpu, area, &lower, &[&middle, &upper]);
+        for part in [&middle.vma, &upper.vma] {
+            self.open_file(part);
+            self.count_name(None, part.name);
+        }
+        true
     }
 
     /// Counts an area that was made of another as a user of its file.

@@ -11,7 +11,8 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::mm::MmWrite;
-use crate::vma::{AnonVma, Vma};
+use crate::unmap::Gathered;
+use crate::vma::{AnonVma, Area, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Enters an area: a stack, the vDSO, what a recording says. It counts as written to, as all that is new does; otherwise it is as `vma` says. Its file
@@ -72,6 +73,11 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Takes out every area (Linux: `exit_mmap`).
     pub fn exit(&mut self) {
-        self.complete_unmap(VirtRange::new(VirtAddr::ZERO, VirtAddr::new(u64::MAX)), 0);
+        let all = VirtRange::new(VirtAddr::ZERO, VirtAddr::new(u64::MAX));
+        let mut around = self.mm.around(all);
+        // All of them go, so nothing is behind them.
+        around.behind = None;
+        let first = around.first.map(|first| Area::at(first.value));
+        self.complete_unmap(all, &Gathered { first, ..Gathered::of(around) }, 0);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Linux 6.12: mm/mmap.c (`do_mmap`, `mmap_region`), arch/x86/kernel/sys_x86_64.c (`mmap`).
 
+use collections::range_tree::Around;
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -13,7 +14,8 @@ use crate::flags::{MapFlags, Prot};
 use crate::limits::{ProtectionKeys, Release, Rights};
 use crate::overcommit::OvercommitMode;
 use crate::place::PlaceRequest;
-use crate::vma::{FileId, PAGE_SHIFT, PAGE_SIZE, Vma};
+use crate::unmap::Gathered;
+use crate::vma::{FileId, PAGE_SHIFT, PAGE_SIZE, Slot, Vma};
 
 /// Arguments of mmap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +42,7 @@ struct Plan {
     file: Option<FileId>,
 }
 
-impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Maps (Linux: `ksys_mmap_pgoff`). Returns where.
     ///
     /// # Errors
@@ -168,7 +170,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             return Err(MmError::NotPermitted);
         }
         let nr_pages = plan.range.len() >> PAGE_SHIFT;
-        let replaced = self.gather(plan.range)?;
+        let mut replaced = Gathered::of(self.mm.around(plan.range));
+        self.gather_into(&mut replaced, plan.range)?;
         if !self.may_expand(plan.flags, nr_pages - replaced.nr_pages) {
             return Err(MmError::NoMemory);
         }
@@ -196,8 +199,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             return Err(error);
         }
         let kept = if vma.flags.contains(VmFlags::ACCOUNT) { nr_pages - charged } else { 0 };
-        self.complete_unmap(plan.range, kept);
-        self.place_area(vma)?;
+        self.complete_unmap(plan.range, &replaced, kept);
+        self.place_area(vma, &replaced.around)?;
         Ok(plan.range.start)
     }
 
@@ -223,10 +226,10 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         Ok(())
     }
 
-    /// Joins the prepared area with a neighbour or enters it, and counts it.
-    fn place_area(&mut self, vma: Vma) -> Result<(), MmError> {
+    /// Joins the prepared area with a neighbour, which are those of `around`, or enters it, and counts it.
+    fn place_area(&mut self, vma: Vma, around: &Around<'_, Slot<'k>>) -> Result<(), MmError> {
         let nr_pages = vma.nr_pages();
-        if self.merge_new(&vma).is_some() {
+        if self.merge_new(&vma, around).is_some() {
             self.close_file(&vma);
         } else if let Err(error) = self.enter(&vma) {
             // What was mapped there is gone, as in Linux.

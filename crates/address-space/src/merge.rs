@@ -5,6 +5,7 @@
 //! Linux 6.12: mm/vma.c (`is_mergeable_vma`, `can_vma_merge_before`, `can_vma_merge_after`, `vma_merge_new_range`,
 //! `vma_merge_existing_range`, `vma_modify`).
 
+use collections::range_tree::{Around, Entry};
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -13,7 +14,7 @@ use crate::backing::{PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::limits::Release;
-use crate::vma::{AnonVma, Area, PAGE_SHIFT, Slot, Vma};
+use crate::vma::{Among, AnonVma, Area, PAGE_SHIFT, Slot, Vma};
 
 /// Which neighbours a range joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,17 +82,23 @@ fn joined_anon(of: [Option<AnonVma>; 3]) -> Option<AnonVma> {
     of.into_iter().flatten().next()
 }
 
-impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
-    /// Extends a neighbour over `range`, which has no area, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
-    /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
-    pub(crate) fn merge_new(&mut self, range: &Vma) -> Option<Vma> {
-        self.merge_new_with(range, |_| true)
-    }
+/// Returns the area before `at` if it ends there. Others are not looked at.
+fn touching_before<'k>(before: Option<Entry<Slot<'k>>>, at: VirtAddr) -> Option<Area<'k>> {
+    before.filter(|before| before.range.end == at).map(|before| Area::at(before.value))
+}
 
-    /// As [`Call::merge_new`], but only with neighbours that `may_join`.
-    pub(crate) fn merge_new_with(&mut self, range: &Vma, may_join: impl Fn(&Vma) -> bool) -> Option<Vma> {
-        let before = self.mm.area_before(range.start()).filter(|before| may_join(&before.vma));
-        let behind = self.mm.area_at_or_after(range.start()).filter(|behind| may_join(&behind.vma));
+/// Returns the area behind `at` if it begins there.
+fn touching_behind<'k>(behind: Option<Entry<Slot<'k>>>, at: VirtAddr) -> Option<Area<'k>> {
+    behind.filter(|behind| behind.range.start == at).map(|behind| Area::at(behind.value))
+}
+
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
+    /// Extends a neighbour over `range`, which has no area and lies as `around` says, and returns it as it is then; `None` if no neighbour fits. The whole counts as written to if the neighbour or
+    /// `range` does (Linux: `mmap_region` sets VM_SOFTDIRTY on what it extended).
+    pub(crate) fn merge_new(&mut self, range: &Vma, around: &Around<'_, Slot<'k>>) -> Option<Vma> {
+        debug_assert!(around.first.is_none(), "a range that is new has no area");
+        let before = touching_before(around.before, range.start());
+        let behind = touching_behind(around.behind, range.end());
         match self.joins(range, before.as_ref(), behind.as_ref()) {
             Joins::Neither => None,
             Joins::Before => before.map(|before| self.grow_up(&before, range, before.vma.flags | range.flags, |_| ())),
@@ -102,7 +109,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
                 let anon = joined_anon([before.vma.anon, behind.vma.anon, range.anon]);
                 let flags = before.vma.flags | range.flags;
                 let whole = Vma { range: before.vma.range.joined(behind.vma.range), flags, anon, ..before.vma };
-                self.join_areas(&before, &whole, behind.vma.start(), &[behind.slot]);
+                self.join_areas(around, &before, &whole, &[&behind]);
                 whole
             }),
         }
@@ -144,17 +151,23 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// # Errors
     /// [`MmError::NoMemory`]; the range is as before then, perhaps split off.
     pub(crate) fn modify(&mut self, vma: &Vma, range: VirtRange, changed: &Vma) -> Result<Vma, MmError> {
-        let slot = self.mm.slot(vma.start()).ok_or(MmError::NoMemory)?;
-        self.modify_area(&Area { slot, vma: *vma }, range, changed)
+        let found = self.mm.among(vma.range).filter(|found| found.area.vma.start() == vma.start());
+        self.modify_area(&found.ok_or(MmError::NoMemory)?, range, changed)
     }
 
-    /// As [`Call::modify`], of an area that was found.
-    pub(crate) fn modify_area(&mut self, area: &Area<'k>, range: VirtRange, changed: &Vma) -> Result<Vma, MmError> {
+    /// As [`Call::modify`], of an area that was found by `range` or more.
+    pub(crate) fn modify_area(
+        &mut self,
+        found: &Among<'_, 'k>,
+        range: VirtRange,
+        changed: &Vma,
+    ) -> Result<Vma, MmError> {
+        let area = &found.area;
         let vma = &area.vma;
         let part = Vma { flags: changed.flags, uffd: changed.uffd, name: changed.name, ..vma.part(range) };
         self.mm.start_write(&area.slot);
-        let before = if range.start == vma.start() { self.mm.area_before(range.start) } else { None };
-        let behind = if range.end == vma.end() { self.mm.area_at_or_after(range.end) } else { None };
+        let before = if range.start == vma.start() { touching_before(found.around.before, range.start) } else { None };
+        let behind = if range.end == vma.end() { touching_behind(found.around.behind, range.end) } else { None };
         match self.joins(&part, before.as_ref(), behind.as_ref()) {
             Joins::Neither => {}
             Joins::Before => {
@@ -176,13 +189,12 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
                     let anon = joined_anon([before.vma.anon, behind.vma.anon, part.anon]);
                     let whole = before.vma.range.joined(behind.vma.range);
                     let whole = Vma { range: whole, flags: part.flags, anon, ..before.vma };
-                    self.join_areas(&before, &whole, vma.start(), &[area.slot, behind.slot]);
+                    self.join_areas(&found.around, &before, &whole, &[area, &behind]);
                     return Ok(whole);
                 }
             }
         }
-        let slot = self.split_off(*area, range)?;
-        self.store_in(slot, &part);
+        self.split_off(found, &part)?;
         Ok(part)
     }
 
@@ -196,21 +208,29 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Leaves of an area only `rest`, at one of its ends; nothing of it if that is empty.
     fn shrink_to(&mut self, area: &Area<'k>, rest: VirtRange) {
         if rest.is_empty() {
-            self.take_out(area.vma.start());
+            self.take_out(area);
         } else {
             self.rewrite(area, &area.vma.part(rest), |_| ());
         }
     }
 
-    /// Makes `range` an area of its own within `area`; returns it.
-    pub(crate) fn split_off(&mut self, mut area: Area<'k>, range: VirtRange) -> Result<Slot<'k>, MmError> {
-        if area.vma.start() < range.start {
-            area = self.split(&area, range.start)?;
+    /// Makes a part of an area, or all of it, an area of its own that is as `part` says.
+    pub(crate) fn split_off(&mut self, found: &Among<'_, 'k>, part: &Vma) -> Result<(), MmError> {
+        let mut area = found.area;
+        self.mm.start_write(&area.slot);
+        let is_inside = area.vma.start() < part.start() && part.end() < area.vma.end();
+        if is_inside && self.split_out(found, part) {
+            return Ok(());
         }
-        if range.end < area.vma.end() {
-            self.split(&area, range.end)?;
+        if area.vma.start() < part.start() {
+            area = self.split(&area, part.start())?;
         }
-        Ok(area.slot)
+        if part.end() < area.vma.end() {
+            self.split(&area, part.end())?;
+            area.vma = area.vma.part(part.range);
+        }
+        self.store_in(&area, part);
+        Ok(())
     }
 
     /// Returns the page number of an address.

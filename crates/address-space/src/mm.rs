@@ -8,7 +8,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use collections::range_tree::BrokenInvariant;
+use collections::range_tree::{Around, BrokenInvariant};
 use collections::{RangeTree, WordCell};
 use object_allocator::mmu::UserTables;
 use object_allocator::{Stable, TypeStable};
@@ -20,7 +20,7 @@ use crate::atomic::Ordering::Relaxed;
 use crate::counters::VmCounters;
 use crate::mm_ref::MmGrab;
 use crate::program::{MmapLayout, ProgramRanges};
-use crate::vma::{Area, Slot, Vma, VmaSlot};
+use crate::vma::{Among, Area, Slot, Vma, VmaSlot};
 
 /// An address space.
 ///
@@ -302,16 +302,23 @@ impl<'a, 'k, L> MmGuard<'a, 'k, L> {
         self.tree.find(addr).map(|entry| Area::at(entry.value))
     }
 
-    /// As [`MmGuard::find`], for who changes it.
-    pub(crate) fn area_at_or_after(&self, addr: VirtAddr) -> Option<Area<'k>> {
-        self.tree.find_at_or_after(addr).map(|entry| Area::at(entry.value))
-    }
-
     /// Returns the lowest area that shares a byte with `range`, for who changes it; nothing does with an empty one.
     #[inline]
     pub(crate) fn area_in(&self, range: VirtRange) -> Option<Area<'k>> {
         let found = if range.is_empty() { None } else { self.tree.find_intersection(range) };
         found.map(|entry| Area::at(entry.value))
+    }
+
+    /// Returns what lies in `range`, which is not empty, and beside it.
+    #[inline]
+    pub(crate) fn around(&self, range: VirtRange) -> Around<'a, Slot<'k>> {
+        self.tree.find_around(range)
+    }
+
+    /// As [`MmGuard::area_in`], with its neighbours.
+    pub(crate) fn among(&self, range: VirtRange) -> Option<Among<'a, 'k>> {
+        let around = self.around(range);
+        around.first.map(|first| Among { area: Area::at(first.value), around })
     }
 
     /// As [`MmGuard::find_before`], for who changes it.

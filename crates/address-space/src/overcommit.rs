@@ -122,7 +122,11 @@ impl Overcommit {
     }
 
     /// Takes a promise back.
+    #[inline]
     pub fn uncharge(&self, nr_pages: u64) {
+        if nr_pages == 0 {
+            return;
+        }
         // Relaxed: as in `committed`.
         let before = self.committed.fetch_sub(nr_pages, Relaxed);
         debug_assert!(before >= nr_pages, "only what was promised is taken back");

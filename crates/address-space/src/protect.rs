@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::error::MmError;
 use crate::flags::Prot;
 use crate::limits::Rights;
-use crate::vma::{Area, PAGE_SIZE, Vma};
+use crate::vma::{Among, PAGE_SIZE, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Changes the permissions of the pages of `len` bytes from `start` (Linux: `mprotect`).
@@ -32,20 +32,26 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         if !(Prot::READ | Prot::WRITE | Prot::EXEC | Prot::SEM).contains(prot) {
             return Err(MmError::Invalid);
         }
-        let first = self.mm.area_in(VirtRange::new(start, end)).ok_or(MmError::NoMemory)?;
-        let range = protected_range(&first.vma, VirtRange::new(start, end), grows)?;
-        let (mut at, mut next) = (range.start, Some(first));
-        while at < range.end {
-            let area = next.take().or_else(|| self.mm.area(at)).ok_or(MmError::NoMemory)?;
-            let part = VirtRange::new(at, area.vma.end().min(range.end));
-            at = self.protect_part(&area, part, prot)?;
+        let mut found = self.mm.among(VirtRange::new(start, end)).ok_or(MmError::NoMemory)?;
+        let range = protected_range(&found.area.vma, VirtRange::new(start, end), grows)?;
+        let mut at = range.start;
+        if at < start {
+            found = self.mm.among(range).ok_or(MmError::NoMemory)?;
         }
-        Ok(())
+        loop {
+            let part = VirtRange::new(at, found.area.vma.end().min(range.end));
+            at = self.protect_part(&found, part, prot)?;
+            if at >= range.end {
+                return Ok(());
+            }
+            let next = self.mm.among(VirtRange::new(at, range.end));
+            found = next.filter(|next| next.area.vma.start() <= at).ok_or(MmError::NoMemory)?;
+        }
     }
 
     /// Returns where the area ends that holds the part then: it may have become one with what is behind it.
-    fn protect_part(&mut self, area: &Area<'k>, part: VirtRange, mut prot: Prot) -> Result<VirtAddr, MmError> {
-        let vma = &area.vma;
+    fn protect_part(&mut self, found: &Among<'_, 'k>, part: VirtRange, mut prot: Prot) -> Result<VirtAddr, MmError> {
+        let vma = &found.area.vma;
         let implies_exec = self.process.rights.contains(Rights::READ_IMPLIES_EXEC) && prot.contains(Prot::READ);
         prot.set(Prot::EXEC, prot.contains(Prot::EXEC) || implies_exec && vma.flags.contains(VmFlags::MAYEXEC));
         let flags = self.vm_flags(prot) | (vma.flags - VmFlags::ACCESS - VmFlags::PKEY_BIT0);
@@ -53,12 +59,17 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         if !may.contains(flags & VmFlags::ACCESS) || self.mm.mm().flags().denies(vma.flags, flags) {
             return Err(MmError::AccessDenied);
         }
-        self.protect_fixup(area, part, flags)
+        self.protect_fixup(found, part, flags)
     }
 
     /// Gives a part of an area other permissions; returns where the area ends that holds it then (Linux: `mprotect_fixup`).
-    fn protect_fixup(&mut self, area: &Area<'k>, part: VirtRange, mut flags: VmFlags) -> Result<VirtAddr, MmError> {
-        let vma = &area.vma;
+    fn protect_fixup(
+        &mut self,
+        found: &Among<'_, 'k>,
+        part: VirtRange,
+        mut flags: VmFlags,
+    ) -> Result<VirtAddr, MmError> {
+        let vma = &found.area.vma;
         if !vma.can_modify() {
             return Err(MmError::NotPermitted);
         }
@@ -84,7 +95,8 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             flags -= VmFlags::ACCOUNT;
         }
         let changed = Vma { flags, ..*vma };
-        let whole = self.modify_area(area, part, &changed).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
+        let whole =
+            self.modify_area(found, part, &changed).inspect_err(|_| self.spaces.overcommit.uncharge(charged))?;
         self.backing.protect(&whole, part);
         if old.contains(VmFlags::ACCOUNT) && !flags.contains(VmFlags::ACCOUNT) {
             self.spaces.overcommit.uncharge(nr_pages);

@@ -3,6 +3,7 @@
 //! Two orders of checks: up to 6.16 the range is looked at where it is needed, 6.17 checks the arguments first and moves several areas at once.
 //! Linux 6.12: mm/mremap.c (`mremap`, `mremap_to`, `vma_to_resize`, `move_vma`), mm/vma.c (`copy_vma`, `vma_merge_extend`).
 
+use collections::range_tree::Entry;
 use page_allocator::Hooks;
 use platform::Platform;
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -13,7 +14,7 @@ use crate::error::MmError;
 use crate::flags::{MapFlags, RemapFlags};
 use crate::limits::Release;
 use crate::place::PlaceRequest;
-use crate::vma::{Area, PAGE_SHIFT, PAGE_SIZE, Vma};
+use crate::vma::{PAGE_SHIFT, PAGE_SIZE, Slot, Vma};
 
 /// Areas that a move may need beyond those that there are.
 const SPARE_AREAS: usize = 3;
@@ -63,7 +64,7 @@ const fn page_align(len: u64) -> u64 {
     len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
 }
 
-impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
+impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// Resizes or moves a range (Linux: `mremap`). Returns where it is.
     ///
     /// # Errors
@@ -209,7 +210,8 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let charged = if vma.flags.contains(VmFlags::ACCOUNT) { nr_pages } else { 0 };
         self.charge(charged)?;
         let more = Vma { range, pgoff: vma.pgoff_at(range.start), ..*vma };
-        if self.merge_new(&more).is_none() {
+        let around = self.mm.around(range);
+        if self.merge_new(&more, &around).is_none() {
             self.spaces.overcommit.uncharge(charged);
             return Err(MmError::NoMemory);
         }
@@ -325,9 +327,9 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if !is_to_unlock || self.release() >= Release::V6_18 {
             return Ok(*vma);
         }
-        let slot = self.mm.slot(vma.start()).ok_or(MmError::BadAddress)?;
-        self.split_off(Area { slot, vma: *vma }, old)?;
-        Ok(vma.part(old))
+        let part = vma.part(old);
+        self.split_off(&self.mm.among(vma.range).ok_or(MmError::BadAddress)?, &part)?;
+        Ok(part)
     }
 
     /// Returns how many bytes below both places of a move hold no area. None if an area reaches down there, as does the one that both places became if they
@@ -350,9 +352,11 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let copy = Vma { range, pgoff, ..*vma };
         // Both places stay, so they are not to become one area.
         let is_apart = is_untouched && request.flags.contains(RemapFlags::DONTUNMAP) && self.release() < Release::V6_18;
-        let may_join = |neighbour: &Vma| !is_apart || neighbour.range != vma.range;
+        let mut around = self.mm.around(range);
+        let may_join = |neighbour: &Entry<Slot<'k>>| !is_apart || neighbour.range != vma.range;
+        (around.before, around.behind) = (around.before.filter(may_join), around.behind.filter(may_join));
         // The pages take their marks along; a neighbour becomes no other for that.
-        if let Some(whole) = self.merge_new_with(&Vma { flags: copy.flags - VmFlags::SOFTDIRTY, ..copy }, may_join) {
+        if let Some(whole) = self.merge_new(&Vma { flags: copy.flags - VmFlags::SOFTDIRTY, ..copy }, &around) {
             return Ok(whole);
         }
         self.enter(&copy)?;
@@ -363,21 +367,21 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
     /// Takes back the new place after its pages could not be moved. The copy may have become part of a neighbour, so it is unmapped as a range.
     fn abandon_copy(&mut self, request: &RemapRequest, charged: u64) {
         let range = VirtRange::with_len(request.new_addr, request.new_len);
-        let Ok(sums) = self.gather(range) else { return };
+        let Ok(gathered) = self.gather(range) else { return };
         if let Some(vma) = self.mm.lookup(range.start) {
-            self.mm.counters.add(vma.flags, sums.nr_pages);
+            self.mm.counters.add(vma.flags, gathered.nr_pages);
             if vma.flags.contains(VmFlags::LOCKED) {
-                self.mm.counters.locked += sums.nr_pages;
+                self.mm.counters.locked += gathered.nr_pages;
             }
         }
-        self.complete_unmap(range, sums.accounted);
+        self.complete_unmap(range, &gathered, gathered.accounted);
         self.spaces.overcommit.uncharge(charged);
     }
 
     /// Unmaps the old place; its promise has moved along.
     fn unmap_moved(&mut self, old: VirtRange) {
         match self.gather(old) {
-            Ok(sums) => self.complete_unmap(old, sums.accounted),
+            Ok(gathered) => self.complete_unmap(old, &gathered, gathered.accounted),
             // The area cannot be split: both places stay mapped, and both count.
             Err(_) => {
                 let accounted = self.mm.lookup(old.start).is_some_and(|vma| vma.flags.contains(VmFlags::ACCOUNT));

@@ -19,9 +19,8 @@ use sync::{Cpu, RwReadGuard, RwSpinLock, RwWriteGuard, rank};
 use units::VirtRange;
 
 use crate::mm::Mm;
-use crate::name::AreaName;
 use crate::spaces::AddressSpaces;
-use crate::vma::{FileId, PAGE_SHIFT, Slot, Vma};
+use crate::vma::{Area, FileId, PAGE_SHIFT, Slot, Vma};
 
 /// Trees with locks of their own, for files as for families. Linux has one a file and one an anon_vma.
 const BUCKETS: usize = 64;
@@ -124,40 +123,45 @@ impl<'k> ReverseMap<'k> {
 
     /// Enters an area that says what `vma` does.
     pub(crate) fn link(&self, cpu: &Cpu, slot: Slot<'k>, vma: &Vma) {
-        self.hold(cpu, vma).insert(slot, vma);
+        if !vma.is_unmapped() {
+            self.hold(cpu, vma).insert(slot, vma);
+        }
     }
 
     /// Takes an area out.
-    pub(crate) fn unlink(&self, cpu: &Cpu, slot: Slot<'k>) {
-        let vma = slot.load();
-        self.hold(cpu, &vma).remove(slot, &vma);
+    pub(crate) fn unlink(&self, cpu: &Cpu, Area { slot, vma }: &Area<'k>) {
+        if !vma.is_unmapped() {
+            self.hold(cpu, vma).remove(*slot, vma);
+        }
     }
 
-    /// Writes `vma` to an area that is in its trees, and moves it there to where it belongs then. Returns the name that it had.
-    pub(crate) fn rewrite(&self, cpu: &Cpu, slot: Slot<'k>, vma: &Vma) -> Option<AreaName> {
-        let old = slot.load();
+    /// Writes `vma` to an area that is in its trees, and moves it there to where it belongs then.
+    pub(crate) fn rewrite(&self, cpu: &Cpu, Area { slot, vma: old }: &Area<'k>, vma: &Vma) {
+        if old.is_unmapped() && vma.is_unmapped() {
+            return slot.store(vma);
+        }
         let root = |vma: &Vma| vma.anon.map(|anon| anon.root);
         debug_assert!(old.file == vma.file, "an area keeps its file");
-        debug_assert!(root(&old) == root(vma) || old.anon.is_none() || vma.anon.is_none(), "an area keeps its family");
-        if pages(&old) == pages(vma) && root(&old) == root(vma) {
-            slot.store(vma);
-            return old.name;
+        debug_assert!(root(old) == root(vma) || old.anon.is_none() || vma.anon.is_none(), "an area keeps its family");
+        if pages(old) == pages(vma) && root(old) == root(vma) {
+            return slot.store(vma);
         }
         let mut held = self.hold(cpu, &Vma { anon: old.anon.or(vma.anon), ..*vma });
-        held.remove(slot, &old);
+        held.remove(*slot, old);
         slot.store(vma);
-        held.insert(slot, vma);
-        old.name
+        held.insert(*slot, vma);
     }
 
-    /// Enters `upper`, the second part of an area that is split at its start; `slot` is where the area lies, and keeps the first part.
-    pub(crate) fn split(&self, cpu: &Cpu, slot: Slot<'k>, lower: &Vma, upper: Slot<'k>) {
-        let old = slot.load();
-        let mut held = self.hold(cpu, &old);
-        held.remove(slot, &old);
+    /// Enters `others`, which say what they are, of an area that is split; where it lies it keeps the part `lower`.
+    pub(crate) fn split(&self, cpu: &Cpu, Area { slot, vma: old }: &Area<'k>, lower: &Vma, others: &[&Area<'k>]) {
+        if old.is_unmapped() {
+            return slot.store(lower);
+        }
+        let mut held = self.hold(cpu, old);
+        held.remove(*slot, old);
         slot.store(lower);
-        held.insert(slot, lower);
-        held.insert(upper, &upper.load());
+        held.insert(*slot, lower);
+        others.iter().for_each(|other| held.insert(other.slot, &other.vma));
     }
 
     /// Enters an area into the tree of its family, after it got its first anon_vma.

@@ -9,6 +9,7 @@ use core::num::NonZeroU64;
 
 use collections::WordCell;
 use collections::interval_tree::IntervalNode;
+use collections::range_tree::{Around, Entry};
 use object_allocator::{Stable, TypeStable};
 use sync::{PartLock, rank};
 use units::{VirtAddr, VirtRange, VmFlags};
@@ -151,6 +152,11 @@ impl Vma {
         Self { range, pgoff: self.pgoff_at(range.start), ..*self }
     }
 
+    /// Returns true if the reverse map does not know the area: nothing of a file, and no anonymous page yet.
+    pub(crate) const fn is_unmapped(&self) -> bool {
+        self.file.is_none() && self.anon.is_none()
+    }
+
     /// Returns whether the area has exactly one anon_vma (Linux: `list_is_singular(&vma->anon_vma_chain)`).
     pub(crate) fn has_one_anon_vma(&self) -> bool {
         self.anon.is_some_and(|anon| anon.links == 1)
@@ -171,18 +177,29 @@ impl<'k> Area<'k> {
     pub(crate) fn at(slot: Slot<'k>) -> Self {
         Self { slot, vma: slot.load() }
     }
+
+    /// Returns how the tree of areas knows it.
+    pub(crate) const fn entry(&self) -> Entry<Slot<'k>> {
+        Entry { range: self.vma.range, value: self.slot }
+    }
+}
+
+/// The first area of a lookup, and what is beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Among<'a, 'k> {
+    pub(crate) area: Area<'k>,
+    pub(crate) around: Around<'a, Slot<'k>>,
 }
 
 /// Memory of an area. Opaque outside this crate.
+///
+/// What every fault and call looks at lies in the first line, what they copy in the first two.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct VmaSlot<'k> {
     pub(crate) lock: PartLock<{ rank::VMA_LOCK }>,
     /// The address space that the area is in. Stays when the area goes; only who knows that the area is there may follow it.
     pub(crate) mm: WordCell<Stable<'k, Mm<'k>>>,
-    /// Node of the tree of the file's areas.
-    pub(crate) by_file: IntervalNode<Slot<'k>>,
-    /// Node of the tree of the family's areas.
-    pub(crate) by_family: IntervalNode<Slot<'k>>,
     start: AtomicU64,
     end: AtomicU64,
     flags: AtomicU64,
@@ -193,6 +210,10 @@ pub struct VmaSlot<'k> {
     links: AtomicU64,
     uffd: AtomicU64,
     name: AtomicU64,
+    /// Node of the tree of the file's areas.
+    pub(crate) by_file: IntervalNode<Slot<'k>>,
+    /// Node of the tree of the family's areas.
+    pub(crate) by_family: IntervalNode<Slot<'k>>,
 }
 
 impl TypeStable for VmaSlot<'_> {

@@ -21,6 +21,12 @@ pub struct Bounds {
 impl Bounds {
     /// The bounds of an address space that has no area left.
     pub const NONE: Self = Self { floor: VirtAddr::ZERO, ceiling: VirtAddr::new(u64::MAX) };
+
+    /// Returns true if the addresses hold all of a block of `bytes`, a power of two, of which a part lies in `range`: those of one table of the lowest level.
+    fn hold_block(self, range: VirtRange, bytes: u64) -> bool {
+        let first = self.floor.align_up(bytes).max(range.start.align_down(bytes));
+        first < range.end && first.saturating_add(bytes) <= self.ceiling
+    }
 }
 
 impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
@@ -28,6 +34,10 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ///
     /// The caller holds the address space's lock for writing, and no area within `bounds` can be looked up.
     pub fn free_tables(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, bounds: Bounds) {
+        let block = self.mmu.format().leaf_bytes(Level::PMD);
+        if !bounds.hold_block(range, block) {
+            return;
+        }
         let Some(walk) = self.walk() else { return };
         if let Some(row) = walk.root_row(range) {
             free_below(gather, row, range, bounds);

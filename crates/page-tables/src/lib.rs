@@ -91,6 +91,10 @@ impl RssDelta {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.file | self.anon | self.shmem == 0
+    }
+
     fn apply(self, cpu: &Cpu, tables: &UserTables) {
         for (kind, nr_pages) in
             [(PageKind::File, self.file), (PageKind::Anon, self.anon), (PageKind::Shmem, self.shmem)]

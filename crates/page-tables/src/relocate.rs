@@ -18,6 +18,8 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     ///
     /// # Errors
     /// [`NoMemory`]; then nothing was moved. Tables that were made stay, and pages that were split.
+    // As in `protect`: inlined into a caller, the loop takes more instructions a page.
+    #[inline(never)]
     pub fn relocate(
         &self,
         gather: &mut Gather<'a, P, H>,

@@ -26,11 +26,15 @@ impl<'a, P: Platform, H: Hooks> Tables<'a, P, H> {
     /// those at the range's ends before ([`Tables::split_ends`]).
     pub fn zap(&self, gather: &mut Gather<'a, P, H>, range: VirtRange, what: ZapWhat) {
         let Some(walk) = self.walk().filter(|_| gather.flushes(self.tables)) else { return };
-        self.tables.note_rss();
         let mut zap = Zap { gather, range, what, delta: RssDelta::default() };
         visit_leaves(&walk, range, &mut zap);
         let delta = zap.delta;
         drop(walk);
+        if delta.is_empty() {
+            return;
+        }
+        // They are counted until here.
+        self.tables.note_rss();
         delta.apply(self.mmu.cpu(), self.tables);
     }
 }

@@ -114,6 +114,18 @@ fn a_range_is_found_while_leaves_are_merged_and_the_freed_nodes_used_again() {
 }
 
 #[test]
+fn a_range_that_gets_a_hole_is_found_whole_or_without_it_and_becomes_whole_again() {
+    let allowed = vec![entry(0x28, 0x30, 0x28), entry(0x2c, 0x30, 7)];
+    lookup_against(&[1, 2], 0x2c, allowed, |tree, _| {
+        let whole = area(2).range;
+        let part = |start, end, value| Entry { range: VirtRange::new(at(start), at(end)), value };
+        let parts = [part(0x28, 0x2a, 0x28), part(0x2c, 0x30, 7)];
+        assert!(tree.find_around(whole).splice(whole.start, 1, &parts));
+        assert!(tree.find_around(whole).splice(whole.start, 2, &[area(2)]));
+    });
+}
+
+#[test]
 fn a_range_that_is_split_is_found_whole_or_in_parts() {
     lookup_against(&[1, 2], 0x2c, vec![entry(0x28, 0x30, 0x28), entry(0x2a, 0x30, 7)], |tree, nodes| {
         tree.split(at(0x2a), 7, nodes).unwrap();

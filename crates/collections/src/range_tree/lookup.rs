@@ -29,7 +29,18 @@ impl<V: Word> RangeTree<V> {
     /// Returns the first range that ends above `addr`: the one that holds it, else the next one (Linux: `find_vma`).
     #[inline]
     pub fn find_at_or_after(&self, addr: VirtAddr) -> Option<Entry<V>> {
-        settle(|| self.try_find_at_or_after(addr))
+        settle(|| self.try_find_below_top(addr))
+    }
+
+    /// As [`try_find_at_or_after`](Self::try_find_at_or_after), for who often asks above all ranges.
+    #[inline]
+    pub(super) fn try_find_below_top(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
+        let count = self.sequence.begin()?;
+        if addr.raw() < self.top.load(Relaxed) {
+            return self.try_find_at_or_after(addr);
+        }
+        self.sequence.validate(count)?;
+        Ok(None)
     }
 
     /// Returns the first range that ends above `addr`.
@@ -62,7 +73,7 @@ impl<V: Word> RangeTree<V> {
         self.find_at_or_after(range.start).filter(|entry| entry.range.overlaps(range))
     }
 
-    fn try_find_before(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
+    pub(super) fn try_find_before(&self, addr: VirtAddr) -> Result<Option<Entry<V>>, Raced> {
         let snapshot = self.snapshot()?;
         let Some(mut node) = snapshot.root else { return Ok(None) };
         if addr.raw() == u64::MAX {

@@ -8,6 +8,7 @@
 //! `try_` lookups return [`Raced`] if a writer came in between, and the caller falls back to its lock; the others repeat.
 //! Linux 6.12: lib/maple_tree.c, include/linux/maple_tree.h; mm/mmap.c (`find_vma`, `find_vma_prev`), mm/memory.c (`lock_vma_under_rcu`).
 
+mod around;
 mod change;
 mod check;
 mod cursor;
@@ -28,6 +29,7 @@ use core::ptr;
 
 use units::{VirtAddr, VirtRange};
 
+pub use around::Around;
 pub use check::BrokenInvariant;
 pub use cursor::{Cursor, Entries};
 pub use node::Node;

@@ -167,6 +167,7 @@ impl Node {
         self.words.get(index).map(|word| word.load(Relaxed).cast())
     }
 
+    #[inline(always)]
     pub(super) fn slot(&self, index: usize) -> Slot {
         Slot { key: self.key(index), middle: self.middle(index), word: self.word(index) }
     }
@@ -226,6 +227,19 @@ impl Node {
         self.set_count(count - 1);
     }
 
+    /// Moves the slots from `from` on to `to` and behind; those that become free below the end are unused, those in between keep what they held. A leaf's.
+    #[inline]
+    pub(super) fn shift(&self, from: usize, to: usize) {
+        let count = self.count();
+        debug_assert!(from <= count && count - from + to <= SLOTS, "the node has room");
+        let len = count - from;
+        shift_words(&self.keys, from, to, len, |to, from| to.store(from.load(Relaxed), Relaxed));
+        shift_words(&self.words, from, to, len, |to, from| to.store(from.load(Relaxed), Relaxed));
+        shift_words(&self.middles, from, to, len, |to, from| to.store(from.load(Relaxed), Relaxed));
+        (to + len..count).for_each(|index| self.set(index, Kind::Leaf.unused()));
+        self.set_count(to + len);
+    }
+
     /// Walks over the slots from `first` to `last`, each with the one after it.
     #[inline(always)]
     fn neighbours(&self, first: usize, last: usize) -> impl DoubleEndedIterator<Item = [Words<'_>; 2]> {
@@ -251,6 +265,18 @@ impl Node {
             }
             Kind::Inner => self.middles.iter().fold(0, |largest, gap| largest.max(gap.load(Relaxed))),
         }
+    }
+}
+
+/// Copies `len` words from `from` on to `to` and behind.
+#[inline(always)]
+fn shift_words<W>(words: &[W], from: usize, to: usize, len: usize, copy: impl Fn(&W, &W)) {
+    let (Some(source), Some(target)) = (words.get(from..from + len), words.get(to..to + len)) else { return };
+    let pairs = target.iter().zip(source);
+    if to > from {
+        pairs.rev().for_each(|(to, from)| copy(to, from))
+    } else {
+        pairs.for_each(|(to, from)| copy(to, from))
     }
 }
 

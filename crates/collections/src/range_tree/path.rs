@@ -201,7 +201,11 @@ impl<'t> Path<'t> {
     /// Corrects the gaps above the node at `level`, from there up, until one is right.
     pub(super) fn correct_gaps(&self, level: usize) {
         for level in (1..=level).rev() {
-            let gap = self.node(level).largest_gap(self.kind(level), self.lower_bound(level, 0));
+            let gap = match self.kind(level) {
+                Kind::Leaf => self.node(level).largest_gap(Kind::Leaf, self.lower_bound(level, 0)),
+                // Gaps are noted there, wherever the ranges begin.
+                Kind::Inner => self.node(level).largest_gap(Kind::Inner, 0),
+            };
             let (parent, index) = (self.node(level - 1), self.index(level - 1));
             if parent.middle(index) == gap {
                 return;

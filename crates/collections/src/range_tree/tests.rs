@@ -137,6 +137,32 @@ impl Pair {
         }
     }
 
+    /// Has `nr_ranges` ranges from the one at `start` on become `nr_parts`, with holes of `hole` between them; tells whether the tree did it in one step.
+    fn splice(&mut self, start: u64, nr_ranges: usize, (nr_parts, hole): (u64, u64), value: u64) -> bool {
+        let old: Vec<_> = self.model.range(start..).take(nr_ranges).map(|(&start, &(end, _))| (start, end)).collect();
+        let (low, high) = (old.first().map_or(start, |old| old.0), old.last().map_or(start + 40, |old| old.1));
+        let len = (high - low) / nr_parts;
+        if len <= hole {
+            return false;
+        }
+        let part = |number: u64| {
+            let start = low + number * len;
+            let end = if number + 1 == nr_parts { high } else { start + len - hole };
+            Entry { range: range(start, end), value: value + number }
+        };
+        let parts: Vec<_> = (0..nr_parts).map(part).collect();
+        // By the first of the ranges, or by what is behind it.
+        let addr = if value.is_multiple_of(2) { low } else { old.first().map_or(low, |old| old.1) };
+        let is_done = self.tree.find_around(range(addr, addr + 1)).splice(at(start), nr_ranges, &parts);
+        if is_done {
+            assert!(old.len() == nr_ranges && low == start, "only ranges that are there become others");
+            self.model.retain(|start, _| !old.iter().any(|old| old.0 == *start));
+            let new = parts.iter().map(|part| (part.range.start.raw(), (part.range.end.raw(), part.value)));
+            self.model.extend(new);
+        }
+        is_done
+    }
+
     fn set_bounds(&mut self, start: u64, new_start: u64, new_end: u64) {
         let before = self.model.range(..start).next_back().map_or(0, |(_, old)| old.0);
         let after = self.model.range(start + 1..).next().map_or(u64::MAX, |(&next, _)| next);
@@ -188,6 +214,8 @@ impl Pair {
         assert_eq!(self.tree.try_find(at(addr)), Ok(self.tree.find(at(addr))));
         let before = self.model.iter().rev().find(|(_, old)| old.0 <= addr).map(entry);
         assert_eq!(self.tree.find_before(at(addr)), before);
+        let ranges = [1, 3, 40].map(|len| range(addr, addr.saturating_add(len)));
+        ranges.into_iter().filter(|range| !range.is_empty()).for_each(|range| self.check_around(range));
         let near = range(addr, addr.saturating_add(40));
         let inside: Vec<_> = self.model.iter().map(entry).filter(|entry| entry.range.overlaps(near)).collect();
         assert_eq!(self.tree.find_intersection(near), inside.first().copied());
@@ -198,6 +226,17 @@ impl Pair {
         if before.is_some() {
             assert_eq!((cursor.next(), cursor.next()), (before, next));
         }
+    }
+
+    fn check_around(&self, range: VirtRange) {
+        let around = self.tree.find_around(range);
+        let first = self.tree.find_intersection(range);
+        let reaches_over = first.is_none_or(|first| first.range.end <= range.end);
+        let behind = first.map_or(range.start, |first| first.range.end);
+        let begins = first.is_none_or(|first| first.range.start >= range.start);
+        assert_eq!(around.first, first);
+        assert_eq!(around.before, self.tree.find_before(range.start).filter(|_| begins));
+        assert_eq!(around.behind, self.tree.find_at_or_after(behind).filter(|_| reaches_over));
     }
 
     fn check(&self) {
@@ -216,6 +255,7 @@ enum Change {
     Split(u64),
     Merge(Index),
     Bounds(Index, i64, i64),
+    Splice(Index, usize, u64, u64),
     Gap(u64, u64, u64, u32),
     Look(u64),
 }
@@ -230,6 +270,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => any::<Index>().prop_map(Change::Replace),
         2 => (0..SPACE).prop_map(Change::Split),
         2 => any::<Index>().prop_map(Change::Merge),
+        3 => (any::<Index>(), 0..4usize, 1..4u64, 0..4u64).prop_map(|(a, b, c, d)| Change::Splice(a, b, c, d)),
         3 => (any::<Index>(), -9..9i64, -9..9i64).prop_map(|(which, low, high)| Change::Bounds(which, low, high)),
         2 => (0..SPACE, 0..SPACE * 2, 1..40u64, 0..5u32).prop_map(|(a, b, c, d)| Change::Gap(a, b, c, d)),
         1 => (0..SPACE).prop_map(Change::Look),
@@ -249,6 +290,9 @@ fn apply(pair: &mut Pair, change: &Change, value: u64) {
             let start = pick(which);
             let end = pair.model.get(&start).map_or(start, |old| old.0);
             pair.set_bounds(start, start.saturating_add_signed(*low), end.saturating_add_signed(*high));
+        }
+        Change::Splice(which, nr_ranges, nr_parts, hole) => {
+            pair.splice(pick(which), *nr_ranges, (*nr_parts, *hole), value);
         }
         Change::Gap(low, high, len, align) if low < high => pair.check_gaps(*low, *high, *len, 1 << align),
         Change::Gap(..) => {}
@@ -384,6 +428,48 @@ fn a_walk_goes_on_when_the_tree_changes_under_it() {
     let old: Vec<u64> = seen.iter().copied().filter(|&value| value < 300).collect();
     assert!(old.iter().copied().eq(0..300));
     pair.tree.check_invariants().unwrap();
+}
+
+#[test]
+fn a_hole_in_a_range_and_its_parts_take_one_step_each_way_where_a_leaf_has_room() {
+    let mut pair = Pair::default();
+    (0..300).for_each(|slot| pair.insert(slot * 40, slot * 40 + 30, slot));
+    let mut done = [0; 4];
+    for slot in (0..300).map(|slot| slot * 7 % 300 * 40) {
+        let steps = [(1, (2, 9)), (2, (1, 0)), (1, (3, 0)), (3, (1, 0))];
+        for (step, (nr_ranges, parts)) in steps.into_iter().enumerate() {
+            if pair.splice(slot, nr_ranges, parts, slot) {
+                done[step] += 1;
+            } else if nr_ranges == 1 {
+                // In small steps, so that the leaf has room from now on.
+                (1..parts.0).for_each(|part| pair.split(slot + part * 10, slot));
+            } else {
+                (1..nr_ranges).for_each(|_| pair.merge_next(slot));
+            }
+            pair.check();
+        }
+        pair.check_gaps(0, 20_000, 10, 1);
+    }
+    assert!(done.iter().all(|&done| done > 120), "{done:?}");
+}
+
+#[test]
+fn what_does_not_fit_its_place_is_not_spliced() {
+    let mut pair = Pair::default();
+    (0..4).for_each(|slot| pair.insert(slot * 10, slot * 10 + 10, slot));
+    let refused = |start, nr_ranges, parts: &[VirtRange]| {
+        let parts: Vec<_> = parts.iter().map(|&range| Entry { range, value: 9 }).collect();
+        !pair.tree.find_around(range(start, start + 1)).splice(at(start), nr_ranges, &parts)
+    };
+    assert!(refused(5, 1, &[range(5, 10)]), "no range begins there");
+    assert!(refused(10, 1, &[range(10, 19)]), "the range ends later");
+    assert!(refused(10, 1, &[range(11, 20)]), "the range begins earlier");
+    assert!(refused(30, 2, &[range(30, 40)]), "there is no range behind");
+    assert!(refused(10, 0, &[range(10, 20)]) && refused(10, 1, &[]));
+    let around = pair.tree.find_around(range(10, 11));
+    pair.tree.replace(at(30), 3);
+    assert!(!around.splice(at(10), 1, &[Entry { range: range(10, 20), value: 1 }]), "the tree changed");
+    pair.check();
 }
 
 #[test]
