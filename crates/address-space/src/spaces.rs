@@ -12,7 +12,7 @@ use sync::Cpu;
 use units::Gfp;
 
 use crate::error::MmError;
-use crate::huge::HugeRules;
+use crate::huge::{HugePolicy, HugeRules, HugeSwitch};
 use crate::limits::Settings;
 use crate::mm::Mm;
 use crate::mm_ref::MmGrab;
@@ -30,7 +30,7 @@ pub struct AddressSpaces<'k, P: Platform, H: Hooks> {
     pub(crate) overcommit: Overcommit,
     pub(crate) settings: Settings,
     /// What follows from the settings for each fault.
-    huge: HugeRules,
+    huge: HugeSwitch,
     next_anon_vma: AtomicU64,
     next_mm: AtomicU64,
     init_mm: MmGrab<'k>,
@@ -56,7 +56,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
             rmap: ReverseMap::new(),
             overcommit: Overcommit::new(commit),
             settings,
-            huge: HugeRules::of(&settings),
+            huge: HugeSwitch::new(HugeRules::of(&settings)),
             next_anon_vma: AtomicU64::new(1),
             next_mm: AtomicU64::new(1),
             init_mm,
@@ -75,7 +75,17 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
 
     /// Returns what faults in an address space do about huge pages.
     pub fn huge_rules(&self, mm: &Mm<'_>) -> HugeRules {
-        self.huge.on(mm)
+        self.huge.rules().on(mm)
+    }
+
+    /// Returns which areas of the machine get huge pages.
+    pub fn huge_policy(&self) -> HugePolicy {
+        self.huge.rules().policy
+    }
+
+    /// Lets other areas get huge pages from now on. Those that are there stay.
+    pub fn set_huge_policy(&self, policy: HugePolicy) {
+        self.huge.set(HugeRules { policy, ..self.huge.rules() });
     }
 
     /// Returns what is promised to all processes.

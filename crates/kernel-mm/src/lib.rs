@@ -28,7 +28,7 @@ pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
 pub use mm::{
-    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, KhugepagedScan, MappedFiles,
+    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, HugeFile, KhugepagedScan, MappedFiles,
     MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, ScanStop, UnmapError,
 };
 pub use proc_view::ProcView;

@@ -23,7 +23,7 @@ use crate::wait::Progress;
 use crate::world::World;
 
 /// Names that every machine has: directories and devices.
-const DIRECTORIES: [&[u8]; 4] = [b"dev", b"proc", b"tmp", b"root"];
+const DIRECTORIES: [&[u8]; 5] = [b"dev", b"proc", b"sys", b"tmp", b"root"];
 const DEVICES: [(&[u8], Device); 7] = [
     (b"null", Device::Null),
     (b"zero", Device::Zero),

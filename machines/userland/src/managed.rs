@@ -6,7 +6,7 @@ use address_space::{
     Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmFlags, MmRef, MmapLayout, Process as Caller,
     ProgramRanges, Settings, Vma, Whose,
 };
-use kernel_mm::{AreaNames, FileLabel, FrameNumbers, Kernel, MemoryManager, ProcMm, Reach, ScanStop};
+use kernel_mm::{AreaNames, FileLabel, FrameNumbers, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop};
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
@@ -324,6 +324,14 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             "vmallocinfo" => view.write_vmallocinfo(out),
             _ => Err(fmt::Error),
         }
+    }
+
+    fn write_huge_file(&self, file: HugeFile, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.manager.write_huge_file(file, out)
+    }
+
+    fn set_huge_file(&self, file: HugeFile, text: &[u8]) -> Result<(), MmError> {
+        self.manager.set_huge_file(file, text)
     }
 
     fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError> {

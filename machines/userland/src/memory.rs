@@ -6,7 +6,7 @@ use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
-use kernel_mm::{Reach, ScanStop};
+use kernel_mm::{HugeFile, Reach, ScanStop};
 use page_cache::{EndRule, Seals};
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
@@ -255,6 +255,18 @@ pub trait Memory {
     /// # Errors
     /// What `out` returns.
     fn write_machine_file(&self, cpu: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Writes the text of a file about huge pages.
+    ///
+    /// # Errors
+    /// What `out` returns.
+    fn write_huge_file(&self, file: HugeFile, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Takes what was written to a file about huge pages.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`], [`MmError::NotSupported`], [`MmError::Io`] for one that is only read.
+    fn set_huge_file(&self, file: HugeFile, text: &[u8]) -> Result<(), MmError>;
 
     /// Reads /proc/PID/pagemap.
     ///

@@ -7,6 +7,7 @@
 mod area_names;
 mod fault;
 mod files;
+mod huge_files;
 mod khugepaged;
 mod lifetime;
 mod migrate;
@@ -30,6 +31,7 @@ use units::PhysAddr;
 
 use area_names::NameTable;
 pub use files::MappedFiles;
+pub use huge_files::HugeFile;
 pub use khugepaged::KhugepagedScan;
 pub use migrate::MigrateError;
 pub use pin::{Dirtied, PinnedPage};

@@ -113,7 +113,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             match self.try_open(directory, &path, (flags, mode), &mut contents) {
                 // A file has to be made: its contents first, outside the lock, and then another look.
                 Err(Stop::Failed(Errno::ENOENT)) if flags.contains(OpenFlags::CREAT) && contents.is_none() => {
-                    contents = Some(self.userland.memory().file_create(self.cpu, None)?);
+                    let found = self.find(&self.world(), directory, &path, LastLink::Follow)?;
+                    contents = Some(self.new_contents(found.directory)?);
                     made = true;
                 }
                 opened => break opened,
@@ -138,17 +139,29 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if is_odd || !flags.writes() {
             return Err(Errno::EINVAL.into());
         }
-        let umask = {
+        let (place, umask) = {
             let world = self.world();
             let place = self.find(&world, directory, path, LastLink::Follow)?.existing()?;
             match place {
                 _ if !world.is_directory(place) => return Err(Errno::ENOTDIR.into()),
                 Place::Proc(_) => return Err(Errno::EOPNOTSUPP.into()),
-                Place::Inode(_) => world.processes.get(self.thread.process).map_or(0, |process| process.umask),
+                Place::Inode(_) => (place, world.processes.get(self.thread.process).map_or(0, |process| process.umask)),
             }
         };
-        let contents = self.userland.memory().file_create(self.cpu, None)?;
+        let contents = self.new_contents(place)?;
         Ok(self.open_nameless(contents, (mode as u32 & !umask, None), flags)?)
+    }
+
+    /// Makes the contents of a file in a directory: in /dev/shm they are of tmpfs, elsewhere of ramfs.
+    fn new_contents(&self, directory: Place) -> Result<FileId, Errno> {
+        let is_tmpfs = {
+            let world = self.world();
+            let shm = world.walk(self.thread.process, world.files.root_place()?, b"/dev/shm", LastLink::Keep)?;
+            shm.place == Some(directory)
+        };
+        // Of the same kind as a memfd that has no seals of its own.
+        let as_memfd = is_tmpfs.then_some((&b""[..], Seals::SEAL));
+        Ok(self.userland.memory().file_create(self.cpu, as_memfd)?)
     }
 
     /// Opens contents that no directory names, a memfd's if they have a name of their own; they are put if that fails.

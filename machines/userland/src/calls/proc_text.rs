@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use address_space::{NO_LIMIT, ProgramRanges};
+use kernel_mm::HugeFile;
 use proc_files::statm::Statm;
 use proc_files::status::{Task, TaskState};
 
 use super::limits::{NR_LIMITS, limit};
 use super::{Context, Outcome};
 use crate::errno::Errno;
-use crate::files::{GlobalFile, ProcNode, ProcessFile, Subject, Target};
+use crate::files::{GlobalFile, ProcNode, ProcessFile, Subject, SysNode, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::{Life, NAME_BYTES, Process, ProcessKey};
@@ -139,6 +140,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             let taken = match node {
                 ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
                 ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, subject), *part),
+                ProcNode::Sys(SysNode::File(file)) => self.write_setting(file, *part),
                 ProcNode::Global(_) => Err(Errno::EIO),
                 _ => Err(Errno::EINVAL),
             };
@@ -178,8 +180,24 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 self.global_text(file, &mut text).map_err(|_| Errno::ENOMEM)?;
                 Ok(text.0)
             }
+            ProcNode::Sys(SysNode::File(file)) => {
+                let mut text = Text::default();
+                self.userland.memory().write_huge_file(file, &mut text).map_err(|_| Errno::ENOMEM)?;
+                Ok(text.0)
+            }
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// Sets what a file of /sys is about to what was written to it.
+    fn write_setting(&self, file: HugeFile, text: UserBuffer) -> Result<u64, Errno> {
+        /// Longer than every word that such a file knows.
+        const LONGEST: usize = 32;
+        let mut word = [0; LONGEST];
+        let word = word.get_mut(..text.bytes.min(LONGEST as u64) as usize).unwrap_or_default();
+        self.read(text.addr, word)?;
+        self.userland.memory().set_huge_file(file, word)?;
+        Ok(text.bytes)
     }
 
     fn global_text(&self, file: GlobalFile, text: &mut Text) -> core::fmt::Result {
@@ -195,8 +213,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             GlobalFile::Version => writeln!(text, "Linux version 6.12.0-mmkit"),
             GlobalFile::Cmdline => writeln!(text),
-            GlobalFile::Mounts => writeln!(text, "rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0"),
-            GlobalFile::Filesystems => writeln!(text, "nodev\trootfs\nnodev\tproc"),
+            GlobalFile::Mounts => {
+                writeln!(text, "rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0")
+            }
+            GlobalFile::Filesystems => writeln!(text, "nodev\tsysfs\nnodev\trootfs\nnodev\tproc"),
             _ => memory.write_machine_file(self.cpu, file.name(), text),
         }
     }

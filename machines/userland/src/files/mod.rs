@@ -8,6 +8,7 @@ mod directory;
 mod path;
 mod pipe;
 mod proc_nodes;
+mod sys_nodes;
 
 use alloc::vec::Vec;
 
@@ -24,6 +25,7 @@ pub(crate) use pipe::{Pipe, PipeError, PipeKey};
 /// Bytes that a pipe holds.
 pub(crate) const PIPE_CAPACITY: u64 = pipe::CAPACITY as u64;
 pub(crate) use proc_nodes::{GlobalFile, ProcNode, ProcessFile};
+pub(crate) use sys_nodes::SysNode;
 
 pub(crate) type InodeKey = Key<Inode>;
 pub(crate) type OpenKey = Key<OpenFile>;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Inode, Kind, Place, ProcNode, Target};
+use super::{Inode, Kind, Place, ProcNode, SysNode, Target};
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::process::{Life, Process, ProcessKey};
@@ -177,8 +177,12 @@ impl<M: Memory> World<M> {
             Place::Inode(key) => {
                 let is_root = self.files.root_place() == Ok(directory);
                 let found = self.files.find(key, name).map(Place::Inode);
-                // /proc is mounted on the directory of that name.
-                Ok(if is_root && name == b"proc" { Some(Place::Proc(ProcNode::Root)) } else { found })
+                // /proc and /sys are mounted on the directories of these names.
+                Ok(match name {
+                    b"proc" if is_root => Some(Place::Proc(ProcNode::Root)),
+                    b"sys" if is_root => Some(Place::Proc(ProcNode::Sys(SysNode::Root))),
+                    _ => found,
+                })
             }
             Place::Proc(node) if name == b".." => {
                 node.parent().map_or_else(|| self.files.root_place().map(Some), |parent| Ok(Some(Place::Proc(parent))))
@@ -329,6 +333,10 @@ impl<M: Memory> World<M> {
             Place::Proc(ProcNode::Descriptors(pid)) => text(format_args!("/proc/{pid}/fd")),
             Place::Proc(ProcNode::ProcessFile(pid, file)) => text(format_args!("/proc/{pid}/{}", file.name())),
             Place::Proc(ProcNode::Global(file)) => text(format_args!("/proc/{}", file.name())),
+            Place::Proc(ProcNode::Sys(node)) => match node.path() {
+                (directory, None) => text(format_args!("{directory}")),
+                (directory, Some(name)) => text(format_args!("{directory}/{name}")),
+            },
             Place::Proc(_) => copy_of(b"/proc"),
         }
     }

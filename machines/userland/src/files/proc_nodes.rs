@@ -2,6 +2,8 @@
 //!
 //! Linux 6.12: fs/proc/base.c (`tgid_base_stuff`), fs/proc/root.c.
 
+use super::SysNode;
+
 /// A file of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProcessFile {
@@ -58,6 +60,8 @@ pub(crate) enum ProcNode {
     /// /proc/PID/fd/N, a link.
     Descriptor(u32, u32),
     Global(GlobalFile),
+    /// A node of /sys, which is of the same kind.
+    Sys(SysNode),
 }
 
 /// Files of a process with their permissions, in the order of their numbers.
@@ -136,13 +140,14 @@ impl ProcNode {
             Self::SelfLink | Self::Exe(_) | Self::Directory(_) | Self::Descriptor(..) => LINK_MODE,
             Self::ProcessFile(_, file) => super::S_IFREG | file.permissions(),
             Self::Global(_) => FILE_MODE,
+            Self::Sys(node) => node.mode(),
         }
     }
 
     /// Returns the number of the process that the node is of.
     pub(crate) const fn process(self) -> Option<u32> {
         match self {
-            Self::Root | Self::SelfLink | Self::Global(_) => None,
+            Self::Root | Self::SelfLink | Self::Global(_) | Self::Sys(_) => None,
             Self::Process(pid)
             | Self::ProcessFile(pid, _)
             | Self::Exe(pid)
@@ -172,14 +177,16 @@ impl ProcNode {
                 }
             },
             Self::Descriptors(pid) => number(name).map(|descriptor| Self::Descriptor(pid, descriptor)),
+            Self::Sys(node) => node.child(name).map(Self::Sys),
             _ => None,
         }
     }
 
     /// Returns the directory that a directory is in; `None` of the root.
-    pub(crate) const fn parent(self) -> Option<Self> {
+    pub(crate) fn parent(self) -> Option<Self> {
         match self {
             Self::Root => None,
+            Self::Sys(node) => node.parent().map(Self::Sys),
             Self::Descriptors(pid) => Some(Self::Process(pid)),
             _ => Some(Self::Root),
         }
@@ -198,6 +205,7 @@ impl ProcNode {
                 2 => Some("fd"),
                 _ => Some(PROCESS_FILES.get(index - 3)?.0),
             },
+            Self::Sys(node) => node.fixed_name(index),
             _ => None,
         }
     }
@@ -209,6 +217,7 @@ impl ProcNode {
             Self::Root => 1,
             Self::SelfLink => 2,
             Self::Global(file) => 16 + file as u64,
+            Self::Sys(node) => 1 << 16 | node.number(),
             Self::Process(pid) => (pid as u64) << PROCESS_SHIFT,
             Self::Exe(pid) => (pid as u64) << PROCESS_SHIFT | 1,
             Self::Directory(pid) => (pid as u64) << PROCESS_SHIFT | 2,

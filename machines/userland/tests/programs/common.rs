@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
-use kernel_mm::{Reach, ScanStop};
+use kernel_mm::{HugeFile, Reach, ScanStop};
 use page_cache::{EndRule, Seals};
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
@@ -283,6 +283,14 @@ impl Memory for Pages {
 
     fn write_machine_file(&self, _: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{file}")
+    }
+
+    fn write_huge_file(&self, _: HugeFile, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    fn set_huge_file(&self, _: HugeFile, _: &[u8]) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
     }
 
     fn read_pagemap(&self, _: &Cpu, _: &u64, _: u64, _: &mut [u8]) -> Result<usize, MmError> {

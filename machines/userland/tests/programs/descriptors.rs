@@ -1,12 +1,15 @@
 //! Descriptors and what they move: copies, flags, positions, vectors, files between processes.
 
+use units::CpuId;
+use userland::ManagedMemory;
+
 use crate::abi::{
     CLOSE, CLOSE_RANGE, DUP, DUP2, DUP3, EAGAIN, EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENOENT, ENOSPC, ENOTDIR,
-    ENOTTY, EOPNOTSUPP, EPIPE, ESPIPE, EXECVE, EXIT_GROUP, FCNTL, FORK, FTRUNCATE, IOCTL, LSEEK, MEMFD_CREATE,
-    O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NONBLOCK, O_RDWR, O_TMPFILE, O_TRUNC, OPEN, PIPE, PIPE2,
-    PREAD64, PWRITE64, READ, READV, SENDFILE, WRITE, WRITEV,
+    ENOTTY, EOPNOTSUPP, EPIPE, ESPIPE, EXECVE, EXIT_GROUP, FALLOCATE, FCNTL, FORK, FTRUNCATE, IOCTL, LSEEK,
+    MEMFD_CREATE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NONBLOCK, O_RDWR, O_TMPFILE, O_TRUNC, OPEN,
+    PIPE, PIPE2, PREAD64, PWRITE64, READ, READV, SENDFILE, WRITE, WRITEV,
 };
-use crate::common::{DATA, Host, Task};
+use crate::common::{DATA, Host, Task, machine};
 
 /// Opens a path with flags.
 fn open(host: &Host<'_>, task: &mut Task, path: &str, flags: u64) -> i64 {
@@ -262,4 +265,23 @@ fn a_file_without_a_name_is_as_good_as_another_and_goes_with_its_descriptor() {
     assert_eq!(open(&host, &mut task, "/etc/note", O_TMPFILE | O_RDWR), ENOTDIR);
     assert_eq!(open(&host, &mut task, "/proc", O_TMPFILE | O_RDWR), EOPNOTSUPP);
     assert_eq!(open(&host, &mut task, "/none", O_TMPFILE | O_RDWR), ENOENT);
+}
+
+#[test]
+fn files_in_dev_shm_get_their_pages_when_asked_and_others_have_no_such_call() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    for (path, flags, allocated) in [
+        ("/dev/shm", O_TMPFILE | O_RDWR, 0),
+        ("/dev/shm/name", O_CREAT | O_RDWR, 0),
+        ("/tmp", O_TMPFILE | O_RDWR, EOPNOTSUPP),
+        ("/tmp/name", O_CREAT | O_RDWR, EOPNOTSUPP),
+    ] {
+        let at = host.text(&task, DATA, path);
+        let fd = host.call(&mut task, OPEN, &[at, flags, 0o600]) as u64;
+        assert_eq!(host.call(&mut task, FALLOCATE, &[fd, 0, 0, 0x3000]), allocated, "{path}");
+        let size = if allocated == 0 { 0x3000 } else { 0 };
+        assert_eq!(host.call(&mut task, LSEEK, &[fd, 0, 2]), size, "{path}");
+    }
 }

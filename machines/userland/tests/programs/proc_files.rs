@@ -4,8 +4,8 @@ use units::CpuId;
 use userland::{ManagedMemory, Memory};
 
 use crate::abi::{
-    EFAULT, EINVAL, EIO, ENOENT, ESRCH, EXECVE, EXIT_GROUP, FORK, GETDENTS64, LSEEK, MMAP, OPEN, OPENAT, PREAD64,
-    PWRITE64, READ, READLINK, WAIT4, WAITID, WRITE,
+    EFAULT, EINVAL, EIO, ENOENT, EOPNOTSUPP, ESRCH, EXECVE, EXIT_GROUP, FORK, GETDENTS64, LSEEK, MMAP, MUNMAP, OPEN,
+    OPENAT, PREAD64, PWRITE64, READ, READLINK, WAIT4, WAITID, WRITE,
 };
 use crate::common::{DATA, Host, Task, machine};
 use crate::remote::yield_to_child;
@@ -230,4 +230,41 @@ fn a_name_can_be_set_and_other_files_refuse_what_is_written() {
     assert_eq!(file(&host, &mut task, "/proc/1/comm"), "a name that is \n");
     let fd = open(&host, &mut task, "/proc/self/maps", 0) as u64;
     assert_eq!(host.call(&mut task, LSEEK, &[fd, 0, 2]), EINVAL);
+}
+
+#[test]
+fn the_files_of_sys_tell_and_set_which_areas_get_huge_pages() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let open = |task: &mut _, name: &str| {
+        let path = host.text(task, DATA, &format!("/sys/kernel/mm/transparent_hugepage/{name}"));
+        host.call(task, OPEN, &[path, 2]) as u64
+    };
+    let tell = |task: &mut _, fd: u64| {
+        let count = host.call(task, PREAD64, &[fd, DATA + 0x100, 100, 0]);
+        String::from_utf8(host.peek(task, DATA + 0x100, count as usize)).unwrap()
+    };
+    let set = |task: &mut _, fd: u64, text: &str| {
+        let at = host.text(task, DATA + 0x200, text);
+        host.call(task, WRITE, &[fd, at, text.len() as u64])
+    };
+    let huge_pages = |task: &mut _| {
+        let area = host.call(task, MMAP, &[0, 4 << 20, 3, 0x22, u64::MAX, 0]) as u64;
+        host.poke(task, area.next_multiple_of(2 << 20), b"x");
+        let pages = host.userland.memory().manager().rss(task.mm()).anon;
+        assert_eq!(host.call(task, MUNMAP, &[area, 4 << 20]), 0);
+        pages - host.userland.memory().manager().rss(task.mm()).anon > 1
+    };
+    let enabled = open(&mut task, "enabled");
+    assert_eq!((tell(&mut task, enabled), huge_pages(&mut task)), ("[always] madvise never\n".to_owned(), true));
+    assert_eq!(set(&mut task, enabled, "never\n"), 6);
+    assert_eq!((tell(&mut task, enabled), huge_pages(&mut task)), ("always madvise [never]\n".to_owned(), false));
+    assert_eq!((set(&mut task, enabled, "madvise\0"), huge_pages(&mut task)), (8, false));
+    assert_eq!(set(&mut task, enabled, "sometimes"), EINVAL);
+    assert_eq!(tell(&mut task, enabled), "always [madvise] never\n");
+    let size = open(&mut task, "hpage_pmd_size");
+    assert_eq!((tell(&mut task, size), set(&mut task, size, "1")), ("2097152\n".to_owned(), EIO));
+    let defrag = open(&mut task, "defrag");
+    assert_eq!((set(&mut task, defrag, "madvise"), set(&mut task, defrag, "always")), (7, EOPNOTSUPP));
 }
