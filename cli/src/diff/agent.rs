@@ -338,6 +338,16 @@ impl Agent {
         Ok(std::fs::read_to_string(format!("/proc/{}/{name}", self.id()))?)
     }
 
+    /// Writes to a file of /proc/PID.
+    pub(super) fn write_proc_file(&self, name: &str, text: &str) -> Result<(), Failure> {
+        Ok(std::fs::write(format!("/proc/{}/{name}", self.id()), text)?)
+    }
+
+    /// Opens a file of /proc/PID.
+    pub(super) fn open_proc_file(&self, name: &str) -> Result<File, Failure> {
+        Ok(File::open(format!("/proc/{}/{name}", self.id()))?)
+    }
+
     /// Opens a file that the process has open.
     pub(super) fn open_fd(&self, fd: u64) -> Result<File, Failure> {
         Ok(File::options().read(true).write(true).open(format!("/proc/{}/fd/{fd}", self.child.id()))?)

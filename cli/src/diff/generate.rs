@@ -5,14 +5,18 @@
 use address_space::{Advice, LockAllFlags, MapFlags, PAGE_SIZE, Prot, RemapFlags, SyncFlags};
 use sim::Rng;
 
+use super::marks::WriteMarks;
 use super::operation::{ARENA, ARENA_PAGES, FILE_PAGES, FILES, Operation, Place, SLOTS};
 use super::theme::Theme;
 
 /// Pages that a table of the lowest level maps.
 const TABLE_PAGES: u64 = 512;
 
-/// Calls by how often they are made, of 125.
-const WEIGHTS: [(&str, u64); 24] = [
+/// Made only where the host's kernel tracks writes.
+const CLEAR_MARKS: &str = "clear_refs";
+
+/// Calls by how often they are made, of 125 without the last.
+const WEIGHTS: [(&str, u64); 25] = [
     ("mmap", 22),
     ("munmap", 11),
     ("mprotect", 14),
@@ -37,6 +41,7 @@ const WEIGHTS: [(&str, u64); 24] = [
     ("fetch", 1),
     ("fork", 3),
     ("exit", 3),
+    (CLEAR_MARKS, 3),
 ];
 
 /// Names of all calls.
@@ -49,14 +54,16 @@ pub(super) struct Generator {
     rng: Rng,
     only: Vec<String>,
     theme: Theme,
+    marks: WriteMarks,
     /// Calls that come next, the last one first, whatever else would.
     pending: Vec<Operation>,
 }
 
 impl Generator {
     /// Starts the calls of a seed; `only` restricts them, unless it is empty.
-    pub(super) fn new(seed: u64, part: u64, only: &[String]) -> Self {
-        Self { rng: Rng::for_part(seed, part), only: only.to_vec(), theme: Theme::of(part), pending: Vec::new() }
+    pub(super) fn new(seed: u64, part: u64, only: &[String], marks: WriteMarks) -> Self {
+        let (rng, theme) = (Rng::for_part(seed, part), Theme::of(part));
+        Self { rng, only: only.to_vec(), theme, marks, pending: Vec::new() }
     }
 
     /// Returns the next call.
@@ -67,6 +74,7 @@ impl Generator {
         let allowed: Vec<_> = WEIGHTS
             .iter()
             .filter(|(call, _)| self.theme.makes(call))
+            .filter(|&&(call, _)| call != CLEAR_MARKS || self.marks == WriteMarks::Tracked)
             .filter(|(call, _)| self.only.is_empty() || self.only.iter().any(|one| one == call))
             .collect();
         let mut left = self.rng.below(allowed.iter().map(|(_, weight)| weight).sum());
@@ -107,6 +115,7 @@ impl Generator {
             "mincore" => Operation::Mincore { at, len: if len >> 32 == 0 { len.min(64 * PAGE_SIZE) } else { len } },
             "process_madvise" => self.process_madvise(),
             "ftruncate" => self.truncate(),
+            CLEAR_MARKS => Operation::ClearMarks,
             "fork" => Operation::Fork,
             "exit" => Operation::Exit,
             _ => self.mmap(),

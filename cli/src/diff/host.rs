@@ -130,6 +130,15 @@ impl Host {
         maps::parse_smaps(&self.agent.proc_file("smaps")?, &self.files)
     }
 
+    /// Returns what /proc/PID/pagemap says of the pages of an area.
+    pub(super) fn pagemap(&self, area: &Smap) -> Result<Vec<u64>, Failure> {
+        let mut bytes = vec![0; ((area.line.end - area.line.start) / PAGE_SIZE * 8) as usize];
+        self.agent.open_proc_file("pagemap")?.read_exact_at(&mut bytes, area.line.start / PAGE_SIZE * 8)?;
+        let entries =
+            bytes.chunks_exact(8).map(|entry| entry.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)));
+        Ok(entries.collect())
+    }
+
     /// Gives up all rights. The kernel tells less of the process from now on.
     pub(super) fn drop_rights(&mut self) -> Result<(), Failure> {
         self.agent.call(number::SETRESUID, [NOBODY, NOBODY, NOBODY, 0, 0, 0]).map(drop)
@@ -193,6 +202,9 @@ impl Host {
             Operation::Fork => return self.agent.fork().map(|result| Some(Outcome::Returned(result))),
             Operation::Exit if self.agent.nr_children() == 0 => return Ok(None),
             Operation::Exit => return self.agent.exit().map(|()| Some(Outcome::Returned(0))),
+            Operation::ClearMarks => {
+                return self.agent.write_proc_file("clear_refs", "4").map(|()| Some(Outcome::Returned(0)));
+            }
             Operation::Mincore { at, len } => return self.mincore(at, len, slots),
             Operation::ProcessMadvise { ranges, advice } => return self.process_madvise(ranges, advice, slots),
             Operation::Write { byte, .. } => self.scratch.write_all_at(&[byte], 0)?,
@@ -272,7 +284,11 @@ impl Host {
             Operation::Store { at, byte } => pad(access::STORE, [slots.resolve(at, 1)?, byte.into(), 0]),
             Operation::Fetch { at } => pad(access::FETCH, [slots.resolve(at, 1)?, 0, 0]),
             Operation::Truncate { file, bytes } => pad(number::FTRUNCATE, [FIRST_FD + file, bytes, 0]),
-            Operation::Mincore { .. } | Operation::ProcessMadvise { .. } | Operation::Fork | Operation::Exit => None,
+            Operation::Mincore { .. }
+            | Operation::ClearMarks
+            | Operation::ProcessMadvise { .. }
+            | Operation::Fork
+            | Operation::Exit => None,
         }
     }
 }

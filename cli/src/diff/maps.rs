@@ -74,8 +74,8 @@ pub(super) struct Smap {
     pub(super) may_be_huge: Option<u64>,
 }
 
-/// Flags that the kernel at hand was built without (marks of writes), or that no call here sets.
-const NOT_COMPARED: VmFlags = VmFlags::SOFTDIRTY.union(VmFlags::UFFD).union(VmFlags::HUGETLB).union(VmFlags::ARCH_1);
+/// Flags that no call here sets.
+const NOT_COMPARED: VmFlags = VmFlags::UFFD.union(VmFlags::HUGETLB).union(VmFlags::ARCH_1);
 
 /// Reads smaps, without the page of vsyscall.
 pub(super) fn parse_smaps(text: &str, files: &BTreeMap<u64, String>) -> Result<Vec<Smap>, Failure> {

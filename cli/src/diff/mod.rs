@@ -10,6 +10,7 @@ mod generate;
 mod host;
 mod huge;
 mod maps;
+mod marks;
 mod operation;
 mod ours;
 mod outcome;
@@ -37,6 +38,7 @@ use generate::Generator;
 use host::Host;
 use huge::{HugePageEvents, HugePages};
 use maps::{MapLine, Smap};
+use marks::WriteMarks;
 use operation::{Operation, Slots};
 use ours::Ours;
 use scarcity::Scarcity;
@@ -81,6 +83,7 @@ struct Session<'a, 'k, H: Hooks + Sync> {
     small: &'a MemoryManager<'k, SimPlatform, H>,
     cpu: &'a Cpu,
     process: Process,
+    marks: WriteMarks,
 }
 
 /// Calls that are made on one process.
@@ -115,7 +118,8 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<ExitCode, Failure> {
     };
     let (manager, small) = (manager(settings)?, manager(Settings { huge: HugePolicy::Never, ..settings })?);
     let process = Process { rights: Rights::empty(), limits: limits() };
-    let session = Session { manager: &manager, small: &small, cpu: &cpu, process };
+    let marks = WriteMarks::of_host()?;
+    let session = Session { manager: &manager, small: &small, cpu: &cpu, process, marks };
     compare(&session, arguments, settings.release)
 }
 
@@ -127,7 +131,7 @@ fn compare<H: Hooks + Sync>(
     let started = Instant::now();
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for part in 0..arguments.ops.div_ceil(RUN) {
-        let trial = Trial::choose(arguments, part);
+        let trial = Trial::choose(arguments, part, session.marks);
         for operation in &trial.operations {
             *counts.entry(operation.call()).or_default() += 1;
         }
@@ -150,8 +154,8 @@ fn compare<H: Hooks + Sync>(
 
 impl Trial {
     /// Chooses limits and calls of a part of a seed.
-    fn choose(arguments: &DiffArguments, part: u64) -> Self {
-        let mut generator = Generator::new(arguments.seed, part, &arguments.only);
+    fn choose(arguments: &DiffArguments, part: u64, marks: WriteMarks) -> Self {
+        let mut generator = Generator::new(arguments.seed, part, &arguments.only, marks);
         let length = RUN.min(arguments.ops - part * RUN);
         // Apart from the calls' source, so that the calls are the same with and without limits.
         let scarcity = Scarcity::choose(&mut Rng::for_part(!arguments.seed, part));
@@ -183,7 +187,8 @@ impl<H: Hooks + Sync> Session<'_, '_, H> {
         host.drop_rights()?;
         let mut ours = Ours::like(manager, self.cpu, self.process, &areas, host.program())?;
         ours.set_limits(limits);
-        let found = Pair { host, ours: &mut ours, first: &areas, before: Vec::new(), slots: Slots::default() }
+        let (before, slots) = (Vec::new(), Slots::default());
+        let found = Pair { host, ours: &mut ours, first: &areas, before, slots, marks: self.marks }
             .first_difference(&trial.operations);
         ours.end()?;
         found
@@ -199,6 +204,7 @@ struct Pair<'a, 'b, 'k, H: Hooks + Sync> {
     /// Slots of the parents that wait.
     before: Vec<Slots>,
     slots: Slots,
+    marks: WriteMarks,
 }
 
 impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
@@ -256,13 +262,31 @@ impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
     /// Says what differs in the whole state.
     fn compare_state(&mut self) -> Result<Option<String>, Failure> {
         let (theirs, ours) = (self.host.smaps()?, self.ours.smaps()?);
-        let differs = state::compare_areas(&theirs, &ours, self.first)
+        let differs = state::compare_areas(&theirs, &ours, self.first, self.marks)
             + &state::compare_status(&self.host.status()?, &self.ours.status()?, &ours);
         if !differs.is_empty() {
             return Ok(Some(differs));
         }
+        if let Some(what) = self.compare_marks(&theirs)? {
+            return Ok(Some(what));
+        }
         let pages = state::readable_pages(&theirs);
         Ok(contents::compare(&self.host.contents(&pages)?, &self.ours.contents(&pages)))
+    }
+}
+
+impl<H: Hooks + Sync> Pair<'_, '_, '_, H> {
+    /// Says which page only one side has marked as written, in areas that the process does not write to by running.
+    fn compare_marks(&self, areas: &[Smap]) -> Result<Option<String>, Failure> {
+        if self.marks == WriteMarks::Absent {
+            return Ok(None);
+        }
+        for area in areas.iter().filter(|area| !state::is_own(area, self.first)) {
+            if let Some(what) = marks::compare(area, &self.host.pagemap(area)?, &self.ours.pagemap(area)) {
+                return Ok(Some(what));
+            }
+        }
+        Ok(None)
     }
 }
 

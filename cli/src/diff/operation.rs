@@ -99,6 +99,8 @@ pub(super) enum Operation {
     Mincore { at: Place, len: u64 },
     /// process_madvise of a process on itself.
     ProcessMadvise { ranges: [(Place, u64); 2], advice: Advice },
+    /// The marks of writes are taken from all pages and areas (4 into /proc/PID/clear_refs).
+    ClearMarks,
     /// ftruncate.
     Truncate { file: u64, bytes: u64 },
     /// A child is made, which makes the calls that follow; its parent waits.
@@ -132,6 +134,7 @@ impl Operation {
             Self::Fetch { .. } => "fetch",
             Self::Mincore { .. } => "mincore",
             Self::ProcessMadvise { .. } => "process_madvise",
+            Self::ClearMarks => "clear_refs",
             Self::Truncate { .. } => "ftruncate",
             Self::Fork => "fork",
             Self::Exit => "exit",

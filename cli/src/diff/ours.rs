@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use address_space::{
-    AnonVma, AnonVmaId, AreaName, Direction, FileId, Limits, LockWhen, MapRequest, MmError, MmRef, MmapLayout,
-    PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, RemapRequest, Vma, Whose,
+    AnonVma, AnonVmaId, AreaName, ClearRefs, Direction, FileId, Limits, LockWhen, MapRequest, MmError, MmRef,
+    MmapLayout, PAGE_SHIFT, PAGE_SIZE, Process, ProgramRanges, RemapRequest, Vma, Whose,
 };
-use kernel_mm::{AreaNames, FileLabel, MemoryManager, ProcMm};
+use kernel_mm::{AreaNames, FileLabel, FrameNumbers, MemoryManager, ProcMm};
 use page_allocator::Hooks;
 use page_cache::Seals;
 use page_fault::{AccessKind, FaultError, Signal, SignalCode};
@@ -263,6 +263,10 @@ impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
                 call.munlockall();
                 Ok(0)
             }
+            Operation::ClearMarks => {
+                call.clear_refs(ClearRefs::SoftDirty);
+                Ok(0)
+            }
             Operation::Brk { bytes } => {
                 let brk = call.mm.program().start_brk.saturating_add(bytes);
                 Ok(call.brk(brk).raw())
@@ -341,6 +345,13 @@ impl<'a, 'k, H: Hooks + Sync> Ours<'a, 'k, H> {
         let mut text = String::new();
         self.proc().write_smaps(&mut text).map_err(failed)?;
         maps::parse_smaps(&text, &self.labels)
+    }
+
+    /// Returns what /proc/PID/pagemap says of the pages of an area.
+    pub(super) fn pagemap(&self, area: &Smap) -> Vec<u64> {
+        let mut entries = vec![0; ((area.line.end - area.line.start) / PAGE_SIZE) as usize];
+        self.proc().pagemap(VirtAddr::new(area.line.start), &mut entries, FrameNumbers::Hidden);
+        entries
     }
 
     /// Returns what /proc/PID/status says.

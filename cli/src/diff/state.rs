@@ -6,17 +6,26 @@
 use proc_files::parse::Status;
 
 use super::maps::Smap;
+use super::marks::WriteMarks;
 use super::operation::{ARENA, ARENA_PAGES};
 use address_space::PAGE_SIZE;
+use units::VmFlags;
 
 /// Fields of status that both sides must agree on.
 pub(super) const FIELDS: [&str; 7] = ["VmSize", "VmLck", "VmPin", "VmData", "VmStk", "VmExe", "VmPTE"];
 
+/// Returns true if an area was there from the start, or joined one that was.
+pub(super) fn is_own(area: &Smap, first: &[Smap]) -> bool {
+    first.iter().any(|own| own.line.start < area.line.end && area.line.start < own.line.end)
+}
+
 /// Returns the areas whose flags, sizes or anonymous pages differ; `first` are those that were there from the start.
-pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap]) -> String {
+pub(super) fn compare_areas(theirs: &[Smap], ours: &[Smap], first: &[Smap], marks: WriteMarks) -> String {
     let differing = theirs.iter().zip(ours).filter(|(theirs, ours)| {
-        let is_own = first.iter().any(|area| area.line.start < theirs.line.end && theirs.line.start < area.line.end);
-        let facts = |area: &Smap| (area.flags, area.size, area.huge, area.may_be_huge);
+        let is_own = is_own(theirs, first);
+        // Linux takes the stack's mark when a program begins.
+        let ignored = if is_own { VmFlags::SOFTDIRTY } else { marks.ignored() };
+        let facts = |area: &Smap| (area.flags - ignored, area.size, area.huge, area.may_be_huge);
         facts(theirs) != facts(ours) || (theirs.anonymous != ours.anonymous && !is_own)
     });
     let side = |area: &Smap| {
