@@ -15,13 +15,14 @@ mod frame;
 #[cfg(any(test, feature = "heap-memory"))]
 mod heap_memory;
 mod list;
+#[cfg(all(test, not(loom)))]
+mod list_tests;
 mod page_bytes;
 mod page_flags;
 mod page_type;
 mod pin;
 mod sections;
 mod slab;
-mod stack;
 mod table;
 mod table_page;
 #[cfg(all(test, not(loom)))]
@@ -42,5 +43,4 @@ pub use page_type::PageType;
 pub use pin::Pin;
 pub use sections::{MemoryModel, SectionMap};
 pub use slab::SlabList;
-pub use stack::FrameStack;
 pub use table::{FrameTable, TableError};

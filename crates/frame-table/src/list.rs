@@ -12,12 +12,12 @@ use crate::{Frame, FrameTable, FreeBlock, OwnedBlock, PageType};
 /// List of free blocks.
 ///
 /// # Invariants
-/// `head` is `NIL`, or it and `tail` are frames of the table; following `next` from `head` reaches `tail`, and `prev` mirrors it. The head's `prev` means nothing, so taking the head touches no other descriptor. The tail of an empty list means
-/// nothing.
+/// `head` is `NIL`, or it and `tail` are frames of the table; following `next` from `head` reaches `tail`, and `prev` mirrors it. The head's `prev` means
+/// nothing, so taking the head touches no other descriptor. The tail of an empty list means nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameList {
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
+    head: u32,
+    tail: u32,
 }
 
 impl Default for FrameList {
@@ -47,8 +47,24 @@ impl FrameList {
     /// Adds a block at the head, marked as `kind`.
     #[inline]
     pub fn push_front(&mut self, frames: &FrameTable, block: FreeBlock, kind: PageType) {
-        let (frame, index) = (frames.at(block.pfn()), frames.index(block.pfn()));
-        frame.set_state(kind, block.order());
+        self.link_front(frames, frames.at(block.pfn()), frames.index(block.pfn()), block.order(), kind);
+    }
+
+    /// Takes an owner's block back to the head, marked as `kind`: [`OwnedBlock::into_free`] and [`FrameList::push_front`] in one visit
+    /// to the descriptor. Gives back a compound page, and a block of another table.
+    #[inline(always)]
+    pub fn push_front_owned(&mut self, frames: &FrameTable, block: OwnedBlock, kind: PageType) -> Option<OwnedBlock> {
+        let Some(frame) = frames.get(block.pfn()) else { return Some(block) };
+        if block.is_compound() {
+            return Some(block);
+        }
+        self.link_front(frames, frame, frames.index(block.pfn()), block.order(), kind);
+        None
+    }
+
+    #[inline(always)]
+    fn link_front(&mut self, frames: &FrameTable, frame: &Frame, index: u32, order: Order, kind: PageType) {
+        frame.set_state(kind, order);
         frame.set_next(self.head);
         match frames.linked(self.head) {
             Some(head) => head.set_prev(index),

@@ -4,7 +4,7 @@
 //! (movable and not). Locking: the set is inside an `OwnerCell`; refills and drains take the zone lock inside that section.
 //! Linux 6.12: `struct per_cpu_pages`, `rmqueue_bulk`, `free_pcppages_bulk`.
 
-use frame_table::{FrameStack, FrameTable, FreeBlock, OwnedBlock, PageType};
+use frame_table::{FrameList, FrameTable, FreeBlock, OwnedBlock, PageType};
 use units::{MigrateType, Order};
 
 use crate::alloc_flags::AllocFlags;
@@ -18,7 +18,7 @@ use crate::zone::ZoneEvents;
 /// One list of a set.
 #[derive(Debug)]
 pub(crate) struct PcpList {
-    blocks: FrameStack,
+    blocks: FrameList,
     /// Blocks taken on the short way, each a hit of the wanted node.
     taken: u64,
 }
@@ -53,7 +53,7 @@ impl PcpLists {
             },
             filled: 0,
             drained: 0,
-            lists: [const { PcpList { blocks: FrameStack::new(), taken: 0 } }; LISTS],
+            lists: [const { PcpList { blocks: FrameList::new(), taken: 0 } }; LISTS],
         }
     }
 
@@ -61,7 +61,7 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn take_page(&mut self, frames: &FrameTable, migratetype: MigrateType) -> Option<OwnedBlock> {
         let list = self.lists.get_mut(list_of_pages(migratetype))?;
-        let page = list.blocks.pop_owned(frames, PageType::Pcp, Order::ZERO)?;
+        let page = list.blocks.pop_front_owned(frames, PageType::Pcp, Order::ZERO)?;
         list.taken += 1;
         self.counters.note_removed(1);
         self.counters.note_alloc();
@@ -73,14 +73,14 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn put_page(&mut self, frames: &FrameTable, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists[..MigrateType::PCP_COUNT].get_mut(index) else { return Some(page) };
-        list.blocks.push_owned(frames, page, PageType::Pcp)
+        list.blocks.push_front_owned(frames, page, PageType::Pcp)
     }
 
     /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {
         let list = self.lists.get_mut(index)?;
-        let block = list.blocks.pop_owned(frames, PageType::Pcp, order)?;
+        let block = list.blocks.pop_front_owned(frames, PageType::Pcp, order)?;
         list.taken += 1;
         self.counters.note_removed(order.nr_pages() as u32);
         self.counters.note_alloc();
@@ -92,7 +92,7 @@ impl PcpLists {
     #[inline(always)]
     pub(crate) fn put(&mut self, frames: &FrameTable, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists.get_mut(index) else { return Some(block) };
-        list.blocks.push_owned(frames, block, PageType::Pcp)
+        list.blocks.push_front_owned(frames, block, PageType::Pcp)
     }
 
     /// Counts a freed block that was put on a list; returns whether frees of high orders empty the set.
@@ -119,7 +119,7 @@ impl PcpLists {
     /// Takes the first block of a list.
     #[inline]
     pub(crate) fn pop(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<FreeBlock> {
-        let block = self.lists[index].blocks.pop(frames, PageType::Pcp, order)?;
+        let block = self.lists[index].blocks.pop_front(frames, PageType::Pcp, order)?;
         self.counters.note_removed(order.nr_pages() as u32);
         Some(block)
     }
@@ -127,14 +127,14 @@ impl PcpLists {
     /// Puts a block at the head of a list; the caller counts it through [`PcpLists::note_free`].
     #[inline]
     pub(crate) fn push(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
-        self.lists[index].blocks.push(frames, block, PageType::Pcp);
+        self.lists[index].blocks.push_front(frames, block, PageType::Pcp);
     }
 
     /// Puts a block at the tail of a list and counts it.
     pub(crate) fn push_back(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
         self.filled += block.order().nr_pages();
         self.counters.note_added(block.order().nr_pages() as u32);
-        self.lists[index].blocks.linked_both_ways(frames).push_back(frames, block, PageType::Pcp);
+        self.lists[index].blocks.push_back(frames, block, PageType::Pcp);
     }
 
     /// Takes up to `blocks` blocks from the zone to the tail of a list, in the order in which the zone gives them.
@@ -154,7 +154,7 @@ impl PcpLists {
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
             if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
-                let list = self.lists[index].blocks.linked_both_ways(frames);
+                let list = &mut self.lists[index].blocks;
                 let taken = zone.take_smallest_many(order, migratetype, left, list);
                 self.filled += u64::from(taken) << order.raw();
                 self.counters.note_added(taken << order.raw());
@@ -182,7 +182,7 @@ impl PcpLists {
             if self.lists[index].blocks.is_empty() {
                 continue;
             }
-            let list = self.lists[index].blocks.linked_both_ways(frames);
+            let list = &mut self.lists[index].blocks;
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
             let taken = list.take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {
@@ -202,12 +202,11 @@ impl PcpLists {
     ///
     /// # Errors
     /// The rule that is broken.
-    pub(crate) fn check(&mut self, frames: &FrameTable, geometry: &Geometry) -> Result<(), &'static str> {
+    pub(crate) fn check(&self, frames: &FrameTable, geometry: &Geometry) -> Result<(), &'static str> {
         let mut count = 0;
-        for (index, list) in self.lists.iter_mut().enumerate() {
+        for (index, list) in self.lists.iter().enumerate() {
             let order = list_order(geometry, index);
-            let blocks = list.blocks.linked_both_ways(frames);
-            count += blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)? * order.nr_pages();
+            count += list.blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)? * order.nr_pages();
         }
         if count == u64::from(self.counters.count()) { Ok(()) } else { Err("a set's count is the sum of its lists") }
     }
