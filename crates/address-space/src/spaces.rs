@@ -85,7 +85,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
 
     /// Lets other areas get huge pages from now on. Those that are there stay.
     pub fn set_huge_policy(&self, policy: HugePolicy) {
-        self.huge.set(HugeRules { policy, ..self.huge.rules() });
+        self.huge.set_policy(policy);
     }
 
     /// Returns what is promised to all processes.

@@ -125,7 +125,7 @@ pub enum FaultAction {
 }
 
 /// Says what a fault has to do.
-#[inline]
+#[inline(always)]
 pub fn decide(situation: &Situation) -> FaultAction {
     if !is_permitted(situation.access, situation.area, situation.entry) {
         return FaultAction::Refuse;

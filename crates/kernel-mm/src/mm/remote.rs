@@ -76,9 +76,6 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     fn area_flags(&self, place: UserPlace<'_, 'k>) -> Option<VmFlags> {
-        if let Some(area) = place.mm.lock_area(place.cpu, place.addr) {
-            return Some(area.vma().flags);
-        }
         place.mm.read(place.cpu).lookup(place.addr).map(|vma| vma.flags)
     }
 }
