@@ -14,7 +14,7 @@ use crate::gates::NO_ZONE;
 /// Type and zone of every pageblock of a machine.
 ///
 /// An entry holds the type in its low byte, the zone's number in its highest nine bits, and a bit once that is known. The number is
-/// [`NO_ZONE`] if the block lies in several zones.
+/// `NO_ZONE` if the block lies in several zones.
 #[derive(Debug)]
 pub struct PageblockTypes {
     types: BootSlice<AtomicU32>,
