@@ -5,12 +5,11 @@
 //! Linux 6.12: lib/maple_tree.c (`mas_walk`, `mas_next`, `mas_prev`, `mas_wr_node_store`, `mas_wr_slot_store`), include/linux/mm_types.h (`struct vma_iterator`).
 
 use core::fmt;
-use core::ptr::NonNull;
 
 use units::{VirtAddr, VirtRange};
 
 use super::node::{MIN_SLOTS, Node, SLOTS, Slot};
-use super::path::{Path, Snapshot};
+use super::path::{Path, Remembered, Snapshot};
 use super::sequence::settle;
 use super::{Entry, Raced, RangeTree, Word, entry_of};
 use crate::atomic::Ordering::Relaxed;
@@ -24,16 +23,8 @@ pub struct Around<'t, V> {
     /// The range after `first` if that ends with the addresses or in them; without `first`, the first range above them.
     pub behind: Option<Entry<V>>,
     tree: &'t RangeTree<V>,
+    /// Where they begin: the slot of the first range that ends above that.
     leaf: Option<Remembered>,
-}
-
-/// Leaf of a lookup. Loaded from only while the tree's sequence count is `count`.
-#[derive(Clone, Copy)]
-struct Remembered {
-    count: u64,
-    node: NonNull<Node>,
-    /// Slot of the first range that ends above the start of the addresses.
-    index: usize,
 }
 
 impl<V: Copy> Clone for Around<'_, V> {
@@ -73,7 +64,7 @@ impl<V: Word> RangeTree<V> {
         let below = if begins { index.checked_sub(1).map(|below| leaf.slot(below)) } else { None };
         let above = if at.key <= high { leaf.slot(index + 1) } else { Slot::UNUSED };
         snapshot.validate()?;
-        around.leaf = Some(Remembered { count: snapshot.count, node: NonNull::from(leaf), index });
+        around.leaf = Some(snapshot.remember(leaf, index));
         if begins {
             around.before = match below {
                 Some(below) => used(below),
@@ -134,8 +125,8 @@ impl<V: Word> Around<'_, V> {
 
     fn try_splice(&self, start: u64, nr_ranges: usize, parts: &[Entry<V>]) -> Result<bool, Raced> {
         let snapshot = self.tree.snapshot()?;
-        let Remembered { count, node, index } = self.leaf.ok_or(Raced)?;
-        let leaf = snapshot.revisit(count, node).ok_or(Raced)?;
+        let remembered = self.leaf.ok_or(Raced)?;
+        let (leaf, index) = (snapshot.revisit(remembered).ok_or(Raced)?, remembered.index);
         let first = if leaf.middle(index) == start { index } else { index.wrapping_sub(1) };
         let (old_count, behind) = (leaf.count(), first.wrapping_add(nr_ranges));
         let bounds = (leaf.middle(first), leaf.key(behind.wrapping_sub(1)));
@@ -154,7 +145,7 @@ impl<V: Word> Around<'_, V> {
         } else {
             Some(self.tree.path_to(snapshot, start)?)
         };
-        let _writing = self.tree.sequence.claim(count)?;
+        let _writing = self.tree.sequence.claim(snapshot.count)?;
         leaf.shift(behind, first + parts.len());
         for (index, part) in (first..).zip(parts) {
             let (start, end) = (part.range.start.raw(), part.range.end.raw());

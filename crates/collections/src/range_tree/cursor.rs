@@ -6,11 +6,10 @@
 //! Linux 6.12: include/linux/mm_types.h (`struct vma_iterator`, `for_each_vma`), lib/maple_tree.c (`mas_next`, `mas_prev`).
 
 use core::iter::FusedIterator;
-use core::ptr::NonNull;
 
 use units::{VirtAddr, VirtRange};
 
-use super::path::Snapshot;
+use super::path::{Remembered, Snapshot};
 use super::sequence::settle;
 use super::{Entry, Node, Raced, RangeTree, Word, entry_of};
 
@@ -19,16 +18,8 @@ pub struct Cursor<'t, V> {
     tree: &'t RangeTree<V>,
     /// Ranges that end above this address are ahead, all others behind.
     addr: u64,
+    /// Leaf that the cursor stands in, and its first slot ahead.
     leaf: Option<Remembered>,
-}
-
-/// Leaf that a cursor stands in. Loaded from only while the tree's sequence count is `count`.
-#[derive(Clone, Copy)]
-struct Remembered {
-    count: u64,
-    node: NonNull<Node>,
-    /// First slot ahead.
-    index: usize,
 }
 
 /// Slot of a leaf, in one state of the tree.
@@ -107,10 +98,10 @@ impl<V: Word> RangeTree<V> {
     fn place(&self, addr: u64, leaf: Option<Remembered>) -> Result<Option<Place<'_>>, Raced> {
         let snapshot = self.snapshot()?;
         let Some(mut node) = snapshot.root else { return Ok(None) };
-        if let Some(Remembered { count, node, index }) = leaf
-            && let Some(leaf) = snapshot.revisit(count, node)
+        if let Some(remembered) = leaf
+            && let Some(leaf) = snapshot.revisit(remembered)
         {
-            return Ok(Some(Place { snapshot, leaf, index }));
+            return Ok(Some(Place { snapshot, leaf, index: remembered.index }));
         }
         for _ in 1..snapshot.height {
             node = snapshot.child(node, node.rank(addr.min(u64::MAX - 1)))?;
@@ -125,7 +116,7 @@ impl Place<'_> {
         let slot = self.leaf.slot(index);
         let is_used = index < self.leaf.count();
         self.snapshot.validate()?;
-        let leaf = Remembered { count: self.snapshot.count, node: NonNull::from(self.leaf), index: ahead };
+        let leaf = self.snapshot.remember(self.leaf, ahead);
         Ok(is_used.then(|| (entry_of(slot.middle, slot.key, slot.word), leaf)))
     }
 }

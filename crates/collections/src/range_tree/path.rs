@@ -36,6 +36,15 @@ impl<V: Word> RangeTree<V> {
     }
 }
 
+/// Leaf of a lookup, to come back to. Loaded from only while the tree's sequence count is `count`.
+#[derive(Clone, Copy)]
+pub(super) struct Remembered {
+    count: u64,
+    node: NonNull<Node>,
+    /// A slot of it.
+    pub(super) index: usize,
+}
+
 impl<'t> Snapshot<'t> {
     /// Returns the child at `index` of `node`, an inner node of the tree.
     #[inline(always)]
@@ -47,13 +56,19 @@ impl<'t> Snapshot<'t> {
         Ok(unsafe { &*child })
     }
 
-    /// Returns a node that was in the tree when its sequence count was `count`; `None` if the count has changed.
-    pub(super) fn revisit(&self, count: u64, node: NonNull<Node>) -> Option<&'t Node> {
-        if self.count != count {
+    /// Remembers a slot of a leaf.
+    #[inline(always)]
+    pub(super) fn remember(&self, leaf: &Node, index: usize) -> Remembered {
+        Remembered { count: self.count, node: NonNull::from(leaf), index }
+    }
+
+    /// Returns a leaf that was remembered; `None` if the tree has changed since.
+    pub(super) fn revisit(&self, leaf: Remembered) -> Option<&'t Node> {
+        if self.count != leaf.count {
             return None;
         }
-        // SAFETY: the tree is as it was when `node` was in it, so this is a node of a source, whose memory stays a `Node` during the call.
-        Some(unsafe { node.as_ref() })
+        // SAFETY: the tree is as it was when the leaf was in it, so this is a node of a source, whose memory stays a `Node` during the call.
+        Some(unsafe { leaf.node.as_ref() })
     }
 
     /// Checks that all that was loaded through this snapshot belongs to one state of the tree.
