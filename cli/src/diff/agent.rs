@@ -145,7 +145,7 @@ impl Member {
     fn maps(&mut self) -> Result<&mut File, Failure> {
         let maps = match self.maps.take() {
             Some(maps) => maps,
-            None => File::open(format!("/proc/{}/maps", self.id))?,
+            None => File::open(proc_path(self.id, "maps"))?,
         };
         Ok(self.maps.insert(maps))
     }
@@ -177,6 +177,15 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn proc_path(id: u64, name: &str) -> String {
+    format!("/proc/{id}/{name}")
+}
+
+/// Returns the words that bytes are.
+pub(super) fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
 fn host(what: &str, error: impl std::fmt::Display) -> Failure {
@@ -261,8 +270,7 @@ impl Agent {
         let mut message = [0; MESSAGE];
         self.results.read_exact(&mut message).map_err(|error| host("result", error))?;
         let (head, payload) = message.split_at(HEAD);
-        let mut words =
-            head.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)));
+        let mut words = words_of(head);
         let [value, signal, code, addr] = std::array::from_fn(|_| words.next().unwrap_or(0));
         let outcome = match signal as u32 {
             0 => Outcome::Returned(value.cast_signed()),
@@ -335,17 +343,17 @@ impl Agent {
 
     /// Returns a file of /proc/PID.
     pub(super) fn proc_file(&self, name: &str) -> Result<String, Failure> {
-        Ok(std::fs::read_to_string(format!("/proc/{}/{name}", self.id()))?)
+        Ok(std::fs::read_to_string(proc_path(self.id(), name))?)
     }
 
     /// Writes to a file of /proc/PID.
     pub(super) fn write_proc_file(&self, name: &str, text: &str) -> Result<(), Failure> {
-        Ok(std::fs::write(format!("/proc/{}/{name}", self.id()), text)?)
+        Ok(std::fs::write(proc_path(self.id(), name), text)?)
     }
 
     /// Opens a file of /proc/PID.
     pub(super) fn open_proc_file(&self, name: &str) -> Result<File, Failure> {
-        Ok(File::open(format!("/proc/{}/{name}", self.id()))?)
+        Ok(File::open(proc_path(self.id(), name))?)
     }
 
     /// Opens a file that the process has open.

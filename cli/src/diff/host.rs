@@ -10,7 +10,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use proc_files::parse::Status;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::agent::{Agent, access};
+use super::agent::{Agent, access, words_of};
 use super::contents::{PageContents, hash};
 use super::huge::HugePages;
 use super::maps::{self, MapLine, Smap};
@@ -134,9 +134,7 @@ impl Host {
     pub(super) fn pagemap(&self, area: &Smap) -> Result<Vec<u64>, Failure> {
         let mut bytes = vec![0; ((area.line.end - area.line.start) / PAGE_SIZE * 8) as usize];
         self.agent.open_proc_file("pagemap")?.read_exact_at(&mut bytes, area.line.start / PAGE_SIZE * 8)?;
-        let entries =
-            bytes.chunks_exact(8).map(|entry| entry.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)));
-        Ok(entries.collect())
+        Ok(words_of(&bytes).collect())
     }
 
     /// Gives up all rights. The kernel tells less of the process from now on.

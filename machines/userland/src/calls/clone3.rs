@@ -32,8 +32,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         let mut raw = zeros(bytes.next_multiple_of(8).max(8 * KNOWN_WORDS as u64) as usize)?;
         self.read(from, raw.get_mut(..bytes as usize).unwrap_or_default())?;
-        let mut words =
-            raw.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)));
+        let mut words = raw.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or(0);
         let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_bytes, tls, tids, nr_tids, group] =
             core::array::from_fn::<u64, KNOWN_WORDS, _>(|_| next());
