@@ -384,26 +384,35 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).contains(flags) {
             return Err(Errno::EINVAL.into());
         }
+        let pipe: PipeKey = self.world().files.pipes.insert(Pipe::default())?;
+        let [reader, writer] =
+            [(Target::PipeReader(pipe), flags), (Target::PipeWriter(pipe), flags | OpenFlags::WRONLY)];
+        self.open_ends(&[pipe], [reader, writer], ends)
+    }
+
+    /// Opens both ends of new pipes and writes their descriptors to `to`. Nothing is left of them if that fails.
+    pub(super) fn open_ends(&mut self, pipes: &[PipeKey], ends: [(Target, OpenFlags); 2], to: u64) -> Outcome {
+        let [(first, first_flags), (second, second_flags)] = ends;
         let mut world = self.world();
-        let pipe: PipeKey = world.files.pipes.insert(Pipe::default())?;
-        let reader = self.open_target(&mut world, Target::PipeReader(pipe), flags);
-        let reader = match reader {
-            Ok(reader) => reader,
+        let first = match self.open_target(&mut world, first, first_flags) {
+            Ok(first) => first,
             Err(error) => {
-                world.files.pipes.remove(pipe);
+                pipes.iter().for_each(|&pipe| drop(world.files.pipes.remove(pipe)));
                 return Err(error.into());
             }
         };
-        let writer = self.open_target(&mut world, Target::PipeWriter(pipe), flags | OpenFlags::WRONLY);
+        let second = self.open_target(&mut world, second, second_flags);
         drop(world);
-        let Ok(writer) = writer else {
-            self.close(reader)?;
-            return writer.map_err(Stop::from);
+        let second = match second {
+            Ok(second) => second,
+            Err(error) => {
+                self.close(first)?;
+                return Err(error.into());
+            }
         };
-        let both = reader | writer << 32;
-        if let Err(error) = self.write_words(ends, &[both]) {
-            self.close(reader)?;
-            self.close(writer)?;
+        if let Err(error) = self.write_words(to, &[first | second << 32]) {
+            self.close(first)?;
+            self.close(second)?;
             return Err(error.into());
         }
         Ok(0)

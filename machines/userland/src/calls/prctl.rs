@@ -35,6 +35,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn prctl(&mut self, [option, argument, more @ .., _]: [u64; 6]) -> Outcome {
+        let all = [argument, more[0], more[1], more[2]];
         let none = || if more == [0; 3] { Ok(()) } else { Err(Errno::EINVAL) };
         match option {
             option::SET_VMA => self.name_areas(argument, more),
@@ -44,7 +45,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 none()?;
                 self.space(&SpaceCall::ForbidHugePages(argument != 0))
             }
-            option::GET_THP_DISABLE => self.chosen([argument, more[0], more[1], more[2]], &[(1, MmFlags::DISABLE_THP)]),
+            option::GET_THP_DISABLE => self.chosen(all, &[(1, MmFlags::DISABLE_THP)]),
             option::SET_MDWE => {
                 none()?;
                 let known: u64 = MDWE.iter().map(|(bit, _)| bit).sum();
@@ -54,7 +55,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 let wanted = MDWE.iter().filter(|(bit, _)| argument & bit != 0).map(|&(_, flag)| flag);
                 self.space(&SpaceCall::SetMdwe(wanted.collect()))
             }
-            option::GET_MDWE => self.chosen([argument, more[0], more[1], more[2]], &MDWE),
+            option::GET_MDWE => self.chosen(all, &MDWE),
             _ => Err(Errno::EINVAL.into()),
         }
     }

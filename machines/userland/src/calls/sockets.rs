@@ -8,7 +8,6 @@ use crate::errno::Errno;
 use crate::files::{OpenFlags, PIPE_CAPACITY, Pipe, PipeKey, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::schedule::Stop;
 use crate::slots::zeros;
 use crate::user_memory::UserBuffer;
 use crate::wait::WaitFor;
@@ -34,7 +33,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         ])
     }
 
-    fn socketpair(&mut self, family: u64, kind: u64, protocol: u64, ends: u64) -> Outcome {
+    fn socketpair(&mut self, family: u64, kind: u64, protocol: u64, to: u64) -> Outcome {
         let flags = OpenFlags::from_bits_retain((kind & !SOCK_TYPE_MASK) as u32);
         let kind = kind & SOCK_TYPE_MASK;
         if !(OpenFlags::NONBLOCK | OpenFlags::CLOEXEC).contains(flags) {
@@ -48,45 +47,16 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             _ => return Err(Errno::EAFNOSUPPORT.into()),
         }
         let way = || if kind == SOCK_SEQPACKET { Pipe::of_messages() } else { Pipe::default() };
-        let pair = self.open_pair([way(), way()], flags | OpenFlags::RDWR)?;
-        let both = pair[0] | pair[1] << 32;
-        if let Err(error) = self.write_words(ends, &[both]) {
-            for fd in pair {
-                self.close(fd)?;
-            }
-            return Err(error.into());
-        }
-        Ok(0)
+        let [there, back] = self.insert_pair([way(), way()])?;
+        let ends = [Target::Socket(back, there), Target::Socket(there, back)];
+        self.open_ends(&[there, back], ends.map(|end| (end, flags | OpenFlags::RDWR)), to)
     }
 
-    /// Makes two descriptors of which each reads what the other writes.
-    fn open_pair(&mut self, [one, other]: [Pipe; 2], flags: OpenFlags) -> Result<[u64; 2], Stop> {
+    fn insert_pair(&self, [one, other]: [Pipe; 2]) -> Result<[PipeKey; 2], Errno> {
         let mut world = self.world();
         let there = world.files.pipes.insert(one)?;
-        let back = match world.files.pipes.insert(other) {
-            Ok(back) => back,
-            Err(error) => {
-                world.files.pipes.remove(there);
-                return Err(error.into());
-            }
-        };
-        let first = match self.open_target(&mut world, Target::Socket(back, there), flags) {
-            Ok(first) => first,
-            Err(error) => {
-                world.files.pipes.remove(there);
-                world.files.pipes.remove(back);
-                return Err(error.into());
-            }
-        };
-        let second = self.open_target(&mut world, Target::Socket(there, back), flags);
-        drop(world);
-        match second {
-            Ok(second) => Ok([first, second]),
-            Err(error) => {
-                self.close(first)?;
-                Err(error.into())
-            }
-        }
+        let back = world.files.pipes.insert(other).inspect_err(|_| drop(world.files.pipes.remove(there)))?;
+        Ok([there, back])
     }
 
     /// Returns a socket with what it reads from and what it writes to.

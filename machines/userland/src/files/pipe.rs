@@ -87,8 +87,7 @@ impl Pipe {
         let room = CAPACITY.saturating_sub(self.bytes.len());
         let count = from.len().min(room);
         let is_whole = self.messages.is_some() || from.len() <= ATOMIC;
-        let is_full = self.messages.as_ref().is_some_and(|messages| messages.len() >= MAX_MESSAGES);
-        if is_full || count == 0 && !from.is_empty() || count < from.len() && is_whole {
+        if self.is_full_of_messages() || count == 0 && !from.is_empty() || count < from.len() && is_whole {
             return Err(PipeError::WouldBlock);
         }
         self.bytes.try_reserve(count).map_err(|_| PipeError::NoMemory)?;
@@ -138,10 +137,13 @@ impl Pipe {
         messages.front().map_or(0, |&length| length as usize)
     }
 
+    fn is_full_of_messages(&self) -> bool {
+        self.messages.as_ref().is_some_and(|messages| messages.len() >= MAX_MESSAGES)
+    }
+
     /// Returns true if a small write would not wait.
     pub(crate) fn has_room(&self) -> bool {
-        let is_full = self.messages.as_ref().is_some_and(|messages| messages.len() >= MAX_MESSAGES);
-        !is_full && self.bytes.len() + ATOMIC <= CAPACITY
+        !self.is_full_of_messages() && self.bytes.len() + ATOMIC <= CAPACITY
     }
 }
 
