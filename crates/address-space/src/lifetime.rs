@@ -7,7 +7,7 @@ use platform::Platform;
 
 use units::{VirtAddr, VirtRange, VmFlags};
 
-use crate::backing::{PageTables, Pager};
+use crate::backing::{PageAdvice, PageTables, Pager};
 use crate::call::Call;
 use crate::error::MmError;
 use crate::mm::MmWrite;
@@ -67,6 +67,23 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             if !vma.flags.contains(VmFlags::WIPEONFORK) {
                 self.backing.copy(&vma, &copy)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets the pages that this address space alone can see before its process ends by itself: those of private areas, locked ones too. The areas stay
+    /// (Linux: `__oom_reap_task_mm`).
+    ///
+    /// # Errors
+    /// None that a range of one area could give.
+    pub fn reap(&mut self) -> Result<(), MmError> {
+        let mut at = VirtAddr::ZERO;
+        while let Some(vma) = self.mm.find(at) {
+            if !vma.flags.intersects(VmFlags::SHARED | VmFlags::SPECIAL) {
+                self.hold_area(vma.start());
+                self.backing.advise(&vma, vma.range, PageAdvice::DontNeed)?;
+            }
+            at = vma.end();
         }
         Ok(())
     }

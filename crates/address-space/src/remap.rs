@@ -347,11 +347,11 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     fn copy_area(&mut self, vma: &Vma, request: &RemapRequest) -> Result<Vma, MmError> {
         let range = VirtRange::with_len(request.new_addr, request.new_len);
         // Without anonymous pages the offset is free to fit the neighbours at the new place.
-        let is_untouched = vma.is_anonymous() && vma.anon.is_none();
-        let pgoff = if is_untouched { Self::page_of(range.start) } else { vma.pgoff_at(request.addr) };
+        let pgoff = if vma.is_untouched() { Self::page_of(range.start) } else { vma.pgoff_at(request.addr) };
         let copy = Vma { range, pgoff, ..*vma };
         // Both places stay, so they are not to become one area.
-        let is_apart = is_untouched && request.flags.contains(RemapFlags::DONTUNMAP) && self.release() < Release::V6_18;
+        let is_apart =
+            vma.is_untouched() && request.flags.contains(RemapFlags::DONTUNMAP) && self.release() < Release::V6_18;
         let mut around = self.mm.around(range);
         let may_join = |neighbour: &Entry<Slot<'k>>| !is_apart || neighbour.range != vma.range;
         (around.before, around.behind) = (around.before.filter(may_join), around.behind.filter(may_join));

@@ -123,21 +123,21 @@ impl<'k> ReverseMap<'k> {
 
     /// Enters an area that says what `vma` does.
     pub(crate) fn link(&self, cpu: &Cpu, slot: Slot<'k>, vma: &Vma) {
-        if !vma.is_unmapped() {
+        if !vma.is_untouched() {
             self.hold(cpu, vma).insert(slot, vma);
         }
     }
 
     /// Takes an area out.
     pub(crate) fn unlink(&self, cpu: &Cpu, Area { slot, vma }: &Area<'k>) {
-        if !vma.is_unmapped() {
+        if !vma.is_untouched() {
             self.hold(cpu, vma).remove(*slot, vma);
         }
     }
 
     /// Writes `vma` to an area that is in its trees, and moves it there to where it belongs then.
     pub(crate) fn rewrite(&self, cpu: &Cpu, Area { slot, vma: old }: &Area<'k>, vma: &Vma) {
-        if old.is_unmapped() && vma.is_unmapped() {
+        if old.is_untouched() && vma.is_untouched() {
             return slot.store(vma);
         }
         let root = |vma: &Vma| vma.anon.map(|anon| anon.root);
@@ -154,7 +154,7 @@ impl<'k> ReverseMap<'k> {
 
     /// Enters `others`, which say what they are, of an area that is split; where it lies it keeps the part `lower`.
     pub(crate) fn split(&self, cpu: &Cpu, Area { slot, vma: old }: &Area<'k>, lower: &Vma, others: &[&Area<'k>]) {
-        if old.is_unmapped() {
+        if old.is_untouched() {
             return slot.store(lower);
         }
         let mut held = self.hold(cpu, old);

@@ -72,7 +72,7 @@ impl<'a, 'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'a, 'k, P, H, B>
     /// Unmaps a range inside an area, whose ends become two. Returns false, with nothing changed, if that takes more than one step in the tree.
     fn unmap_inside(&mut self, found: &Among<'_, 'k>, range: VirtRange) -> Result<bool, MmError> {
         let area = &found.area;
-        self.check_split(area)?;
+        self.check_cut(area, range)?;
         let vma = &area.vma;
         let lower = vma.part(VirtRange::new(vma.start(), range.start));
         let upper = vma.part(VirtRange::new(range.end, vma.end()));
@@ -92,9 +92,9 @@ impl<'a, 'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'a, 'k, P, H, B>
         Ok(is_done)
     }
 
-    /// What must hold for a range inside an area to go. The number of areas may go above its limit for a moment, but not stay there.
-    fn check_split(&self, area: &Area<'k>) -> Result<(), MmError> {
-        if self.mm.nr_areas() >= self.spaces.settings.max_map_count {
+    /// What must hold for a range to go that begins inside an area. The number of areas may go above its limit for a moment, but not stay there.
+    fn check_cut(&self, area: &Area<'k>, range: VirtRange) -> Result<(), MmError> {
+        if range.end < area.vma.end() && self.mm.nr_areas() >= self.spaces.settings.max_map_count {
             return Err(MmError::NoMemory);
         }
         if area.vma.can_modify() { Ok(()) } else { Err(MmError::NotPermitted) }
@@ -115,12 +115,7 @@ impl<'a, 'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'a, 'k, P, H, B>
         let Some(first) = gathered.around.first.take() else { return Ok(()) };
         let mut area = Area::at(first.value);
         if range.start > area.vma.start() {
-            if range.end < area.vma.end() {
-                self.check_split(&area)?;
-            }
-            if !area.vma.can_modify() {
-                return Err(MmError::NotPermitted);
-            }
+            self.check_cut(&area, range)?;
             let upper = self.split_unlimited(&area, range.start)?;
             gathered.around.before =
                 Some(Entry { range: VirtRange::new(area.vma.start(), range.start), value: area.slot });

@@ -152,8 +152,8 @@ impl Vma {
         Self { range, pgoff: self.pgoff_at(range.start), ..*self }
     }
 
-    /// Returns true if the reverse map does not know the area: nothing of a file, and no anonymous page yet.
-    pub(crate) const fn is_unmapped(&self) -> bool {
+    /// Returns true if nothing of a file is mapped, and no anonymous page yet. The reverse map does not know such an area.
+    pub(crate) const fn is_untouched(&self) -> bool {
         self.file.is_none() && self.anon.is_none()
     }
 

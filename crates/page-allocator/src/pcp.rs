@@ -154,8 +154,7 @@ impl PcpLists {
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
             if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
-                let list = &mut self.lists[index].blocks;
-                let taken = zone.take_smallest_many(order, migratetype, left, list);
+                let taken = zone.take_smallest_many(order, migratetype, left, &mut self.lists[index].blocks);
                 self.filled += u64::from(taken) << order.raw();
                 self.counters.note_added(taken << order.raw());
                 left -= taken;
@@ -179,10 +178,10 @@ impl PcpLists {
             if left == 0 {
                 break;
             }
-            if self.lists[index].blocks.is_empty() {
+            let list = &mut self.lists[index].blocks;
+            if list.is_empty() {
                 continue;
             }
-            let list = &mut self.lists[index].blocks;
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
             let taken = list.take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {

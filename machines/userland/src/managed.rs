@@ -146,9 +146,6 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     }
 
     fn call(&self, cpu: &Cpu, mm: &Self::Mm, caller: &Caller, call: &SpaceCall) -> Result<u64, MmError> {
-        if *call == SpaceCall::Reap {
-            return self.manager.reap(cpu, mm, caller).map(|()| 0);
-        }
         let mut space = self.manager.call(cpu, mm, caller);
         let done = match *call {
             SpaceCall::Mmap(request, opened) => return space.mmap_opened(&request, opened).map(VirtAddr::raw),
@@ -174,8 +171,7 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
                 space.clear_refs(what);
                 Ok(())
             }
-            // Done above.
-            SpaceCall::Reap => Ok(()),
+            SpaceCall::Reap => space.reap(),
             SpaceCall::Munlockall => {
                 space.munlockall();
                 Ok(())

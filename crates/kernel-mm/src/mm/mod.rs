@@ -13,7 +13,6 @@ mod lifetime;
 mod migrate;
 mod pin;
 mod proc;
-mod reap;
 mod remote;
 mod reverse;
 mod user_access;

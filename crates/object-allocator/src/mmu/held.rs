@@ -29,6 +29,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     }
 
     /// As [`Self::while_mapped`], and only if the page is anonymous and nobody else has it, as for [`Self::reuse`]. The entry may be read-only.
+    #[inline]
     pub fn while_own<R>(
         &self,
         entry: &EntryRef<'_, P::Format>,
@@ -37,6 +38,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
         act: impl FnOnce(&PageRef, Pfn) -> R,
     ) -> Option<R> {
         let done = self.with_held(entry, pte, |mapped, pfn| {
+            // Marked before the entry is let go: once it is writable, nobody may take the page for shared.
             let is_own = mapped.become_own(self.objects.frames().at(pfn));
             let result = is_own.then(|| lend(mapped, pfn, act));
             (result, if is_own { marks } else { Prot::empty() })
@@ -51,12 +53,7 @@ impl<P: Platform, H: Hooks> Mmu<'_, P, H> {
     /// have come back to the same entry, with others who have it too.
     #[inline]
     pub fn reuse(&self, entry: &EntryRef<'_, P::Format>, pte: Pte, marks: Prot) -> bool {
-        let own = self.with_held(entry, pte, |mapped, pfn| {
-            let is_own = mapped.become_own(self.objects.frames().at(pfn));
-            // Marked before the entry is let go: once it is writable, nobody may take the page for shared.
-            (is_own, if is_own { marks } else { Prot::empty() })
-        });
-        own.unwrap_or(false)
+        self.while_own(entry, pte, marks, |_, _| ()).is_some()
     }
 
     /// Calls `act` with the page that `entry` maps and the frame that it shows, while the entry is held, if it still holds `pte`. The entry gets the marks that `act` returns

@@ -30,7 +30,7 @@ pub enum ScanStop {
 impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
     /// Returns true if an area lies in the range.
     pub fn has_areas(&self, range: VirtRange) -> bool {
-        self.mm.read(self.cpu).find(range.start).is_some_and(|vma| vma.start() < range.end)
+        self.mm.read(self.cpu).find_intersection(range).is_some()
     }
 
     /// Tells a scan of the pages of a range, those that areas could have included, up to its end or for a while.
@@ -38,8 +38,8 @@ impl<P: Platform, H: Hooks + Sync> ProcMm<'_, '_, P, H> {
         let locked = self.mm.read(self.cpu);
         let mut at = range.start;
         for _ in 0..BLOCKS {
-            let found = locked.find(at).filter(|vma| at < range.end && vma.start() < range.end);
-            let Some(vma) = found else { return ScanStop::Reached(range.end) };
+            let rest = VirtRange::new(at, range.end);
+            let Some(vma) = locked.find_intersection(rest) else { return ScanStop::Reached(range.end) };
             let start = at.max(vma.start());
             let end = start.align_down(BLOCK).saturating_add(BLOCK).min(vma.end()).min(range.end);
             if let Err(full) = self.scan_block(&vma, VirtRange::new(start, end), scan) {
