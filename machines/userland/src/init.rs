@@ -183,6 +183,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             clear_tid: 0,
             robust_list: 0,
             progress: Progress::default(),
+            held: [None; 2],
             in_call: false,
         };
         let space = self.memory().mmget(&thread.mm);

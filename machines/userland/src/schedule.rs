@@ -160,7 +160,8 @@ impl<M: Memory, D: Machine> Userland<M, D> {
     }
 
     /// Takes a thread apart that has ended.
-    fn end_thread(&self, cpu: &Cpu, thread: Owned<Thread<M>>) {
+    fn end_thread(&self, cpu: &Cpu, mut thread: Owned<Thread<M>>) {
+        self.put_held(cpu, &mut thread);
         if thread.robust_list != 0 {
             self.free_robust_locks(cpu, &thread);
         }
@@ -206,6 +207,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
             Err(Stop::End) => return Step::Leave(Leaving::Ends),
         };
         thread.registers.rax = value;
+        self.put_held(cpu, thread);
         // A call with a time notes when it ends even if it does not wait in the end.
         if thread.in_call || thread.progress.deadline.is_some() {
             thread.in_call = false;

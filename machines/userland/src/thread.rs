@@ -4,7 +4,7 @@
 
 use address_space::Process as Caller;
 
-use crate::files::InodeKey;
+use crate::files::{InodeKey, OpenKey};
 use crate::memory::Memory;
 use crate::process::ProcessKey;
 use crate::registers::Registers;
@@ -37,6 +37,8 @@ pub struct Thread<M: Memory> {
     /// List of the locks that it holds; 0 for none.
     pub(crate) robust_list: u64,
     pub(crate) progress: Progress,
+    /// Open files that its call holds.
+    pub(crate) held: [Option<OpenKey>; 2],
     /// It is inside a system call that has to be made again.
     pub(crate) in_call: bool,
 }

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use address_space::FileId;
 use page_cache::Seals;
 
+use super::open_files::{Hold, Stream};
 use super::page_scan::PAGEMAP_SCAN;
-use super::read_write::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{
@@ -466,7 +466,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Returns the contents of a descriptor that may have seals.
-    fn sealable(&self, fd: u64) -> Result<FileId, Errno> {
+    fn sealable(&mut self, fd: u64) -> Result<FileId, Errno> {
         match self.source(fd)?.stream {
             Stream::Contents(file) => Ok(file),
             _ => Err(Errno::EINVAL),
@@ -486,7 +486,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// No file here is a terminal; pipes tell how much they hold, and pagemap looks for pages.
     fn ioctl(&mut self, fd: u64, request: u64, argument: u64) -> Outcome {
         const FIONREAD: u64 = 0x541b;
-        let (target, subject) = self.with_open(fd, |open| (open.target, open.subject))?;
+        let file = self.hold(fd, Hold::First)?;
+        let (target, subject) = self.with_file(file, |open| (open.target, open.subject))?;
         match (request, target) {
             (_, Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Pagemap))) => match request {
                 PAGEMAP_SCAN => self.page_scan(subject, argument),

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use super::descriptors::AT_FDCWD;
+use super::open_files::Hold;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Device, Found, Inode, Kind, LastLink, Place, ProcNode, S_IFCHR, S_IFMT, S_IFREG, Target};
@@ -232,7 +233,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn getdents64(&mut self, fd: u64, buffer: UserBuffer) -> Outcome {
-        let (target, mut place) = self.with_open(fd, |open| (open.target, open.offset))?;
+        let file = self.hold(fd, Hold::First)?;
+        let (target, mut place) = self.with_file(file, |open| (open.target, open.offset))?;
         let mut listed = Vec::new();
         let room = buffer.bytes.min(32768) as usize;
         loop {
@@ -256,7 +258,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             place = entry.next;
         }
         self.write(buffer.addr, &listed)?;
-        self.with_open(fd, |open| open.offset = place)?;
+        self.with_file(file, |open| open.offset = place)?;
         Ok(listed.len() as u64)
     }
 }

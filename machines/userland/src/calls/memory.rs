@@ -8,7 +8,7 @@ use address_space::{
 };
 use units::VirtAddr;
 
-use super::read_write::Stream;
+use super::open_files::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Device, OpenFlags};
@@ -89,7 +89,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         self.space(&SpaceCall::Mmap(MapRequest { addr: at(addr), len, prot, flags, file, offset }, opened))
     }
 
-    fn mapped(&self, fd: u64) -> Result<Mapped, Errno> {
+    fn mapped(&mut self, fd: u64) -> Result<Mapped, Errno> {
         let source = self.source(fd)?;
         let contents = match source.stream {
             Stream::Contents(contents) => Some(contents),

@@ -10,6 +10,7 @@ mod futex;
 mod identity;
 mod limits;
 mod memory;
+mod open_files;
 mod page_scan;
 mod pidfd;
 mod poll;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::read_write::Stream;
+use super::open_files::Stream;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::Pipe;
@@ -51,8 +51,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     /// Returns what a descriptor is ready for; an unknown one is POLLNVAL.
     fn readiness(&self, fd: u64) -> u16 {
-        let Ok(source) = self.source(fd) else { return POLLNVAL };
         let world = self.world();
+        let process = world.processes.get(self.thread.process);
+        let descriptor = process.and_then(|process| process.descriptors.get(fd).ok());
+        let source = descriptor.and_then(|descriptor| world.files.source(descriptor.file).ok());
+        let Some(source) = source else { return POLLNVAL };
         match source.stream {
             Stream::Reader(pipe) => world.files.pipes.get(pipe).map_or(POLLERR, |pipe| {
                 let ended = if pipe.nr_writers == 0 { POLLHUP } else { 0 };

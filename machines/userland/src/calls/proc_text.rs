@@ -13,7 +13,7 @@ use proc_files::status::{Task, TaskState};
 use super::limits::{NR_LIMITS, limit};
 use super::{Context, Outcome};
 use crate::errno::Errno;
-use crate::files::{GlobalFile, ProcNode, ProcessFile, Subject, SysNode, Target};
+use crate::files::{GlobalFile, OpenKey, ProcNode, ProcessFile, Subject, SysNode, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::{Life, NAME_BYTES, Process, ProcessKey};
@@ -112,19 +112,19 @@ impl<M: Memory> World<M> {
 
 impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Reads from a file of /proc.
-    pub(super) fn read_proc(&self, fd: u64, offset: u64, to: &mut [u8]) -> Result<usize, Errno> {
-        let (target, subject) = self.with_open(fd, |open| (open.target, open.subject))?;
+    pub(super) fn read_proc(&self, file: OpenKey, offset: u64, to: &mut [u8]) -> Result<usize, Errno> {
+        let (target, subject) = self.with_file(file, |open| (open.target, open.subject))?;
         let Target::Proc(node) = target else { return Err(Errno::EBADF) };
         let is_said = match node {
             ProcNode::ProcessFile(_, ProcessFile::Pagemap) => return self.read_pagemap(subject, offset, to),
             ProcNode::ProcessFile(_, ProcessFile::Auxv) => true,
-            _ => offset != 0 && self.with_open(fd, |open| !open.text.is_empty())?,
+            _ => offset != 0 && self.with_file(file, |open| !open.text.is_empty())?,
         };
         if !is_said {
             let text = self.proc_text(node, subject)?;
-            self.with_open(fd, |open| open.text = text)?;
+            self.with_file(file, |open| open.text = text)?;
         }
-        self.with_open(fd, |open| {
+        self.with_file(file, |open| {
             let rest = usize::try_from(offset).ok().and_then(|offset| open.text.get(offset..)).unwrap_or_default();
             let count = rest.len().min(to.len());
             to.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
@@ -133,8 +133,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Writes to a file of /proc: each part is a write of its own, of which the file says how much it took.
-    pub(super) fn write_proc(&self, fd: u64, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
-        let subject = self.with_open(fd, |open| open.subject)?;
+    pub(super) fn write_proc(&self, file: OpenKey, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
+        let subject = self.with_file(file, |open| open.subject)?;
         let mut done = 0;
         for part in parts {
             let taken = match node {

@@ -173,6 +173,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             clear_tid,
             robust_list: 0,
             progress: Progress::default(),
+            held: [None; 2],
             in_call: false,
         };
         Owned::try_new(part).map_err(|NoRoom(part)| {

@@ -3,52 +3,16 @@
 //! Bytes go through a buffer of the kernel, a page at a time, since no lock is held over a program's memory. Linux 6.12: fs/read_write.c,
 //! fs/pipe.c, fs/splice.c, fs/select.c, drivers/char/mem.c.
 
-use address_space::FileId;
-
+use super::open_files::{Hold, Source, Stream};
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Device, Kind, OpenFlags, PipeError, PipeKey, ProcNode, ProcessFile, Target};
+use crate::files::{Device, OpenFlags, OpenKey, PipeError, PipeKey, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::schedule::Stop;
 use crate::signals::{SIGPIPE, SignalInfo};
 use crate::user_memory::{CHUNK, MAX_TRANSFER, UserBuffer};
 use crate::wait::WaitFor;
-
-/// What an open file's bytes come from or go to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stream {
-    Contents(FileId),
-    Device(Device),
-    Reader(PipeKey),
-    Writer(PipeKey),
-    /// One of a pair of sockets: what it reads from and what it writes to.
-    Socket(PipeKey, PipeKey),
-    Proc(ProcNode),
-    /// /proc/PID/mem, by the number of the address space.
-    Memory(u64),
-    Directory,
-    /// By its serial number.
-    Process(u64),
-}
-
-/// An open file as a transfer sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Source {
-    pub(super) stream: Stream,
-    pub(super) flags: OpenFlags,
-    pub(super) offset: u64,
-}
-
-impl Stream {
-    /// Returns the pipe that bytes come out of.
-    pub(super) const fn reads_pipe(self) -> Option<PipeKey> {
-        match self {
-            Self::Reader(pipe) | Self::Socket(pipe, _) => Some(pipe),
-            _ => None,
-        }
-    }
-}
 
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
@@ -70,36 +34,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         ])
     }
 
-    /// Returns what a descriptor reads from or writes to.
-    pub(super) fn source(&self, fd: u64) -> Result<Source, Errno> {
-        let world = self.world();
-        let process = world.processes.get(self.thread.process).ok_or(Errno::ESRCH)?;
-        let file = process.descriptors.get(fd)?.file;
-        let open = world.files.open.get(file).ok_or(Errno::EBADF)?;
-        let stream = match open.target {
-            Target::PipeReader(pipe) => Stream::Reader(pipe),
-            Target::PipeWriter(pipe) => Stream::Writer(pipe),
-            Target::Socket(from, to) => Stream::Socket(from, to),
-            Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
-            Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Mem)) => Stream::Memory(open.subject.space),
-            Target::Proc(node) => Stream::Proc(node),
-            Target::Process(serial) => Stream::Process(serial),
-            Target::Inode(key) => match world.files.inodes.get(key).map(|inode| &inode.kind) {
-                Some(Kind::Regular(file)) => Stream::Contents(*file),
-                Some(Kind::Device(device)) => Stream::Device(*device),
-                Some(Kind::Directory { .. }) => Stream::Directory,
-                Some(Kind::Link(_)) | None => return Err(Errno::EBADF),
-            },
-        };
-        Ok(Source { stream, flags: open.flags, offset: open.offset })
-    }
-
     fn read_call(&mut self, fd: u64, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         let source = self.source(fd)?;
-        self.read_from(fd, source, parts, at)
+        self.read_from(source, parts, at)
     }
 
-    pub(super) fn read_from(&mut self, fd: u64, source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
+    pub(super) fn read_from(&mut self, source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         if !source.flags.reads() {
             return Err(Errno::EBADF.into());
         }
@@ -110,7 +50,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let (mut done, mut offset) = (0, at.unwrap_or(source.offset));
         for &part in parts {
             let part = UserBuffer { bytes: part.bytes.min(MAX_TRANSFER - done), ..part };
-            match self.read_part(fd, &source, part, offset) {
+            match self.read_part(&source, part, offset) {
                 Ok(count) => {
                     (done, offset) = (done + count, offset.saturating_add(count));
                     // A pipe gives what it has; a file that gives less is at its end.
@@ -123,19 +63,19 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
         }
         if at.is_none() && done > 0 {
-            self.with_open(fd, |open| open.offset = offset)?;
+            self.with_file(source.file, |open| open.offset = offset)?;
         }
         Ok(done)
     }
 
     /// Reads into one part; returns less than its length at the end.
-    fn read_part(&self, fd: u64, source: &Source, part: UserBuffer, offset: u64) -> Outcome {
+    fn read_part(&self, source: &Source, part: UserBuffer, offset: u64) -> Outcome {
         let mut buffer = [0; CHUNK];
         let mut done = 0;
         while done < part.bytes {
             let wanted = (part.bytes - done).min(CHUNK as u64) as usize;
             let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-            let count = match self.read_chunk(fd, source, chunk, offset.saturating_add(done)) {
+            let count = match self.read_chunk(source, chunk, offset.saturating_add(done)) {
                 Ok(count) => count,
                 Err(stop) if done == 0 => return Err(stop),
                 Err(_) => break,
@@ -156,7 +96,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(done)
     }
 
-    pub(super) fn read_chunk(&self, fd: u64, source: &Source, to: &mut [u8], offset: u64) -> Result<usize, Stop> {
+    pub(super) fn read_chunk(&self, source: &Source, to: &mut [u8], offset: u64) -> Result<usize, Stop> {
         match source.stream {
             Stream::Contents(file) => Ok(self.userland.memory().file_read(self.cpu, file, offset, to)?),
             Stream::Device(Device::Null | Device::Console) => Ok(0),
@@ -169,7 +109,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(to.len())
             }
             Stream::Reader(pipe) | Stream::Socket(pipe, _) => self.read_pipe(pipe, source.flags, to),
-            Stream::Proc(_) => Ok(self.read_proc(fd, offset, to)?),
+            Stream::Proc(_) => Ok(self.read_proc(source.file, offset, to)?),
             Stream::Memory(space) => Ok(self.read_memory(space, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
             Stream::Writer(_) => Err(Errno::EBADF.into()),
@@ -213,16 +153,16 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     fn write_call(&mut self, fd: u64, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         let source = self.source(fd)?;
-        self.write_to(fd, source, parts, at)
+        self.write_to(source, parts, at)
     }
 
-    pub(super) fn write_to(&mut self, fd: u64, mut source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
+    pub(super) fn write_to(&mut self, mut source: Source, parts: &[UserBuffer], at: Option<u64>) -> Outcome {
         if !source.flags.writes() {
             return Err(Errno::EBADF.into());
         }
         check_position(&source, at)?;
         if let Stream::Proc(node) = source.stream {
-            return self.write_proc(fd, node, parts);
+            return self.write_proc(source.file, node, parts);
         }
         if let (Stream::Socket(_, to), Some(_)) = (source.stream, self.pipe_of_messages(source.stream)) {
             return self.write_message(to, source.flags, parts);
@@ -251,8 +191,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
         }
         if at.is_none() && done > 0 && matches!(source.stream, Stream::Contents(_) | Stream::Memory(_)) {
-            self.with_open(fd, |open| open.offset = start.saturating_add(done))?;
-            self.touch(fd)?;
+            self.with_file(source.file, |open| open.offset = start.saturating_add(done))?;
+            self.touch(source.file)?;
         }
         Ok(self.thread.progress.done + done)
     }
@@ -318,9 +258,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Notes that a file was written.
-    fn touch(&self, fd: u64) -> Result<(), Errno> {
+    fn touch(&self, file: OpenKey) -> Result<(), Errno> {
         let now = self.now_ns();
-        if let Target::Inode(key) = self.with_open(fd, |open| open.target)?
+        if let Target::Inode(key) = self.with_file(file, |open| open.target)?
             && let Some(inode) = self.world().files.inodes.get_mut(key)
         {
             inode.modified_ns = now;
@@ -335,7 +275,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             (Stream::Memory(_), SEEK_SET | SEEK_CUR) => {
                 let base = if whence == SEEK_SET { 0 } else { source.offset };
                 let to = base.wrapping_add(offset);
-                self.with_open(fd, |open| open.offset = to)?;
+                self.with_file(source.file, |open| open.offset = to)?;
                 return Ok(to);
             }
             (Stream::Memory(_) | Stream::Proc(_), SEEK_END) => return Err(Errno::EINVAL.into()),
@@ -356,12 +296,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             _ => return Err(Errno::EINVAL.into()),
         };
         let to = base.checked_add_signed(offset as i64).filter(|&to| to <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
-        self.with_open(fd, |open| open.offset = to)?;
+        self.with_file(source.file, |open| open.offset = to)?;
         Ok(to)
     }
 
     fn sendfile(&mut self, out: u64, input: u64, offset: u64, count: u64) -> Outcome {
-        let (from, to) = (self.source(input)?, self.source(out)?);
+        let from = self.source(input)?;
+        let to = self.hold(out, Hold::Second)?;
+        let to = self.world().files.source(to)?;
         if !from.flags.reads() || !to.flags.writes() {
             return Err(Errno::EBADF.into());
         }
@@ -377,7 +319,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         while done < count {
             let wanted = (count - done).min(CHUNK as u64) as usize;
             let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-            let got = self.read_chunk(input, &from, chunk, start.saturating_add(done))?;
+            let got = self.read_chunk(&from, chunk, start.saturating_add(done))?;
             if got == 0 {
                 break;
             }
@@ -394,11 +336,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
         }
         match offset {
-            0 => self.with_open(input, |open| open.offset = start.saturating_add(done))?,
+            0 => self.with_file(from.file, |open| open.offset = start.saturating_add(done))?,
             _ => self.write_words(offset, &[start.saturating_add(done)])?,
         }
         if matches!(to.stream, Stream::Contents(_)) {
-            self.with_open(out, |open| open.offset = to.offset.saturating_add(done))?;
+            self.with_file(to.file, |open| open.offset = to.offset.saturating_add(done))?;
         }
         Ok(done)
     }

@@ -2,7 +2,7 @@
 //!
 //! There is no network and no name for a socket, so socketpair makes them all, and only of the family AF_UNIX. Linux 6.12: net/socket.c, net/unix/af_unix.c.
 
-use super::read_write::{Source, Stream};
+use super::open_files::{Source, Stream};
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{OpenFlags, PIPE_CAPACITY, Pipe, PipeKey, Target};
@@ -60,7 +60,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Returns a socket with what it reads from and what it writes to.
-    fn socket(&self, fd: u64) -> Result<(Source, PipeKey, PipeKey), Errno> {
+    fn socket(&mut self, fd: u64) -> Result<(Source, PipeKey, PipeKey), Errno> {
         let source = self.source(fd)?;
         match source.stream {
             Stream::Socket(from, to) => Ok((source, from, to)),
@@ -100,7 +100,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if is_broken && flags & MSG_NOSIGNAL != 0 {
             return Err(Errno::EPIPE.into());
         }
-        self.write_to(fd, with_flags(source, flags), &[part], None)
+        self.write_to(with_flags(source, flags), &[part], None)
     }
 
     /// Reads with flags. The other end has no name.
@@ -109,7 +109,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if flags & !MSG_DONTWAIT != 0 {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let count = self.read_from(fd, with_flags(source, flags), &[part], None)?;
+        let count = self.read_from(with_flags(source, flags), &[part], None)?;
         if name != 0 {
             self.write_u32(name_bytes, 0)?;
         }

@@ -6,7 +6,7 @@
 use page_cache::EndRule;
 
 use super::descriptors::{AT_EMPTY_PATH, AT_FDCWD};
-use super::read_write::Stream;
+use super::open_files::{Hold, Stream};
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{Kind, LastLink, Place, S_IFIFO, S_IFSOCK, Target};
@@ -117,14 +117,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Returns what a path with the flags of an `at` call names.
-    fn place_at(&self, directory: u64, path: u64, flags: u64) -> Result<Target, Errno> {
+    fn place_at(&mut self, directory: u64, path: u64, flags: u64) -> Result<Target, Errno> {
         let path = self.read_path(path)?;
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             if directory as u32 == AT_FDCWD as u32 {
                 let world = self.world();
                 return Ok(as_target(self.start_of(&world, directory)?));
             }
-            return self.with_open(directory, |open| open.target);
+            return self.target(directory);
         }
         let last = if flags & AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
         let world = self.world();
@@ -187,7 +187,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn fstat(&mut self, fd: u64, to: u64) -> Outcome {
-        let target = self.with_open(fd, |open| open.target)?;
+        let target = self.target(fd)?;
         self.write_facts(target, to)
     }
 
@@ -254,7 +254,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn ftruncate(&mut self, fd: u64, size: u64) -> Outcome {
-        let (target, flags) = self.with_open(fd, |open| (open.target, open.flags))?;
+        let file = self.hold(fd, Hold::First)?;
+        let (target, flags) = self.with_file(file, |open| (open.target, open.flags))?;
         if !flags.writes() {
             return Err(Errno::EINVAL.into());
         }
@@ -293,7 +294,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn fchmod(&mut self, fd: u64, mode: u64) -> Outcome {
-        let target = self.with_open(fd, |open| open.target)?;
+        let target = self.target(fd)?;
         self.change_inode(target, |inode| inode.permissions = mode as u32 & 0o7777)
     }
 
@@ -312,7 +313,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         const NOW: u64 = 0x3fff_ffff;
         const OMIT: u64 = 0x3fff_fffe;
         let target = match path {
-            0 => self.with_open(directory, |open| open.target)?,
+            0 => self.target(directory)?,
             _ => self.place_at(directory, path, flags)?,
         };
         let [_, _, seconds, nanos] = match times {
@@ -329,7 +330,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     fn fsync(&mut self, fd: u64) -> Outcome {
-        match self.with_open(fd, |open| open.target)? {
+        match self.target(fd)? {
             Target::Inode(_) => Ok(0),
             _ => Err(Errno::EINVAL.into()),
         }

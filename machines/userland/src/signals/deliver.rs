@@ -84,6 +84,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
                 Taken::End => return Delivered::Ends,
                 Taken::Handle(info, action) => {
                     leave_call(thread, &action);
+                    self.put_held(cpu, thread);
                     if self.enter_handler(cpu, thread, &info, &action).is_err() {
                         self.world(cpu).end_process(thread.process, Exit::Signal(SIGSEGV));
                         return Delivered::Ends;

@@ -147,5 +147,6 @@ pub(crate) const MADV_COLD: u64 = 20;
 // Signals.
 pub(crate) const SIGKILL: u64 = 9;
 pub(crate) const SIGUSR1: u64 = 10;
+pub(crate) const SIGPIPE: u64 = 13;
 pub(crate) const SIGUSR2: u64 = 12;
 pub(crate) const SIGCHLD: u64 = 17;

@@ -8,6 +8,7 @@ mod descriptors;
 mod failing;
 mod hostile;
 mod on_sim;
+mod open_files;
 mod out_of_memory;
 mod page_scan;
 mod pidfd;
