@@ -6,6 +6,7 @@
 
 use crate::files::PipeKey;
 use crate::process::ProcessKey;
+use crate::signals::SignalSet;
 
 /// What a thread waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,8 @@ pub(crate) enum WaitFor {
     Futex(FutexKey),
     /// A signal, or the time.
     Signal,
+    /// One of these signals, which are blocked.
+    Wanted(SignalSet),
 }
 
 /// A word that threads wait at: the address space that it is in and its address.

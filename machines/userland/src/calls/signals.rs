@@ -167,8 +167,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(Errno::EAGAIN.into());
         }
-        // Looked at again with every event: a blocked signal wakes nobody by itself.
-        let wait = self.world().wait_for(WaitFor::Files);
+        let wait = self.world().wait_for(WaitFor::Wanted(wanted));
         Err(Stop::Wait(Wait { deadline, ..wait }))
     }
 

@@ -6,6 +6,7 @@ use super::{DEFAULT, Details, SI_KERNEL, SIGKILL, SignalInfo};
 use crate::memory::Memory;
 use crate::process::{Exit, Life, Process, ProcessKey};
 use crate::thread::{ThreadEntry, ThreadKey};
+use crate::wait::WaitFor;
 use crate::world::World;
 
 impl<M: Memory> World<M> {
@@ -14,8 +15,9 @@ impl<M: Memory> World<M> {
         let Some(process) = self.processes.get_mut(to) else { return };
         let is_open = |thread: &ThreadEntry<M>| thread.process == to && !thread.blocked.contains(info.signal);
         let is_blocked = !self.threads.iter().any(|(_, thread)| is_open(thread));
+        // What is blocked is not ignored: somebody may ask for it.
         if process.life != Life::Runs
-            || process.actions.ignores(info.signal)
+            || !is_blocked && process.actions.ignores(info.signal)
             || process.is_spared(info.signal, is_blocked)
         {
             return;
@@ -28,6 +30,12 @@ impl<M: Memory> World<M> {
         if let Some(taker) = taker {
             self.interrupt(taker);
         }
+        self.wake_wanting(info.signal);
+    }
+
+    /// Wakes threads that wait for a signal which they block.
+    fn wake_wanting(&mut self, signal: u8) {
+        self.wake_up_to(usize::MAX, |wait| matches!(wait.what, WaitFor::Wanted(set) if set.contains(signal)));
     }
 
     /// Sends a signal to every process of a group; returns false if there is none.
@@ -61,11 +69,13 @@ impl<M: Memory> World<M> {
         if info.signal == SIGKILL {
             return self.end_process(process, Exit::Signal(SIGKILL));
         }
-        if !owner.actions.ignores(info.signal) {
+        let is_blocked = thread.blocked.contains(info.signal);
+        if is_blocked || !owner.actions.ignores(info.signal) {
             thread.pending.add(info);
-            if !thread.blocked.contains(info.signal) {
+            if !is_blocked {
                 self.interrupt(to);
             }
+            self.wake_wanting(info.signal);
         }
     }
 

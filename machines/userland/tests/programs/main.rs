@@ -10,6 +10,7 @@ mod hostile;
 mod on_sim;
 mod open_files;
 mod out_of_memory;
+mod out_of_memory_waiting;
 mod page_scan;
 mod pidfd;
 mod proc_files;

@@ -1,14 +1,14 @@
 //! Descriptors that another thread closes while a call uses them.
 
 use crate::abi::{
-    CLONE, CLOSE, EPIPE, EXIT_GROUP, FORK, OPEN, PIPE, READ, RT_SIGACTION, SIGPIPE, SIGUSR1, TGKILL, WAIT4, WRITE,
+    CLONE, CLOSE, EPIPE, EXIT_GROUP, FORK, OPEN, PIPE, READ, RT_SIGACTION, SENDFILE, SIGPIPE, SIGUSR1, TGKILL, WAIT4,
+    WRITE,
 };
 use crate::common::{DATA, Host, Task};
 
 /// Flags of clone that make a thread.
 const THREAD: u64 = 0x1_0f00;
 const ENDS: u64 = DATA + 0x100;
-const SENDFILE: u64 = 40;
 
 fn ignore_broken_pipes(host: &Host<'_>, task: &mut Task) {
     let ignored = host.words(task, DATA, &[1, 0, 0, 0]);

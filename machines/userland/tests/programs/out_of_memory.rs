@@ -114,7 +114,7 @@ fn look(host: &Host<'_>, task: &mut Task, path: &str, call: u64) -> Vec<u8> {
 }
 
 /// What programs see of the tables: names, descriptors, processes and threads, address spaces and files, the caller's limits and directory.
-fn state(host: &Host<'_>, task: &mut Task) -> Vec<Vec<u8>> {
+pub(crate) fn state(host: &Host<'_>, task: &mut Task) -> Vec<Vec<u8>> {
     let lists = ["/", "/tmp", "/etc", "/proc", "/proc/self/fd"];
     let mut all: Vec<_> = lists.iter().map(|path| look(host, task, path, GETDENTS64)).collect();
     all.extend(["/proc/loadavg", "/proc/self/stat", "/proc/self/comm"].iter().map(|path| look(host, task, path, READ)));

@@ -117,6 +117,19 @@ fn a_wanted_signal_is_taken_without_a_handler() {
 }
 
 #[test]
+fn a_wanted_signal_wakes_who_waits_for_it_even_if_it_is_ignored_otherwise() {
+    let (host, mut task) = Host::boot();
+    mask(&host, &mut task, 0, &[SIGCHLD]);
+    assert_eq!(host.call(&mut task, FORK, &[]), 2);
+    let set = host.words(&task, DATA, &[1 << (SIGCHLD - 1)]);
+    host.leave(task, RT_SIGTIMEDWAIT, &[set, DATA + 64, 0, 8]);
+    host.leave(host.run(), EXIT_GROUP, &[7]);
+    let task = host.run();
+    assert_eq!((task.registers.rax, host.peek_word(&task, DATA + 64)), (SIGCHLD, SIGCHLD));
+    assert_eq!(host.peek(&task, DATA + 64 + 16, 4), 2u32.to_le_bytes(), "the child's number");
+}
+
+#[test]
 fn an_alternate_stack_is_checked_and_used() {
     let (host, mut task) = Host::boot();
     let small = host.words(&task, DATA, &[DATA + 0x1000, 0, 100]);
