@@ -31,8 +31,8 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
                 "a frame knows its file and index"
             } else if frame.count() < 1 || frame.page_type().is_some() {
                 "a page of a file is counted"
-            } else if !frame.flags().contains(PageFlags::UPTODATE) {
-                "a page of a file is up to date"
+            } else if !frame.flags().contains(PageFlags::UPTODATE) && !state.is_shmem() {
+                "a page of a file is up to date, or was set aside"
             } else {
                 return ControlFlow::Continue(());
             };

@@ -92,6 +92,8 @@ pub(crate) struct FileState<'k> {
     pub(crate) backed: u64,
     /// Pages that may lie in the file whatever its size (Linux: `fallocend`).
     pub(crate) kept: u64,
+    /// Pages were set aside, so some may not be up to date.
+    pub(crate) has_set_aside: bool,
     pub(crate) references: u32,
     pub(crate) mappings: u32,
     /// Shared areas that may be written.
@@ -112,6 +114,7 @@ impl FileState<'_> {
             size: 0,
             backed: 0,
             kept: 0,
+            has_set_aside: false,
             references: 0,
             mappings: 0,
             writable_mappings: 0,

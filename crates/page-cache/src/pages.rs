@@ -1,6 +1,7 @@
 //! The page at an index: found, or made and entered.
 //!
-//! A page is allocated and filled before it is entered, so nobody ever finds one that is not up to date, and no page has to be locked.
+//! A page is allocated and filled before it is entered, so no page has to be locked. One that was only set aside is filled too; that it is not up to date says that nobody has
+//! asked for it.
 //! Linux 6.12: mm/filemap.c (`__filemap_get_folio`, `filemap_add_folio`, `filemap_fault`), mm/shmem.c (`shmem_get_folio`, `shmem_add_to_page_cache`).
 
 use address_space::{Access, FileId, MmError, PAGE_SHIFT, PAGE_SIZE};
@@ -21,6 +22,8 @@ pub(crate) enum Reach {
     ToEnd,
     /// Beyond it: a write is about to move the end.
     Beyond,
+    /// Beyond it, for somebody who will not look at the page: one that is made is not up to date until it is first asked for (Linux: SGP_FALLOC).
+    Unseen,
 }
 
 /// What a missing page is made of.
@@ -91,6 +94,9 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
     /// Takes a reference to a page that is there.
     fn take_found(&self, state: &mut FileState<'_>, index: u64, access: Access) -> Option<PageRef> {
         let page = state.pages.get(index)?.get(self.frames());
+        if state.has_set_aside {
+            self.frames().at(page.pfn()).set_flags(PageFlags::UPTODATE);
+        }
         if access == Access::Write {
             self.note_dirty(state, index, page.pfn());
         }
@@ -184,8 +190,10 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
         let frame = self.frames().at(page.pfn());
         let fits = frame.set_mapping(Self::number(place.file), place.index);
         debug_assert!(fits, "the index was checked");
-        let swap_backed = if state.is_shmem() { PageFlags::SWAPBACKED } else { PageFlags::empty() };
-        frame.set_flags(PageFlags::UPTODATE | swap_backed);
+        let mut flags = PageFlags::empty();
+        flags.set(PageFlags::SWAPBACKED, state.is_shmem());
+        flags.set(PageFlags::UPTODATE, place.reach != Reach::Unseen);
+        frame.set_flags(flags);
         if matches!(state.kind, Some(FileKind::Backed(_)))
             && let Ok(bytes) = self.bytes(page)
         {

@@ -1,15 +1,15 @@
-//! What of a file is in memory, without making anything.
+//! What of a file is in memory, without making anything. Pages that are only set aside do not count: they are not up to date.
 //!
 //! Linux 6.12: mm/filemap.c (`filemap_get_folio`, `next_uptodate_folio` of fault-around, `mapping_seek_hole_data`), mm/mincore.c (`mincore_page`).
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 
 use address_space::{FileId, MmError, PAGE_SHIFT};
-use frame_table::PageRef;
+use frame_table::{PageFlags, PageRef};
 use page_allocator::Hooks;
 use platform::Platform;
 
-use crate::file::pages_of;
+use crate::file::{FileState, pages_of};
 use crate::files::FileCall;
 
 impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
@@ -20,7 +20,11 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
     pub fn resident_page(&self, file: FileId, index: u64) -> Result<Option<PageRef>, MmError> {
         let state = self.lock(file)?;
         let is_inside = index < pages_of(state.size);
-        Ok(state.pages.get(index).filter(|_| is_inside).map(|page| page.get(self.frames())))
+        Ok(state
+            .pages
+            .get(index)
+            .filter(|page| is_inside && self.is_up_to_date(&state, page))
+            .map(|page| page.get(self.frames())))
     }
 
     /// Takes a reference to each page in memory from index `first` on, in one walk: that of `first + n` goes to `found[n]`. Returns how many there are.
@@ -64,6 +68,10 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         let state = self.lock(file)?;
         let end = first.saturating_add(count).min(pages_of(state.size));
         if first < end {
+            if state.has_set_aside {
+                self.each_up_to_date(&state, first..end, &mut f);
+                return Ok(());
+            }
             state.pages.visit(first..=end - 1, |index, page| {
                 f((index - first) as usize, page);
                 ControlFlow::<()>::Continue(())
@@ -72,9 +80,36 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         Ok(())
     }
 
+    /// Visits what is up to date in a range that is not empty.
+    #[cold]
+    fn each_up_to_date(&self, state: &FileState<'_>, range: Range<u64>, f: &mut dyn FnMut(usize, &PageRef)) {
+        state.pages.visit(range.start..=range.end - 1, |index, page| {
+            if self.is_up_to_date(state, page) {
+                f((index - range.start) as usize, page);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
+    /// Returns false for a page that was set aside and that nobody has asked for.
+    #[inline]
+    pub(crate) fn is_up_to_date(&self, state: &FileState<'_>, page: &PageRef) -> bool {
+        !state.has_set_aside || self.frames().at(page.pfn()).flags().contains(PageFlags::UPTODATE)
+    }
+
+    /// Returns the first page of `range` that was set aside and that nobody has asked for.
+    pub(crate) fn first_set_aside(&self, state: &FileState<'_>, range: Range<u64>) -> Option<u64> {
+        if range.is_empty() || !state.has_set_aside {
+            return None;
+        }
+        state.pages.visit(range.start..=range.end - 1, |index, page| {
+            if self.is_up_to_date(state, page) { ControlFlow::Continue(()) } else { ControlFlow::Break(index) }
+        })
+    }
+
     /// Returns the first offset from `offset` on where the file has data (Linux: SEEK_DATA); `None` at or behind the end, or if only a hole follows.
     ///
-    /// Holes are what no page was made for in a file of kind shmem or regular.
+    /// Holes are what no page was made for, or was only set aside, in a file of kind shmem or regular.
     ///
     /// # Errors
     /// [`MmError::BadFile`].
@@ -83,8 +118,10 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
         if offset >= state.size || offset < state.backed {
             return Ok((offset < state.size).then_some(offset));
         }
-        let data = state.pages.find(offset >> PAGE_SHIFT..=(state.size - 1) >> PAGE_SHIFT);
-        Ok(data.map(|(index, _)| (index << PAGE_SHIFT).max(offset)))
+        let data = state.pages.visit(offset >> PAGE_SHIFT..=(state.size - 1) >> PAGE_SHIFT, |index, page| {
+            if self.is_up_to_date(&state, page) { ControlFlow::Break(index) } else { ControlFlow::Continue(()) }
+        });
+        Ok(data.map(|index| (index << PAGE_SHIFT).max(offset)))
     }
 
     /// Returns the first offset from `offset` on where the file has a hole, which it has at its end (Linux: SEEK_HOLE); `None` at or behind the end.
@@ -97,7 +134,9 @@ impl<P: Platform, H: Hooks + Sync> FileCall<'_, '_, P, H> {
             return Ok(None);
         }
         let from = offset.max(state.backed);
-        let hole = state.pages.first_absent(from >> PAGE_SHIFT).unwrap_or(u64::MAX >> PAGE_SHIFT);
+        let first = from >> PAGE_SHIFT;
+        let absent = state.pages.first_absent(first).unwrap_or(u64::MAX >> PAGE_SHIFT);
+        let hole = self.first_set_aside(&state, first..absent).unwrap_or(absent);
         Ok(Some((hole << PAGE_SHIFT).clamp(from, state.size)))
     }
 }

@@ -3,7 +3,7 @@
 //! Linux 6.12: mm/truncate.c (`truncate_setsize`, `truncate_inode_pages_range`), mm/shmem.c (`shmem_setattr`, `shmem_undo_range`, `shmem_fallocate`).
 
 use core::array;
-use core::ops::RangeInclusive;
+use core::ops::{Range, RangeInclusive};
 
 use address_space::{Access, FileId, MmError, PAGE_SHIFT, PAGE_SIZE};
 use frame_table::PageRef;
@@ -116,8 +116,8 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
     /// Puts pages where a file has none in `bytes` bytes from `offset` on (Linux: `shmem_fallocate`).
     ///
     /// # Errors
-    /// As [`FileCall::punch_hole`] and [`FileCall::set_size`], and [`MmError::NoMemory`] and [`MmError::NoSpace`]; the size is as before then, and pages that were
-    /// made within it stay. [`MmError::NotSupported`] for pages behind an end that is to stay of a file that is promised whole.
+    /// As [`FileCall::punch_hole`] and [`FileCall::set_size`], and [`MmError::NoMemory`] and [`MmError::NoSpace`]; the size is as before then, and the pages are
+    /// gone that were set aside and that nobody has asked for. [`MmError::NotSupported`] for pages behind an end that is to stay of a file that is promised whole.
     pub fn allocate(&self, file: FileId, offset: u64, bytes: u64, end_rule: EndRule) -> Result<(), MmError> {
         let end = offset.checked_add(bytes).filter(|&end| end <= MAX_BYTES).ok_or(MmError::TooLarge)?;
         let (is_behind, kept) = {
@@ -136,11 +136,12 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
             if end_rule == EndRule::Stays && end > state.size {
                 state.kept = kept.max(pages_of(end));
             }
+            state.has_set_aside = true;
             (end > state.size, kept)
         };
         let mut pages = offset >> PAGE_SHIFT..pages_of(end);
         let made = pages.try_for_each(|index| {
-            let place = Place { file, index, reach: Reach::Beyond };
+            let place = Place { file, index, reach: Reach::Unseen };
             self.find_or_make(place, Access::Write).map(|page| self.put_page(page))
         });
         let ended = made.and_then(|()| match end_rule {
@@ -151,9 +152,21 @@ impl<'k, P: Platform, H: Hooks + Sync> FileCall<'_, 'k, P, H> {
             if let Ok(mut state) = self.lock(file) {
                 state.kept = kept;
             }
+            self.drop_set_aside(file, offset >> PAGE_SHIFT..pages.start);
             self.drop_behind_end(file);
         }
         ended
+    }
+
+    /// Removes the pages of `range` that were set aside and that nobody has asked for (Linux: `shmem_undo_range` with `unfalloc`).
+    fn drop_set_aside(&self, file: FileId, range: Range<u64>) {
+        let mut from = range.start;
+        while let Ok(state) = self.lock(file) {
+            let Some(index) = self.first_set_aside(&state, from..range.end) else { return };
+            drop(state);
+            self.drop_pages(Self::number(file), index..=index);
+            from = index + 1;
+        }
     }
 
     /// Zeros bytes of one page if it is in memory. None at a page's beginning, where the page goes as a whole.

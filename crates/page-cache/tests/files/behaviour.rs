@@ -195,7 +195,50 @@ fn pages_are_put_where_none_are_and_the_end_moves_if_it_may() {
         assert_eq!(call.allocate(file, 0, 0, EndRule::Moves), Err(MmError::Invalid));
         // So much may not be promised: what was put behind the end goes again.
         assert_eq!(call.allocate(file, 0, 2000 * PAGE, EndRule::Moves), Err(MmError::NoSpace));
-        assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (4, 3 * PAGE + 5));
+        assert_eq!((call.stat(file).unwrap().nr_pages, call.stat(file).unwrap().size), (3, 3 * PAGE + 5));
+        call.check_invariants(file).unwrap();
+        call.put(file).unwrap();
+    });
+}
+
+#[test]
+fn a_page_that_is_set_aside_is_in_memory_once_somebody_asks_for_it() {
+    with_files(1000, |call, _| {
+        let file = call.create(SHMEM, 8 * PAGE).unwrap();
+        call.allocate(file, PAGE, 5 * PAGE, EndRule::Stays).unwrap();
+        let resident = || {
+            let mut resident = [9; 8];
+            call.residency(file, 0, &mut resident).unwrap();
+            resident
+        };
+        assert_eq!((call.stat(file).unwrap().nr_pages, resident()), (5, [0; 8]));
+        assert_eq!((call.seek_data(file, 0), call.seek_hole(file, PAGE)), (Ok(None), Ok(Some(PAGE))));
+        assert_eq!(contents(call, file, PAGE, 4096), vec![0; 4096]);
+        assert_eq!(resident(), [0; 8], "a read does not ask for it");
+        assert!(call.resident_page(file, 1).unwrap().is_none());
+        touch(call, file, 2, Access::Read).unwrap();
+        call.write(file, 4 * PAGE, b"x").unwrap();
+        call.allocate(file, 5 * PAGE, PAGE, EndRule::Stays).unwrap();
+        assert_eq!(resident(), [0, 0, 1, 0, 1, 1, 0, 0], "nor is it set aside twice");
+        assert_eq!((call.seek_data(file, 0), call.seek_hole(file, 4 * PAGE)), (Ok(Some(2 * PAGE)), Ok(Some(6 * PAGE))));
+        call.check_invariants(file).unwrap();
+        call.put(file).unwrap();
+    });
+}
+
+#[test]
+fn pages_that_could_not_all_be_set_aside_go_again() {
+    with_files(1000, |call, _| {
+        let file = call.create(SHMEM, 4000 * PAGE).unwrap();
+        call.allocate(file, 5 * PAGE, PAGE, EndRule::Stays).unwrap();
+        call.allocate(file, 3500 * PAGE, PAGE, EndRule::Stays).unwrap();
+        touch(call, file, 7, Access::Read).unwrap();
+        assert_eq!(call.allocate(file, 4 * PAGE, 3000 * PAGE, EndRule::Stays), Err(MmError::NoSpace));
+        let nr_pages = call.stat(file).unwrap().nr_pages;
+        assert_eq!(
+            (nr_pages, call.seek_data(file, 0), call.seek_data(file, 6 * PAGE)),
+            (3, Ok(Some(5 * PAGE)), Ok(Some(7 * PAGE)))
+        );
         call.check_invariants(file).unwrap();
         call.put(file).unwrap();
     });
