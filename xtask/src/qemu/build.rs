@@ -53,7 +53,8 @@ pub(crate) fn clippy() -> Result<bool> {
 fn freestanding(subcommand: &str) -> Command {
     let mut command = shell::cargo(&[subcommand, "--quiet", "--package", PACKAGE, "--features", "boot-image"]);
     command.args(["--target", TARGET]).arg("--target-dir").arg(directory()).env("RUSTFLAGS", RUSTFLAGS);
-    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    // Not in the profile: the tests unwind, so every library would be compiled once for them and again for the programs that they run.
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("CARGO_PROFILE_DEV_PANIC", "abort");
     command
 }
 
