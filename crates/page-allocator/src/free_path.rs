@@ -103,8 +103,20 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// [`BadFree`] for a double free, another order than allocated, or a frame that was never handed out; nothing changes then.
     #[inline]
     pub fn free_raw(&self, cpu: &Cpu, pfn: Pfn, order: Order) -> Result<(), BadFree> {
-        self.free(cpu, self.map.frames.adopt_raw(pfn, order)?);
+        let adopted = self.map.frames.adopt_raw(pfn, order);
+        let block = if adopted.is_ok() { adopted } else { self.adopt_settled(cpu, pfn, order) }?;
+        self.free(cpu, block);
         Ok(())
+    }
+
+    /// Tries again after this CPU's lists were settled: what was freed just now looks owned before, and the error is to say what it is.
+    #[cold]
+    fn adopt_settled(&self, cpu: &Cpu, pfn: Pfn, order: Order) -> Result<OwnedBlock, BadFree> {
+        for zone in self.zones() {
+            let cell = self.pcp(zone, cpu.id());
+            cell.and_then(|cell| cell.try_with(cpu, |PcpSet(pcp)| pcp.settle_all(&self.map.frames)));
+        }
+        self.map.frames.adopt_raw(pfn, order)
     }
 
     /// Frees a counted block by the rule of Linux's __free_pages; see [`CountedBlock::free`].

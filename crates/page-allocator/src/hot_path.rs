@@ -111,9 +111,8 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let Some((hint, cell)) = self.open_set(cpu, &block) else { return self.free_general(cpu, block) };
         let Some(mut set) = cell.enter(cpu) else { return self.free_general(cpu, block) };
         let PcpSet(pcp) = &mut *set;
-        if let Some(refused) = pcp.put_page(&self.map.frames, hint.list_of_pages(), block) {
-            drop(set);
-            return self.free_general(cpu, refused);
+        if let Some(refused) = pcp.put_page(hint.list_of_pages(), block) {
+            return self.settle_and_free(set, hint, refused);
         }
         if pcp.counters.note_page_free() {
             self.give_pages_back(set, hint);
@@ -161,11 +160,27 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let Some(mut set) = cell.enter(cpu) else { return self.free_general(cpu, block) };
         let PcpSet(pcp) = &mut *set;
         let order = block.order();
-        if let Some(refused) = pcp.put(&self.map.frames, list, block) {
+        if let Some(refused) = pcp.put(list, block) {
+            return self.settle_and_free(set, hint, refused);
+        }
+        let free_high = pcp.counters.note_high_order_free(order);
+        if pcp.counters.is_over(free_high) {
+            self.give_back(set, hint, free_high, list);
+        }
+    }
+
+    /// Puts a block on this CPU's list whose magazine is full, or that was not found at once.
+    #[inline(never)]
+    fn settle_and_free(&self, mut set: OwnerGuard<'_, PcpSet>, hint: PageblockHint, block: OwnedBlock) {
+        let (cpu, order) = (set.cpu(), block.order());
+        let list = self.pcp_index.raw(block.order_bits(), hint.raw_type());
+        let PcpSet(pcp) = &mut *set;
+        pcp.settle(&self.map.frames, list);
+        if let Some(refused) = pcp.put(list, block) {
             drop(set);
             return self.free_general(cpu, refused);
         }
-        let free_high = pcp.counters.note_high_order_free(order);
+        let free_high = pcp.note_free(order);
         if pcp.counters.is_over(free_high) {
             self.give_back(set, hint, free_high, list);
         }

@@ -4,7 +4,7 @@
 //! (movable and not). Locking: the set is inside an `OwnerCell`; refills and drains take the zone lock inside that section.
 //! Linux 6.12: `struct per_cpu_pages`, `rmqueue_bulk`, `free_pcppages_bulk`.
 
-use frame_table::{FrameList, FrameTable, FreeBlock, OwnedBlock, PageType};
+use frame_table::{FrameTable, FreeBlock, OwnedBlock, PageType};
 use units::{MigrateType, Order};
 
 use crate::alloc_flags::AllocFlags;
@@ -12,16 +12,9 @@ use crate::buddy::{LockedZone, Placement};
 use crate::fallback::FallbackPolicy;
 use crate::geometry::Geometry;
 use crate::pcp_index::{LISTS, list_of_pages, list_order};
+use crate::pcp_list::PcpList;
 use crate::pcp_rules::{FreeHigh, PcpCounters};
 use crate::zone::ZoneEvents;
-
-/// One list of a set.
-#[derive(Debug)]
-pub(crate) struct PcpList {
-    blocks: FrameList,
-    /// Blocks taken on the short way, each a hit of the wanted node.
-    taken: u64,
-}
 
 /// One CPU's set for one zone.
 #[derive(Debug)]
@@ -53,46 +46,52 @@ impl PcpLists {
             },
             filled: 0,
             drained: 0,
-            lists: [const { PcpList { blocks: FrameList::new(), taken: 0 } }; LISTS],
+            lists: [PcpList::EMPTY; LISTS],
         }
     }
 
     /// Takes the first page of a type's list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take_page(&mut self, frames: &FrameTable, migratetype: MigrateType) -> Option<OwnedBlock> {
-        let list = self.lists.get_mut(list_of_pages(migratetype))?;
-        let page = list.blocks.pop_front_owned(frames, PageType::Pcp, Order::ZERO)?;
-        list.taken += 1;
-        self.counters.note_removed(1);
-        self.counters.note_alloc();
-        Some(page)
+        self.take(frames, list_of_pages(migratetype), Order::ZERO)
     }
 
-    /// Puts an owner's page at the head of one of the lists of pages, on the short way; gives it back if `index` is none of those. The
-    /// caller counts it.
+    /// Puts an owner's page at the head of one of the lists of pages, on the short way; gives it back if `index` is none of those or the list
+    /// has to be settled first. The caller counts it.
     #[inline(always)]
-    pub(crate) fn put_page(&mut self, frames: &FrameTable, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
+    pub(crate) fn put_page(&mut self, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists[..MigrateType::PCP_COUNT].get_mut(index) else { return Some(page) };
-        list.blocks.push_front_owned(frames, page, PageType::Pcp)
+        list.put(page)
     }
 
     /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {
-        let list = self.lists.get_mut(index)?;
-        let block = list.blocks.pop_front_owned(frames, PageType::Pcp, order)?;
-        list.taken += 1;
-        self.counters.note_removed(order.nr_pages() as u32);
-        self.counters.note_alloc();
-        Some(block)
+        let (list, counters) = (self.lists.get_mut(index)?, &mut self.counters);
+        list.take(frames, order, || {
+            counters.note_removed(order.nr_pages() as u32);
+            counters.note_alloc();
+        })
     }
 
-    /// Puts an owner's block at the head of a list, on the short way; gives it back if there is no such list. The caller counts it
-    /// through [`PcpLists::note_free`].
+    /// Puts an owner's block that is not compound at the head of a list, on the short way; gives it back if there is no such list or it has to be
+    /// settled first. The caller counts it.
     #[inline(always)]
-    pub(crate) fn put(&mut self, frames: &FrameTable, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
+    pub(crate) fn put(&mut self, index: usize, block: OwnedBlock) -> Option<OwnedBlock> {
         let Some(list) = self.lists.get_mut(index) else { return Some(block) };
-        list.blocks.push_front_owned(frames, block, PageType::Pcp)
+        list.put(block)
+    }
+
+    /// Makes room for [`PcpLists::put`].
+    pub(crate) fn settle(&mut self, frames: &FrameTable, index: usize) {
+        if let Some(list) = self.lists.get_mut(index) {
+            list.settle(frames);
+        }
+    }
+
+    /// Links all blocks of all lists, so that descriptors say where they are.
+    pub(crate) fn settle_all(&mut self, frames: &FrameTable) {
+        self.lists.iter_mut().for_each(|list| list.settle(frames));
     }
 
     /// Counts a freed block that was put on a list; returns whether frees of high orders empty the set.
@@ -119,7 +118,7 @@ impl PcpLists {
     /// Takes the first block of a list.
     #[inline]
     pub(crate) fn pop(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<FreeBlock> {
-        let block = self.lists[index].blocks.pop_front(frames, PageType::Pcp, order)?;
+        let block = self.lists[index].pop(frames, order)?;
         self.counters.note_removed(order.nr_pages() as u32);
         Some(block)
     }
@@ -127,14 +126,14 @@ impl PcpLists {
     /// Puts a block at the head of a list; the caller counts it through [`PcpLists::note_free`].
     #[inline]
     pub(crate) fn push(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
-        self.lists[index].blocks.push_front(frames, block, PageType::Pcp);
+        self.lists[index].push(frames, block);
     }
 
     /// Puts a block at the tail of a list and counts it.
     pub(crate) fn push_back(&mut self, frames: &FrameTable, index: usize, block: FreeBlock) {
         self.filled += block.order().nr_pages();
         self.counters.note_added(block.order().nr_pages() as u32);
-        self.lists[index].blocks.push_back(frames, block, PageType::Pcp);
+        self.lists[index].push_back(frames, block);
     }
 
     /// Takes up to `blocks` blocks from the zone to the tail of a list, in the order in which the zone gives them.
@@ -154,7 +153,7 @@ impl PcpLists {
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
             if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
-                let taken = zone.take_smallest_many(order, migratetype, left, &mut self.lists[index].blocks);
+                let taken = zone.take_smallest_many(order, migratetype, left, self.lists[index].linked());
                 self.filled += u64::from(taken) << order.raw();
                 self.counters.note_added(taken << order.raw());
                 left -= taken;
@@ -178,13 +177,14 @@ impl PcpLists {
             if left == 0 {
                 break;
             }
-            let list = &mut self.lists[index].blocks;
+            let list = &mut self.lists[index];
             if list.is_empty() {
                 continue;
             }
+            list.settle(frames);
             let order = list_order(&geometry, index);
             let size = order.nr_pages() as u32;
-            let taken = list.take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {
+            let taken = list.linked().take_back(frames, PageType::Pcp, order, left.div_ceil(size), |block| {
                 let (pfn, migratetype) = (block.pfn(), zone.map.pageblocks.get(block.pfn()));
                 zone.free_block(block, migratetype, Placement::ByLikelyMerge);
                 if let Some(listener) = zone.listener {
@@ -205,7 +205,7 @@ impl PcpLists {
         let mut count = 0;
         for (index, list) in self.lists.iter().enumerate() {
             let order = list_order(geometry, index);
-            count += list.blocks.check(frames, PageType::Pcp, order).map_err(|(_, rule)| rule)? * order.nr_pages();
+            count += list.check(frames, order).map_err(|(_, rule)| rule)? * order.nr_pages();
         }
         if count == u64::from(self.counters.count()) { Ok(()) } else { Err("a set's count is the sum of its lists") }
     }

@@ -119,6 +119,12 @@ impl Machine {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::build(Self::parts(number), number)
+    }
+
+    /// Apart from what is built of it: models run on small stacks, and the sets of the CPUs and an object allocator are large.
+    #[inline(never)]
+    fn parts(number: u32) -> Box<Fixture<Memory>> {
         let shape = Shape {
             geometry: GEOMETRY,
             zones: vec![ZoneShape { node: NodeId::ZERO, kind: ZoneType::Normal, span: SPAN }],
@@ -126,7 +132,11 @@ impl Machine {
             settings: Shape::keeping(PcpLimits::BOOT),
         };
         let memory = Memory { pages: zeroed(PAGES), descriptors: zeroed(DESCRIPTORS), flushed: AtomicU64::new(0) };
-        let fixture = Fixture::new(memory, number, shape, DebugOptions::default());
+        Box::new(Fixture::new(memory, number, shape, DebugOptions::default()))
+    }
+
+    #[inline(never)]
+    fn build(fixture: Box<Fixture<Memory>>, number: u32) -> Self {
         let cpu = token(number, 0);
         fixture.start(&cpu);
         let built = fixture.build(ObjectAllocator::new);
