@@ -1,20 +1,21 @@
 //! mmkit on the hosted machine: a booted kernel with zone accounting, migratetypes, watermarks and vmstat counters on.
 
 use frame_table::{FrameTable, OwnedBlock};
-use page_allocator::Geometry;
+use page_allocator::{Geometry, PageAllocator};
+use sim::SimPlatform;
 use sync::Cpu;
 use units::{CpuId, Gfp, Order};
 
 use super::workloads::{self, Workload};
 use super::{FRAMES, FrameAllocator};
-use crate::machine::{self, SimKernel};
+use crate::machine;
 use crate::two_threads;
 
 /// Memory of the machine: the region that peers get, and room for the tables, which mmkit keeps in the machine itself.
 const MEMORY_BYTES: u64 = (FRAMES << 12) + (512 << 20);
 
 struct OnCpu<'a> {
-    kernel: &'a SimKernel,
+    pages: &'a PageAllocator<SimPlatform>,
     cpu: &'a Cpu,
 }
 
@@ -23,12 +24,12 @@ impl FrameAllocator for OnCpu<'_> {
 
     #[inline]
     fn alloc(&mut self, order: u8) -> Option<OwnedBlock> {
-        self.kernel.pages().alloc(self.cpu, Gfp::HIGHUSER_MOVABLE, Order::new_truncate(order)).ok()
+        self.pages.alloc(self.cpu, Gfp::HIGHUSER_MOVABLE, Order::new_truncate(order)).ok()
     }
 
     #[inline]
     fn free(&mut self, block: OwnedBlock, _order: u8) {
-        self.kernel.pages().free(self.cpu, block);
+        self.pages.free(self.cpu, block);
     }
 }
 
@@ -36,7 +37,7 @@ impl FrameAllocator for OnCpu<'_> {
 pub(crate) fn run(workload: Workload, quick: u64) -> Option<f64> {
     let kernel = machine::boot(MEMORY_BYTES, 1);
     let cpu = kernel.pages().platform().cpu(CpuId::ZERO)?;
-    workloads::on(&mut OnCpu { kernel: &kernel, cpu: &cpu }, workload, quick)
+    workloads::on(&mut OnCpu { pages: kernel.pages(), cpu: &cpu }, workload, quick)
 }
 
 /// Runs hot pairs on two CPUs at once.
@@ -46,7 +47,7 @@ pub(crate) fn pair_of_two(order: u8, quick: u64) -> f64 {
     two_threads::run(pairs, |thread| {
         let cpu = CpuId::try_new(thread as u64).and_then(|id| kernel.pages().platform().cpu(id));
         if let Some(cpu) = cpu {
-            workloads::hot(&mut OnCpu { kernel: &kernel, cpu: &cpu }, order, pairs);
+            workloads::hot_of_order(&mut OnCpu { pages: kernel.pages(), cpu: &cpu }, order, pairs);
         }
     })
 }

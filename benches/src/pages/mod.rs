@@ -1,10 +1,12 @@
 //! Page frames beside other allocators: the columns of the project's performance goals.
 //!
 //! hot = alloc+free pair of one order; mix = pair at random orders while many blocks are live; alloc and random free of a
-//! million pages each. One thread: CPU time; two threads at once: wall time per pair.
+//! million pages each. One thread: CPU time; two threads at once: wall time per pair. The last two rows are no allocators for a kernel: the plain one,
+//! beside which the goals were set, and the workloads' own loops.
 
 mod mmkit;
 mod peers;
+mod plain;
 mod two_threads;
 mod workloads;
 
@@ -54,7 +56,7 @@ struct Candidate {
     metadata_bytes_per_frame: fn() -> f64,
 }
 
-fn candidates() -> [Candidate; 4] {
+fn candidates() -> [Candidate; 6] {
     [
         Candidate {
             name: "mmkit",
@@ -84,6 +86,18 @@ fn candidates() -> [Candidate; 4] {
             },
             pair_of_two: |order, quick| two_threads::pair(peers::List::new(), order, quick),
             metadata_bytes_per_frame: || f64::NAN,
+        },
+        Candidate {
+            name: "plain list and buddy",
+            run: plain::run,
+            pair_of_two: plain::pair_of_two,
+            metadata_bytes_per_frame: plain::metadata_bytes_per_frame,
+        },
+        Candidate {
+            name: "the loop alone",
+            run: |workload, quick| workloads::run(workload, quick, plain::Loop::default),
+            pair_of_two: plain::loop_of_two,
+            metadata_bytes_per_frame: || 0.0,
         },
     ]
 }
