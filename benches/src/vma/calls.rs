@@ -1,4 +1,4 @@
-//! Pairs of calls on an address space with many areas, beside what Linux's own code for areas took, built in user space.
+//! Pairs of calls on an address space with many areas, beside what Linux's own code for areas takes, built in user space.
 //!
 //! Areas of four untouched pages with a hole of one page between them. Through the facade, as system calls arrive, page tables included, which Linux's figures are without.
 
@@ -7,6 +7,7 @@ use fastrand::Rng;
 use sync::Cpu;
 use units::VirtAddr;
 
+use super::linux::{self, Linux};
 use super::processes::{self, Manager};
 use crate::clock::{median, per_operation};
 use crate::machine;
@@ -80,11 +81,11 @@ impl Space<'_, '_> {
 }
 
 /// Measures and prints the table: of the pairs whose name contains `pair`.
-pub(crate) fn run(rounds: usize, only_areas: Option<u64>, pair: &str) {
+pub(crate) fn run(rounds: usize, only_areas: Option<u64>, pair: &str, peer: Option<&Linux>) {
     let machine = processes::boot();
     let cpu = processes::cpu(&machine, 0);
     let manager = processes::manager(&machine, &cpu, Settings { max_map_count: 1 << 20, ..Settings::X86_64 });
-    println!("\nns per pair of calls, median; Linux: mm/vma.c in user space, recorded on another machine");
+    println!("\nns per pair of calls, median; Linux: mm/vma.c, {}", linux::source(peer));
     println!("{:<32} {:>10} {:>12} {:>12}", "pair", "areas", "Linux", "mmkit");
     for (areas, linux) in LINUX.into_iter().filter(|(areas, _)| only_areas.is_none_or(|only| only == *areas)) {
         let space = Space { manager: &manager, cpu: &cpu, mm: processes::address_space(&manager, &cpu), areas };
@@ -92,9 +93,20 @@ pub(crate) fn run(rounds: usize, only_areas: Option<u64>, pair: &str) {
             let made = space.mmap(START + area * STEP, 4, MapFlags::FIXED);
             made.unwrap_or_else(|error| machine::fail(&error));
         }
-        for (which, name) in PAIR_NAMES.into_iter().enumerate().filter(|(_, name)| name.contains(pair)) {
-            let mut samples: Vec<f64> = (0..rounds).map(|_| space.measure(which)).collect();
-            println!("{name:<32} {areas:>10} {:>12.0} {:>12.0}", linux[which], median(&mut samples));
+        let (mut samples, mut beside) = ([const { Vec::new() }; PAIR_NAMES.len()], linux::Rounds::of(linux));
+        for _ in 0..rounds {
+            (0..).zip(&mut samples).filter(|(which, _)| PAIR_NAMES[*which].contains(pair)).for_each(
+                |(which, samples)| {
+                    samples.push(space.measure(which));
+                },
+            );
+            beside.extend(peer.map(|peer| peer.calls(areas)));
+        }
+        let linux = beside.medians();
+        for ((name, linux), samples) in PAIR_NAMES.into_iter().zip(linux).zip(&mut samples) {
+            if !samples.is_empty() {
+                println!("{name:<32} {areas:>10} {linux:>12.0} {:>12.0}", median(samples));
+            }
         }
         manager.mmput(&cpu, space.mm);
     }

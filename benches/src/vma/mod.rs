@@ -3,19 +3,23 @@
 //! Areas of four pages with a hole of one page between them. find, insert, erase and split are measured at the given number of areas, give or
 //! take a half; the gap search looks for eight pages below the last area and finds them below the first.
 //! Linux's row is what its maple tree, built in user space with RCU on, took on the machine of the project's first
-//! measurements; it is printed, not measured, so compare it on a machine of that kind only.
+//! measurements; it is printed, not measured, so compare it on a machine of that kind only. With `--linux` it is measured in turn with the others.
 
 mod areas;
 mod calls;
 mod faults;
+mod linux;
 mod map_stores;
 mod processes;
 mod tree_store;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::clock::median;
 use areas::{Areas, COLUMNS, Column};
+use linux::Linux;
 
 /// What to run.
 #[derive(Args)]
@@ -35,6 +39,9 @@ pub(crate) struct Options {
     /// Runs only this number of areas.
     #[arg(long)]
     areas: Option<u64>,
+    /// Measures Linux's own code too, built in user space from this source tree of Linux 6.12; needs a C compiler and liburcu.
+    #[arg(long, value_name = "DIRECTORY")]
+    linux: Option<PathBuf>,
 }
 
 /// A store of disjoint ranges of bytes, each with a value.
@@ -80,17 +87,21 @@ const LINUX: [(u64, [f64; COLUMNS.len()]); 4] = [
 
 /// Measures everything and prints one table per number of areas.
 pub(crate) fn run(options: &Options) {
-    println!("ns per operation, median; Linux: recorded on another machine");
+    let peer = options.linux.as_ref().map(|tree| Linux::build(tree).unwrap_or_else(|error| error.exit()));
+    let peer = peer.as_ref();
+    println!("ns per operation, median; Linux: {}", linux::source(peer));
     for (count, linux) in LINUX.iter().filter(|(count, _)| options.areas.is_none_or(|only| only == *count)) {
         let areas = Areas::new(*count);
         let mut samples = vec![vec![Vec::new(); COLUMNS.len()]; CANDIDATES.len()];
+        let mut rounds = linux::Rounds::of(*linux);
         for _ in 0..options.rounds {
             measure(&areas, options, &mut samples);
+            rounds.extend(peer.map(|peer| peer.stores(*count)));
         }
-        print_table(*count, linux, &mut samples);
+        print_table(*count, &rounds.medians(), &mut samples);
     }
     if is_wanted(options.column.as_ref(), "calls") && options.only.is_none() {
-        calls::run(options.rounds, options.areas, &options.pair);
+        calls::run(options.rounds, options.areas, &options.pair, peer);
     }
     if is_wanted(options.column.as_ref(), "faults") && options.areas.is_none() && options.only.is_none() {
         faults::run(options.rounds);
