@@ -207,7 +207,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     ///
     /// Returns false, with nothing changed, if memory is short, there would be too many areas, or it takes more than one step in the tree.
     pub(crate) fn split_out(&mut self, found: &Among<'_, 'k>, middle: &Vma) -> bool {
-        if self.mm.nr_areas().saturating_add(1) >= self.spaces.settings.max_map_count {
+        if self.mm.nr_areas().saturating_add(1) >= self.spaces.max_map_count() {
             return false;
         }
         let area = &found.area;
@@ -258,7 +258,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     /// # Errors
     /// [`MmError::NoMemory`]; the area is whole then.
     pub(crate) fn split(&mut self, area: &Area<'k>, at: VirtAddr) -> Result<Area<'k>, MmError> {
-        if self.mm.nr_areas() >= self.spaces.settings.max_map_count {
+        if self.mm.nr_areas() >= self.spaces.max_map_count() {
             return Err(MmError::NoMemory);
         }
         self.split_unlimited(area, at)

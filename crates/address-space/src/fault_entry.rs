@@ -75,7 +75,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         }
         let settings = &self.spaces.settings;
         let addr = addr.align_down(PAGE_SIZE);
-        if addr < settings.min_addr {
+        if addr < self.spaces.min_addr() {
             return Err(MmError::NotPermitted);
         }
         if let Some(before) = self.mm.find_before(stack.start()) {

@@ -75,7 +75,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         flags |= self.backing.soft_dirty();
         flags.set(VmFlags::EXEC, self.process.rights.contains(Rights::READ_IMPLIES_EXEC));
         let nr_pages = range.len() >> PAGE_SHIFT;
-        if !self.may_expand(flags, nr_pages) || self.mm.nr_areas() > self.spaces.settings.max_map_count {
+        if !self.may_expand(flags, nr_pages) || self.mm.nr_areas() > self.spaces.max_map_count() {
             return Err(MmError::NoMemory);
         }
         self.charge(nr_pages)?;

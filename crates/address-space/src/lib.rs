@@ -41,6 +41,7 @@ mod rmap;
 mod seal;
 mod spaces;
 mod sync_call;
+mod sysctl;
 mod unmap;
 mod vma;
 
@@ -60,7 +61,7 @@ pub use mm::{Mm, MmGuard, MmRead, MmState, MmWrite};
 pub use mm_flags::MmFlags;
 pub use mm_ref::{MmGrab, MmRef};
 pub use name::AreaName;
-pub use overcommit::{CommitRules, Overcommit, OvercommitMode};
+pub use overcommit::{CommitRules, CommitSize, Overcommit, OvercommitMode};
 pub use place::PlaceRequest;
 pub use program::{Direction, MmapLayout, ProgramRanges};
 pub use remap::RemapRequest;

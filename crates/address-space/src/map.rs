@@ -113,7 +113,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
         let addr = if flags.contains(MapFlags::FIXED) { request.addr } else { self.round_hint(request.addr) };
         let len = request.len.checked_next_multiple_of(PAGE_SIZE).ok_or(MmError::NoMemory)?;
         pgoff.checked_add(len >> PAGE_SHIFT).ok_or(MmError::Overflow)?;
-        if self.mm.nr_areas() > self.spaces.settings.max_map_count {
+        if self.mm.nr_areas() > self.spaces.max_map_count() {
             return Err(MmError::NoMemory);
         }
         let mut vm_flags = self.vm_flags(prot) | of_map_flags(flags) | self.mm.def_flags | VmFlags::MAYACCESS;
@@ -137,7 +137,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
             }
             None => check_anonymous(flags, &mut vm_flags, addr)?,
         };
-        let never = self.spaces.overcommit.rules().mode == OvercommitMode::Never;
+        let never = self.spaces.overcommit.mode() == OvercommitMode::Never;
         if flags.contains(MapFlags::NORESERVE) && !never {
             vm_flags |= VmFlags::NORESERVE;
         }
@@ -154,7 +154,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
 
     /// Lifts a hint above vm.mmap_min_addr (Linux: `round_hint_to_min`).
     fn round_hint(&self, hint: VirtAddr) -> VirtAddr {
-        let (hint, min) = (hint.align_down(PAGE_SIZE), self.spaces.settings.min_addr);
+        let (hint, min) = (hint.align_down(PAGE_SIZE), self.spaces.min_addr());
         if hint != VirtAddr::ZERO && hint < min { min.align_up(PAGE_SIZE) } else { hint }
     }
 

@@ -55,7 +55,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if !addr.raw().is_multiple_of(PAGE_SIZE) {
             return Err(MmError::Invalid);
         }
-        if addr < settings.privileged_below && !self.process.rights.contains(Rights::SYS_RAWIO) {
+        if addr < self.spaces.privileged_below() && !self.process.rights.contains(Rights::SYS_RAWIO) {
             return Err(MmError::NotPermitted);
         }
         Ok(addr)
@@ -117,7 +117,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         if hint > settings.default_window {
             high = high.saturating_add(settings.task_size.since(settings.default_window));
         }
-        match self.highest(VirtRange::new(low.max(settings.min_addr), high), request.len) {
+        match self.highest(VirtRange::new(low.max(self.spaces.min_addr()), high), request.len) {
             Some(addr) => Ok(addr),
             None => self.search_up(request),
         }
@@ -154,7 +154,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
                 return Ok(hint);
             }
         }
-        let limits = VirtRange::new(limits.start.max(settings.min_addr), limits.end);
+        let limits = VirtRange::new(limits.start.max(self.spaces.min_addr()), limits.end);
         self.lowest(limits, request.len).ok_or(MmError::NoMemory)
     }
 

@@ -52,7 +52,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
         let settings = &self.spaces.settings;
         let ends = [code, data, args, env].map(|range| [range.start, range.end]);
         let mut all = ends.as_flattened().iter().chain([&start_brk, &brk, &start_stack]);
-        let is_outside = |&addr: &VirtAddr| addr >= settings.task_size || addr < settings.privileged_below;
+        let is_outside = |&addr: &VirtAddr| addr >= settings.task_size || addr < self.spaces.privileged_below();
         let is_ordered = code.start < code.end
             && data.start <= data.end
             && start_brk <= brk

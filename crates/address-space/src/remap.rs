@@ -102,7 +102,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     fn check_spare_areas(&self) -> Result<(), MmError> {
-        let most = self.spaces.settings.max_map_count;
+        let most = self.spaces.max_map_count();
         if self.mm.nr_areas() + 2 >= most.saturating_sub(SPARE_AREAS) { Err(MmError::NoMemory) } else { Ok(()) }
     }
 
@@ -277,7 +277,7 @@ impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
     }
 
     fn move_mapped(&mut self, vma: &Vma, request: &RemapRequest) -> Result<VirtAddr, MmError> {
-        if self.mm.nr_areas() >= self.spaces.settings.max_map_count.saturating_sub(SPARE_AREAS) {
+        if self.mm.nr_areas() >= self.spaces.max_map_count().saturating_sub(SPARE_AREAS) {
             return Err(MmError::NoMemory);
         }
         let old = VirtRange::with_len(request.addr, request.old_len);

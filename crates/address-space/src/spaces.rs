@@ -18,6 +18,7 @@ use crate::mm::Mm;
 use crate::mm_ref::MmGrab;
 use crate::overcommit::{CommitRules, Overcommit};
 use crate::rmap::ReverseMap;
+use crate::sysctl::Sysctls;
 use crate::vma::{AnonVmaId, VmaSlot};
 
 /// What the address spaces of a machine share: their slab caches, the sum of promised memory, the settings.
@@ -29,6 +30,7 @@ pub struct AddressSpaces<'k, P: Platform, H: Hooks> {
     pub(crate) rmap: ReverseMap<'k>,
     pub(crate) overcommit: Overcommit,
     pub(crate) settings: Settings,
+    pub(crate) sysctls: Sysctls,
     /// What follows from the settings for each fault.
     huge: HugeSwitch,
     next_anon_vma: AtomicU64,
@@ -56,6 +58,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
             rmap: ReverseMap::new(),
             overcommit: Overcommit::new(commit),
             settings,
+            sysctls: Sysctls::new(&settings),
             huge: HugeSwitch::new(HugeRules::of(&settings)),
             next_anon_vma: AtomicU64::new(1),
             next_mm: AtomicU64::new(1),
@@ -68,7 +71,7 @@ impl<'k, P: Platform, H: Hooks> AddressSpaces<'k, P, H> {
         &self.init_mm
     }
 
-    /// Returns the settings.
+    /// Returns the settings as of the start.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -94,7 +94,7 @@ impl<'a, 'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'a, 'k, P, H, B>
 
     /// What must hold for a range to go that begins inside an area. The number of areas may go above its limit for a moment, but not stay there.
     fn check_cut(&self, area: &Area<'k>, range: VirtRange) -> Result<(), MmError> {
-        if range.end < area.vma.end() && self.mm.nr_areas() >= self.spaces.settings.max_map_count {
+        if range.end < area.vma.end() && self.mm.nr_areas() >= self.spaces.max_map_count() {
             return Err(MmError::NoMemory);
         }
         if area.vma.can_modify() { Ok(()) } else { Err(MmError::NotPermitted) }

@@ -9,7 +9,7 @@ use page_allocator::layout::boot_log::{self, MemoryFigures};
 use page_allocator::layout::{MemmapCost, MobilityGrouping, policy_zone};
 use page_allocator::{Hooks, PageAllocator, Zone};
 use platform::Platform;
-use sync::Cpu;
+use sync::{Cpu, SpinLock};
 use units::{MigrateType, PfnRange, ZoneType};
 
 use crate::config::{BootConfig, Deferral, HandOver};
@@ -81,6 +81,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
             nodes,
             configured: config.limits.configured(),
             release: config.release,
+            tunables: SpinLock::new(config.tunables),
         })
     }
 }

@@ -5,7 +5,7 @@ use object_allocator::ObjectAllocator;
 use page_allocator::layout::{NodeLayout, Release, ZoneSet};
 use page_allocator::{Hooks, NoPressure, PageAllocator, Tunables};
 use platform::Platform;
-use sync::Cpu;
+use sync::{Cpu, SpinLock, rank};
 
 use crate::error::BootError;
 
@@ -16,6 +16,8 @@ pub struct Kernel<P: Platform, H: Hooks = NoPressure> {
     pub(crate) nodes: BootSlice<NodeLayout>,
     pub(crate) configured: ZoneSet,
     pub(crate) release: Release,
+    /// What is set now.
+    pub(crate) tunables: SpinLock<{ rank::LEAF }, Tunables>,
 }
 
 impl<P: Platform, H: Hooks> Kernel<P, H> {
@@ -54,9 +56,30 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         self.release
     }
 
+    /// Returns what is set now.
+    pub fn tunables(&self, cpu: &Cpu) -> Tunables {
+        *self.tunables.lock(cpu)
+    }
+
+    /// Returns vm.min_free_kbytes: what was chosen, or what follows from the memory.
+    pub fn min_free_kbytes(&self, cpu: &Cpu) -> u64 {
+        let tunables = self.tunables(cpu);
+        crate::settings::rule(self.pages(), &tunables, self.release, &|zone| zone.managed()).min_free_kbytes
+    }
+
     /// Recomputes watermarks, reserves and per-CPU limits from the zones' managed pages (Linux: a write to the sysctls).
     pub fn set_tunables(&self, cpu: &Cpu, tunables: &Tunables) {
-        crate::settings::apply(self.pages(), cpu, tunables, self.release, |zone| zone.managed());
+        *self.tunables.lock(cpu) = *tunables;
+        let mut applied = *tunables;
+        loop {
+            crate::settings::apply(self.pages(), cpu, &applied, self.release, |zone| zone.managed());
+            // Not under the lock, so another CPU may have set others meanwhile: whoever ends last has applied what is set.
+            let now = self.tunables(cpu);
+            if now == applied {
+                break;
+            }
+            applied = now;
+        }
         self.objects.vmstat().refresh_thresholds(self.pages());
     }
 }

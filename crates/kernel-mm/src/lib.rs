@@ -21,6 +21,7 @@ mod proc_view;
 mod report;
 mod settings;
 mod tables;
+mod vm_files;
 mod vmallocinfo;
 
 pub use config::{BootConfig, Deferral, HandOver};
@@ -32,3 +33,4 @@ pub use mm::{
     MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, ScanStop, UnmapError,
 };
 pub use proc_view::ProcView;
+pub use vm_files::{VmFile, VmSettings};

@@ -17,15 +17,25 @@ pub(crate) fn apply<P: Platform, H: Hooks>(
     pages: impl Fn(&Zone) -> u64,
 ) {
     allocator.set_watermark_boost_factor(tunables.watermark_boost_factor);
-    let zones = allocator.zones();
-    let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
-    let movable_source = if highmem { ZoneType::HighMem } else { ZoneType::Normal };
-    let sized = zones.iter().map(|zone| (zone.kind(), pages(zone)));
-    let rule = tunables.watermark_rule(sized, movable_source, allocator.map().geometry, release);
+    let rule = rule(allocator, tunables, release, &pages);
     for zone in allocator.zones() {
         let settings = zone_settings(allocator, tunables, &rule, &pages, zone);
         allocator.apply_settings(cpu, zone, &settings, tunables.pcp_batch_scale_max);
     }
+}
+
+/// Returns what the watermarks of a machine's zones follow from.
+pub(crate) fn rule<P: Platform, H: Hooks>(
+    allocator: &PageAllocator<P, H>,
+    tunables: &Tunables,
+    release: Release,
+    pages: &impl Fn(&Zone) -> u64,
+) -> WatermarkRule {
+    let zones = allocator.zones();
+    let highmem = zones.iter().any(|zone| zone.kind() == ZoneType::HighMem);
+    let movable_source = if highmem { ZoneType::HighMem } else { ZoneType::Normal };
+    let sized = zones.iter().map(|zone| (zone.kind(), pages(zone)));
+    tunables.watermark_rule(sized, movable_source, allocator.map().geometry, release)
 }
 
 /// Computes the settings of one zone among all zones of the machine.

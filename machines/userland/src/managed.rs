@@ -6,7 +6,9 @@ use address_space::{
     Access, Advice, AreaName, CommitRules, Direction, FileId, MmError, MmFlags, MmRef, MmapLayout, Process as Caller,
     ProgramRanges, Settings, Vma, Whose,
 };
-use kernel_mm::{AreaNames, FileLabel, FrameNumbers, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop};
+use kernel_mm::{
+    AreaNames, FileLabel, FrameNumbers, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop, VmFile, VmSettings,
+};
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
 use page_fault::AccessKind;
@@ -48,6 +50,10 @@ impl<'k, P: Platform, H: Hooks + Sync> ManagedMemory<'k, P, H> {
     /// Returns the memory manager.
     pub const fn manager(&self) -> &MemoryManager<'k, P, H> {
         &self.manager
+    }
+
+    const fn settings<'a>(&'a self, cpu: &'a Cpu) -> VmSettings<'a, 'k, P, H> {
+        VmSettings { kernel: self.kernel, manager: &self.manager, cpu }
     }
 
     /// Returns the root table of an address space.
@@ -328,6 +334,14 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
 
     fn set_huge_file(&self, file: HugeFile, text: &[u8]) -> Result<(), MmError> {
         self.manager.set_huge_file(file, text)
+    }
+
+    fn write_vm_file(&self, cpu: &Cpu, file: VmFile, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.settings(cpu).write(file, out)
+    }
+
+    fn set_vm_file(&self, cpu: &Cpu, caller: &Caller, file: VmFile, text: &[u8]) -> Result<usize, MmError> {
+        self.settings(cpu).set(file, text, caller.rights)
     }
 
     fn read_pagemap(&self, cpu: &Cpu, mm: &Self::Mm, offset: u64, to: &mut [u8]) -> Result<usize, MmError> {

@@ -6,7 +6,7 @@ use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
-use kernel_mm::{HugeFile, Reach, ScanStop};
+use kernel_mm::{HugeFile, Reach, ScanStop, VmFile};
 use page_cache::{EndRule, Seals};
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
@@ -267,6 +267,18 @@ pub trait Memory {
     /// # Errors
     /// [`MmError::Invalid`], [`MmError::NotSupported`], [`MmError::Io`] for one that is only read.
     fn set_huge_file(&self, file: HugeFile, text: &[u8]) -> Result<(), MmError>;
+
+    /// Writes the text of a file of /proc/sys/vm.
+    ///
+    /// # Errors
+    /// What `out` returns.
+    fn write_vm_file(&self, cpu: &Cpu, file: VmFile, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Takes what was written to a file of /proc/sys/vm; returns how many bytes of it were taken.
+    ///
+    /// # Errors
+    /// [`MmError::Invalid`], [`MmError::NotPermitted`].
+    fn set_vm_file(&self, cpu: &Cpu, caller: &Caller, file: VmFile, text: &[u8]) -> Result<usize, MmError>;
 
     /// Reads /proc/PID/pagemap.
     ///

@@ -6,20 +6,20 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use address_space::{NO_LIMIT, ProgramRanges};
-use kernel_mm::HugeFile;
+use kernel_mm::{HugeFile, VmFile};
 use proc_files::statm::Statm;
 use proc_files::status::{Task, TaskState};
 
 use super::limits::{NR_LIMITS, limit};
 use super::{Context, Outcome};
 use crate::errno::Errno;
-use crate::files::{GlobalFile, OpenKey, ProcNode, ProcessFile, Subject, SysNode, Target};
+use crate::files::{GlobalFile, OpenKey, ProcNode, ProcessFile, Subject, SysNode, SysctlNode, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::process::{Life, NAME_BYTES, Process, ProcessKey};
 use crate::slots::{Text, copy_of, push};
 use crate::thread::Run;
-use crate::user_memory::UserBuffer;
+use crate::user_memory::{CHUNK, UserBuffer};
 use crate::world::World;
 
 /// Limits in the order of their numbers, with their units.
@@ -133,7 +133,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Writes to a file of /proc: each part is a write of its own, of which the file says how much it took.
-    pub(super) fn write_proc(&self, file: OpenKey, node: ProcNode, parts: &[UserBuffer]) -> Outcome {
+    pub(super) fn write_proc(&self, file: OpenKey, node: ProcNode, parts: &[UserBuffer], offset: u64) -> Outcome {
         let subject = self.with_file(file, |open| open.subject)?;
         let mut done = 0;
         for part in parts {
@@ -141,6 +141,9 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
                 ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, subject), *part),
                 ProcNode::Sys(SysNode::File(file)) => self.write_setting(file, *part),
+                ProcNode::Sysctl(SysctlNode::File(setting)) => {
+                    self.write_sysctl((file, setting), *part, offset.saturating_add(done))
+                }
                 ProcNode::Global(_) => Err(Errno::EIO),
                 _ => Err(Errno::EINVAL),
             };
@@ -185,8 +188,27 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 self.userland.memory().write_huge_file(file, &mut text).map_err(|_| Errno::ENOMEM)?;
                 Ok(text.0)
             }
+            ProcNode::Sysctl(SysctlNode::File(file)) => {
+                let mut text = Text::default();
+                self.userland.memory().write_vm_file(self.cpu, file, &mut text).map_err(|_| Errno::ENOMEM)?;
+                Ok(text.0)
+            }
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// Sets what a file of /proc/sys is about to what was written at its beginning; what is written behind that counts for nothing (Linux: SYSCTL_WRITES_STRICT).
+    fn write_sysctl(&self, (file, setting): (OpenKey, VmFile), text: UserBuffer, offset: u64) -> Result<u64, Errno> {
+        let taken = if offset == 0 {
+            let mut bytes = [0; CHUNK];
+            let bytes = bytes.get_mut(..text.bytes.min(CHUNK as u64 - 1) as usize).unwrap_or_default();
+            self.read(text.addr, bytes)?;
+            self.userland.memory().set_vm_file(self.cpu, &self.thread.caller, setting, bytes)? as u64
+        } else {
+            text.bytes
+        };
+        self.with_file(file, |open| open.offset = offset.saturating_add(taken))?;
+        Ok(taken)
     }
 
     /// Sets what a file of /sys is about to what was written to it.

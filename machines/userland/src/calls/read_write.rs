@@ -162,7 +162,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
         check_position(&source, at)?;
         if let Stream::Proc(node) = source.stream {
-            return self.write_proc(source.file, node, parts);
+            return self.write_proc(source.file, node, parts, at.unwrap_or(source.offset));
         }
         if let (Stream::Socket(_, to), Some(_)) = (source.stream, self.pipe_of_messages(source.stream)) {
             return self.write_message(to, source.flags, parts);

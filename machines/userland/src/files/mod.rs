@@ -9,6 +9,7 @@ mod path;
 mod pipe;
 mod proc_nodes;
 mod sys_nodes;
+mod sysctl_nodes;
 
 use alloc::vec::Vec;
 
@@ -26,6 +27,7 @@ pub(crate) use pipe::{Pipe, PipeError, PipeKey};
 pub(crate) const PIPE_CAPACITY: u64 = pipe::CAPACITY as u64;
 pub(crate) use proc_nodes::{GlobalFile, ProcNode, ProcessFile};
 pub(crate) use sys_nodes::SysNode;
+pub(crate) use sysctl_nodes::SysctlNode;
 
 pub(crate) type InodeKey = Key<Inode>;
 pub(crate) type OpenKey = Key<OpenFile>;

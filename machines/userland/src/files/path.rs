@@ -333,12 +333,17 @@ impl<M: Memory> World<M> {
             Place::Proc(ProcNode::Descriptors(pid)) => text(format_args!("/proc/{pid}/fd")),
             Place::Proc(ProcNode::ProcessFile(pid, file)) => text(format_args!("/proc/{pid}/{}", file.name())),
             Place::Proc(ProcNode::Global(file)) => text(format_args!("/proc/{}", file.name())),
-            Place::Proc(ProcNode::Sys(node)) => match node.path() {
-                (directory, None) => text(format_args!("{directory}")),
-                (directory, Some(name)) => text(format_args!("{directory}/{name}")),
-            },
+            Place::Proc(ProcNode::Sys(node)) => path_text(node.path()),
+            Place::Proc(ProcNode::Sysctl(node)) => path_text(node.path()),
             Place::Proc(_) => copy_of(b"/proc"),
         }
+    }
+}
+
+fn path_text((directory, name): (&str, Option<&str>)) -> Result<Vec<u8>, Errno> {
+    match name {
+        None => copy_of(directory.as_bytes()),
+        Some(name) => text(format_args!("{directory}/{name}")),
     }
 }
 

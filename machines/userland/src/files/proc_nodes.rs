@@ -2,7 +2,7 @@
 //!
 //! Linux 6.12: fs/proc/base.c (`tgid_base_stuff`), fs/proc/root.c.
 
-use super::SysNode;
+use super::{SysNode, SysctlNode};
 
 /// A file of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +62,8 @@ pub(crate) enum ProcNode {
     Global(GlobalFile),
     /// A node of /sys, which is of the same kind.
     Sys(SysNode),
+    /// A node of /proc/sys.
+    Sysctl(SysctlNode),
 }
 
 /// Files of a process with their permissions, in the order of their numbers.
@@ -141,13 +143,14 @@ impl ProcNode {
             Self::ProcessFile(_, file) => super::S_IFREG | file.permissions(),
             Self::Global(_) => FILE_MODE,
             Self::Sys(node) => node.mode(),
+            Self::Sysctl(node) => node.mode(),
         }
     }
 
     /// Returns the number of the process that the node is of.
     pub(crate) const fn process(self) -> Option<u32> {
         match self {
-            Self::Root | Self::SelfLink | Self::Global(_) | Self::Sys(_) => None,
+            Self::Root | Self::SelfLink | Self::Global(_) | Self::Sys(_) | Self::Sysctl(_) => None,
             Self::Process(pid)
             | Self::ProcessFile(pid, _)
             | Self::Exe(pid)
@@ -162,6 +165,7 @@ impl ProcNode {
         match self {
             Self::Root => match name {
                 b"self" | b"thread-self" => Some(Self::SelfLink),
+                b"sys" => Some(Self::Sysctl(SysctlNode::Root)),
                 _ => number(name).map(Self::Process).or_else(|| {
                     let file = GLOBAL_FILES.iter().find(|(known, _)| known.as_bytes() == name)?.1;
                     Some(Self::Global(file))
@@ -178,6 +182,7 @@ impl ProcNode {
             },
             Self::Descriptors(pid) => number(name).map(|descriptor| Self::Descriptor(pid, descriptor)),
             Self::Sys(node) => node.child(name).map(Self::Sys),
+            Self::Sysctl(node) => node.child(name).map(Self::Sysctl),
             _ => None,
         }
     }
@@ -187,6 +192,7 @@ impl ProcNode {
         match self {
             Self::Root => None,
             Self::Sys(node) => node.parent().map(Self::Sys),
+            Self::Sysctl(node) => Some(node.parent().map_or(Self::Root, Self::Sysctl)),
             Self::Descriptors(pid) => Some(Self::Process(pid)),
             _ => Some(Self::Root),
         }
@@ -195,9 +201,10 @@ impl ProcNode {
     /// Returns the name at a place among the fixed names of a directory.
     pub(crate) fn fixed_name(self, index: usize) -> Option<&'static str> {
         match self {
-            Self::Root => match index.checked_sub(1) {
-                None => Some("self"),
-                Some(index) => Some(GLOBAL_FILES.get(index)?.0),
+            Self::Root => match index {
+                0 => Some("self"),
+                1 => Some("sys"),
+                _ => Some(GLOBAL_FILES.get(index - 2)?.0),
             },
             Self::Process(_) => match index {
                 0 => Some("exe"),
@@ -206,6 +213,7 @@ impl ProcNode {
                 _ => Some(PROCESS_FILES.get(index - 3)?.0),
             },
             Self::Sys(node) => node.fixed_name(index),
+            Self::Sysctl(node) => node.fixed_name(index),
             _ => None,
         }
     }
@@ -218,6 +226,7 @@ impl ProcNode {
             Self::SelfLink => 2,
             Self::Global(file) => 16 + file as u64,
             Self::Sys(node) => 1 << 16 | node.number(),
+            Self::Sysctl(node) => 1 << 17 | node.number(),
             Self::Process(pid) => (pid as u64) << PROCESS_SHIFT,
             Self::Exe(pid) => (pid as u64) << PROCESS_SHIFT | 1,
             Self::Directory(pid) => (pid as u64) << PROCESS_SHIFT | 2,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
-use kernel_mm::{HugeFile, Reach, ScanStop};
+use kernel_mm::{HugeFile, Reach, ScanStop, VmFile};
 use page_cache::{EndRule, Seals};
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
@@ -290,6 +290,14 @@ impl Memory for Pages {
     }
 
     fn set_huge_file(&self, _: HugeFile, _: &[u8]) -> Result<(), MmError> {
+        Err(MmError::NotSupported)
+    }
+
+    fn write_vm_file(&self, _: &Cpu, _: VmFile, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    fn set_vm_file(&self, _: &Cpu, _: &Process, _: VmFile, _: &[u8]) -> Result<usize, MmError> {
         Err(MmError::NotSupported)
     }
 

@@ -16,4 +16,5 @@ mod pidfd;
 mod proc_files;
 mod remote;
 mod sockets;
+mod sysctl;
 mod waiting;
