@@ -15,13 +15,15 @@ use crate::unmap::Gathered;
 use crate::vma::{AnonVma, Area, Vma};
 
 impl<'k, P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, 'k, P, H, B> {
-    /// Enters an area: a stack, the vDSO, what a recording says. It counts as written to, as all that is new does; otherwise it is as `vma` says. Its file
-    /// has one more user.
+    /// Enters an area: a stack, the vDSO, what a recording says. It counts as written to, as all that is new does but a stack, which loses that when its permissions
+    /// are settled (Linux: `setup_arg_pages`); otherwise it is as `vma` says. Its file has one more user.
     ///
     /// # Errors
     /// [`MmError::NoMemory`] if something is there, or the promise of an area with `ACCOUNT` cannot be made.
     pub fn insert_area(&mut self, vma: &Vma) -> Result<(), MmError> {
-        self.insert_as_is(&Vma { flags: vma.flags | self.backing.soft_dirty(), ..*vma })
+        let is_stack = vma.flags.contains(VmFlags::GROWSDOWN);
+        let mark = if is_stack { VmFlags::empty() } else { self.backing.soft_dirty() };
+        self.insert_as_is(&Vma { flags: vma.flags | mark, ..*vma })
     }
 
     /// Linux: `insert_vm_struct`.

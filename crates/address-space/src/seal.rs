@@ -32,9 +32,30 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             let vma = self.mm.lookup(at).ok_or(MmError::NoMemory)?;
             let part = VirtRange::new(at, vma.end().min(end));
             if vma.can_modify() {
-                self.modify(&vma, part, &Vma { flags: vma.flags | VmFlags::SEALED, ..vma })?;
+                self.seal(&vma, part)?;
             }
             at = self.mm.lookup(at).map_or(part.end, |whole| whole.end());
+        }
+        Ok(())
+    }
+
+    /// Seals a part of an area. If a neighbour takes it in, the whole counts as written to if the neighbour did: only the seal is added to its flags (Linux: `mseal_fixup`).
+    fn seal(&mut self, vma: &Vma, part: VirtRange) -> Result<(), MmError> {
+        let before = self.mm.area_before(part.start).map(|area| area.vma.flags);
+        let behind = self.mm.lookup(part.end).map(|vma| vma.flags);
+        let whole = self.modify(vma, part, &Vma { flags: vma.flags | VmFlags::SEALED, ..*vma })?;
+        let neighbour = match whole {
+            whole if whole.start() < part.start => before,
+            whole if whole.end() > part.end => behind,
+            _ => None,
+        };
+        let mark = neighbour.unwrap_or(whole.flags) & VmFlags::SOFTDIRTY;
+        let flags = whole.flags - VmFlags::SOFTDIRTY | mark;
+        if flags != whole.flags
+            && let Some(slot) = self.mm.slot(whole.start())
+        {
+            self.mm.start_write(&slot);
+            slot.store(&Vma { flags, ..whole });
         }
         Ok(())
     }

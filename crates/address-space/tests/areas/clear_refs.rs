@@ -67,6 +67,45 @@ fn parts_that_change_and_join_keep_what_the_changed_part_had() {
 }
 
 #[test]
+fn a_part_that_is_sealed_joins_with_what_its_neighbour_had() {
+    with_space(|space| {
+        map(space, 2, 2);
+        space.call().mseal(at(2), 2 * PAGE, 0).unwrap();
+        space.call().clear_refs(ClearRefs::SoftDirty);
+        map(space, 4, 2);
+        map(space, 0, 2);
+        assert_eq!(areas(space), [(0, 2, true), (2, 2, false), (4, 2, true)]);
+        space.call().mseal(at(4), PAGE, 0).unwrap();
+        assert_eq!(areas(space), [(0, 2, true), (2, 3, false), (5, 1, true)]);
+        space.call().mseal(at(1), PAGE, 0).unwrap();
+        assert_eq!(areas(space), [(0, 1, true), (1, 4, false), (5, 1, true)]);
+        space.call().mseal(at(0), 6 * PAGE, 0).unwrap();
+        assert_eq!(areas(space), [(0, 6, false)]);
+    });
+    with_space(|space| {
+        map(space, 0, 1);
+        space.call().clear_refs(ClearRefs::SoftDirty);
+        map(space, 2, 1);
+        space.call().mseal(at(2), PAGE, 0).unwrap();
+        map(space, 1, 1);
+        assert_eq!(areas(space), [(0, 2, true), (2, 1, true)]);
+    });
+}
+
+#[test]
+fn a_stack_does_not_count_as_written_to() {
+    with_space(|space| {
+        let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAYACCESS | VmFlags::GROWSDOWN;
+        let vma =
+            Vma { range: VirtRange::new(at(0), at(2)), flags, pgoff: 0, file: None, anon: None, uffd: 0, name: None };
+        space.call().insert_area(&vma).unwrap();
+        let vdso = Vma { range: VirtRange::new(at(4), at(5)), flags: flags - VmFlags::GROWSDOWN, ..vma };
+        space.call().insert_area(&vdso).unwrap();
+        assert_eq!(areas(space), [(0, 2, false), (4, 1, true)]);
+    });
+}
+
+#[test]
 fn moves_and_copies_take_the_state_of_their_area_along() {
     with_space(|space| {
         map(space, 0, 2);
