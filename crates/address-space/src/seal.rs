@@ -50,7 +50,7 @@ impl<P: Platform, H: Hooks, B: PageTables + Pager> Call<'_, '_, P, H, B> {
             _ => None,
         };
         let mark = neighbour.unwrap_or(whole.flags) & VmFlags::SOFTDIRTY;
-        let flags = whole.flags - VmFlags::SOFTDIRTY | mark;
+        let flags = (whole.flags - VmFlags::SOFTDIRTY) | mark;
         if flags != whole.flags
             && let Some(slot) = self.mm.slot(whole.start())
         {
