@@ -1,8 +1,9 @@
-//! Many single pages by one call, from this CPU's list.
+//! Many single pages by one call, from this CPU's list and to it.
 //!
 //! A watermark is checked once for all of them, and a run of frees does not get shorter by what is taken here.
-//! Locking: a part of the pages at a time is taken inside the CPU's set; the caller's closure runs outside of it.
-//! Linux 6.12: `alloc_pages_bulk_noprof`.
+//! Locking: a part of the pages at a time is taken inside the CPU's set; the caller's closure runs outside of it. What is freed goes there in one
+//! section as long as it is pages of one zone; the caller's iterator runs inside.
+//! Linux 6.12: `alloc_pages_bulk_noprof`, `free_unref_folios`.
 
 use frame_table::{FreeBlock, OwnedBlock};
 use platform::Platform;
@@ -97,5 +98,49 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             })
         });
         found.unwrap_or(0)
+    }
+
+    /// Frees many blocks, the first one first (Linux: free_unref_folios, release_pages).
+    ///
+    /// `blocks` must not use the allocator: this CPU's set is open while it runs.
+    pub fn free_bulk(&self, cpu: &Cpu, blocks: impl IntoIterator<Item = OwnedBlock>) {
+        let mut blocks = blocks.into_iter();
+        let mut next = blocks.next();
+        while let Some(block) = next {
+            next = self.free_run(cpu, block, &mut blocks);
+        }
+    }
+
+    /// Frees `page` and those of `blocks` that go the same way; returns the first one that does not, if there is another.
+    #[inline]
+    fn free_run(
+        &self,
+        cpu: &Cpu,
+        mut page: OwnedBlock,
+        blocks: &mut impl Iterator<Item = OwnedBlock>,
+    ) -> Option<OwnedBlock> {
+        let way = self.open_set(cpu, &page).and_then(|(hint, cell)| Some((hint, cell.enter(cpu)?)));
+        let Some((mut hint, mut set)) = way.filter(|_| page.is_plain_page()) else {
+            self.free(cpu, page);
+            return blocks.next();
+        };
+        let zone = hint.zone();
+        loop {
+            let PcpSet(pcp) = &mut *set;
+            if let Some(refused) = pcp.link_page(&self.map.frames, hint.list_of_pages(), page) {
+                drop(set);
+                self.free(cpu, refused);
+                return blocks.next();
+            }
+            if pcp.counters.note_page_free() {
+                self.give_pages_back(set, hint);
+                return blocks.next();
+            }
+            page = blocks.next()?;
+            match self.map.pageblocks.hint(page.pfn()).filter(|hint| hint.zone() == zone && page.is_plain_page()) {
+                Some(of_page) => hint = of_page,
+                None => return Some(page),
+            }
+        }
     }
 }

@@ -130,11 +130,4 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             self.free(cpu, block);
         }
     }
-
-    /// Frees many blocks (Linux: free_unref_folios, release_pages).
-    pub fn free_bulk(&self, cpu: &Cpu, blocks: impl IntoIterator<Item = OwnedBlock>) {
-        for block in blocks {
-            self.free(cpu, block);
-        }
-    }
 }

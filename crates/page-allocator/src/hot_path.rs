@@ -121,7 +121,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     /// Returns the CPU's set that a block goes to, if its zone's gate is open, with what is known of its pageblock.
     #[inline(always)]
-    fn open_set(&self, cpu: &Cpu, block: &OwnedBlock) -> Option<(PageblockHint, &OwnerCell<PcpSet>)> {
+    pub(crate) fn open_set(&self, cpu: &Cpu, block: &OwnedBlock) -> Option<(PageblockHint, &OwnerCell<PcpSet>)> {
         let hint = self.map.pageblocks.hint(block.pfn())?;
         if !self.gates.of(hint.zone()).lets_free() {
             return None;
@@ -132,7 +132,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     /// As `give_back`, after a free of a page. Takes little, so that the short way need not keep it.
     #[cold]
     #[inline(never)]
-    fn give_pages_back(&self, set: OwnerGuard<'_, PcpSet>, hint: PageblockHint) {
+    pub(crate) fn give_pages_back(&self, set: OwnerGuard<'_, PcpSet>, hint: PageblockHint) {
         self.give_back(set, hint, FreeHigh::No, hint.list_of_pages());
     }
 

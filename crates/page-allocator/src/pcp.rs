@@ -64,6 +64,13 @@ impl PcpLists {
         list.put(page)
     }
 
+    /// As [`PcpLists::put_page`], one of many: linked at once, since the magazine would be full soon.
+    #[inline]
+    pub(crate) fn link_page(&mut self, frames: &FrameTable, index: usize, page: OwnedBlock) -> Option<OwnedBlock> {
+        let Some(list) = self.lists[..MigrateType::PCP_COUNT].get_mut(index) else { return Some(page) };
+        list.link(frames, page)
+    }
+
     /// Takes the first block of a list for an owner, on the short way, and counts it as a hit of the wanted node.
     #[inline(always)]
     pub(crate) fn take(&mut self, frames: &FrameTable, index: usize, order: Order) -> Option<OwnedBlock> {

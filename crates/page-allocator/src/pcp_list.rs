@@ -41,6 +41,15 @@ impl PcpList {
         self.newest.push(block)
     }
 
+    /// As [`PcpList::put`], past the magazine; gives back a compound block, and one of another table.
+    #[inline]
+    pub(crate) fn link(&mut self, frames: &FrameTable, block: OwnedBlock) -> Option<OwnedBlock> {
+        if self.newest.len() > 0 {
+            self.settle(frames);
+        }
+        self.linked.push_front_owned(frames, block, PageType::Pcp)
+    }
+
     /// Links what is in the magazine.
     pub(crate) fn settle(&mut self, frames: &FrameTable) {
         for block in self.newest.take_all() {
@@ -118,6 +127,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Put,
+        Link,
         Take,
         Push,
         Pop,
@@ -128,6 +138,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             8 => Just(Step::Put),
+            2 => Just(Step::Link),
             5 => Just(Step::Take),
             1 => Just(Step::Push),
             1 => Just(Step::Pop),
@@ -146,7 +157,7 @@ mod tests {
             let mut out: Vec<OwnedBlock> = out.map(|block| block.into_owned(&frames)).collect();
             for step in steps {
                 match step {
-                    Step::Put | Step::Push | Step::PushBack => {
+                    Step::Put | Step::Link | Step::Push | Step::PushBack => {
                         let Some(block) = out.pop() else { continue };
                         let pfn = block.pfn();
                         match step {
@@ -156,6 +167,7 @@ mod tests {
                                     prop_assert!(list.put(refused).is_none());
                                 }
                             }
+                            Step::Link => prop_assert!(list.link(&frames, block).is_none()),
                             Step::Push => list.push(&frames, block.into_free(&frames)),
                             _ => list.push_back(&frames, block.into_free(&frames)),
                         }

@@ -60,3 +60,30 @@ fn a_zone_that_cannot_spare_all_pages_gives_one() {
     m.allocator.free_bulk(cpu, pages);
     assert_eq!(m.allocator.check_invariants(cpu), Ok(4096));
 }
+
+/// Allocates single pages and larger blocks, plain and compound, in a pattern.
+fn mixture(m: &Machine<NoPressure>) -> Vec<frame_table::OwnedBlock> {
+    let shapes =
+        [(0, Gfp::KERNEL), (0, Gfp::MOVABLE), (2, Gfp::KERNEL), (0, Gfp::KERNEL), (3, Gfp::KERNEL | Gfp::COMP)];
+    let shapes = shapes.into_iter().cycle().take(400);
+    shapes.map(|(order, gfp)| m.allocator.alloc(&m.cpus[0], gfp, Order::new_truncate(order)).unwrap()).collect()
+}
+
+#[test]
+fn blocks_freed_in_bulk_go_where_they_go_one_by_one() {
+    let (one_by_one, in_bulk) = (small(8192), small(8192));
+    mixture(&one_by_one).into_iter().for_each(|block| one_by_one.allocator.free(&one_by_one.cpus[0], block));
+    in_bulk.allocator.free_bulk(&in_bulk.cpus[0], mixture(&in_bulk));
+    let [left, right] = [&one_by_one, &in_bulk].map(|m| {
+        let (cpu, zone) = (&m.cpus[0], &m.allocator.zones()[0]);
+        let counters = m.allocator.pcp_counters(cpu, zone, cpu.id()).unwrap();
+        let events = format!("{counters:?} {:?}", m.allocator.zone_events(cpu, zone));
+        m.allocator.check_invariants(cpu).unwrap();
+        // The lists are in the same order too: what comes next says so.
+        let next = mixture(m);
+        let pfns: Vec<_> = next.iter().map(|block| block.pfn()).collect();
+        m.allocator.free_bulk(cpu, next);
+        (events, pfns)
+    });
+    assert_eq!(left, right);
+}

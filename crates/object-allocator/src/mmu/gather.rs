@@ -6,7 +6,7 @@
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 
-use frame_table::PageRef;
+use frame_table::{PageRef, Put};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Pfn, PhysAddr, VirtAddr, VirtRange};
@@ -281,11 +281,15 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             self.mmu.objects.pages().platform().flush_user_range(root, self.flush);
             self.flush = NOTHING;
         }
-        for slot in self.batch.iter().take(core::mem::take(&mut self.len)) {
+        let (objects, kept) = (self.mmu.objects, core::mem::take(&mut self.len));
+        let last = self.batch.iter().take(kept).filter_map(|slot| {
             // SAFETY: by the type invariant the first `len` were written; they are read once, since the batch was emptied.
-            let page = unsafe { slot.assume_init_read() };
-            self.mmu.put(page);
-        }
+            match unsafe { slot.assume_init_read() }.put(objects.frames()) {
+                Put::Last(block) => Some(block),
+                Put::Shared => None,
+            }
+        });
+        objects.pages().free_bulk(self.mmu.cpu, last);
     }
 }
 
