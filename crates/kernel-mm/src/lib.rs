@@ -29,8 +29,8 @@ pub use errno::errno;
 pub use error::BootError;
 pub use kernel::Kernel;
 pub use mm::{
-    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, HugeFile, KhugepagedScan, MappedFiles,
-    MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, ScanStop, UnmapError,
+    AreaNames, BadUserAddress, CacheNames, Dirtied, FileLabel, FrameNumbers, HeldPage, HugeFile, KhugepagedScan,
+    MappedFiles, MemoryManager, MigrateError, MmCall, PinnedPage, ProcMm, Reach, References, ScanStop, UnmapError,
 };
 pub use proc_view::ProcView;
 pub use vm_files::{VmFile, VmSettings};

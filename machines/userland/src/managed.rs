@@ -7,7 +7,8 @@ use address_space::{
     ProgramRanges, Settings, Vma, Whose,
 };
 use kernel_mm::{
-    AreaNames, FileLabel, FrameNumbers, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop, VmFile, VmSettings,
+    AreaNames, FileLabel, FrameNumbers, HeldPage, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop, VmFile,
+    VmSettings,
 };
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
@@ -92,6 +93,7 @@ impl<P: Platform, H: Hooks + Sync> AreaNames for TreeNames<'_, '_, P, H> {
 
 impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
     type Mm = MmRef<'k>;
+    type Page = HeldPage;
 
     fn mm_alloc(
         &self,
@@ -262,6 +264,18 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         reach: Reach,
     ) -> Result<(), MmError> {
         self.manager.write_remote(cpu, (of.0, of.1), addr, from, reach).map_err(|_| MmError::BadAddress)
+    }
+
+    fn hold_page(&self, cpu: &Cpu, (mm, caller): (&Self::Mm, &Caller), addr: VirtAddr) -> Result<HeldPage, MmError> {
+        self.manager.hold_page(cpu, mm, caller, addr).map_err(|_| MmError::BadAddress)
+    }
+
+    fn read_page(&self, page: &HeldPage, offset: usize, to: &mut [u8]) {
+        self.manager.read_held_page(page, offset, to);
+    }
+
+    fn put_page(&self, cpu: &Cpu, page: HeldPage) {
+        self.manager.put_held_page(cpu, page);
     }
 
     fn peak_rss_kib(&self, mm: &Self::Mm) -> u64 {

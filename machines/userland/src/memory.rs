@@ -94,6 +94,9 @@ pub trait Memory {
     /// A counted reference to an address space.
     type Mm: Send;
 
+    /// A page of a program's that is held.
+    type Page: Send;
+
     /// Makes an address space without areas, with one user, for a process that has chosen `chosen` for the one before.
     ///
     /// # Errors
@@ -213,6 +216,18 @@ pub trait Memory {
         from: &[u8],
         reach: Reach,
     ) -> Result<(), MmError>;
+
+    /// Takes hold of the page at an address, to read it later.
+    ///
+    /// # Errors
+    /// [`MmError::BadAddress`].
+    fn hold_page(&self, cpu: &Cpu, of: (&Self::Mm, &Caller), addr: VirtAddr) -> Result<Self::Page, MmError>;
+
+    /// Copies what is at `offset` of a held page on, up to its end.
+    fn read_page(&self, page: &Self::Page, offset: usize, to: &mut [u8]);
+
+    /// Gives a held page back.
+    fn put_page(&self, cpu: &Cpu, page: Self::Page);
 
     /// Returns the most KiB that an address space has had in memory.
     fn peak_rss_kib(&self, mm: &Self::Mm) -> u64;

@@ -38,7 +38,12 @@ impl<T> Key<T> {
         Self { index, of: PhantomData }
     }
 
-    /// Returns the number of the place, for what programs see as a number.
+    /// Returns the key of a place whose number [`Key::raw`] told.
+    pub(crate) const fn of(index: u32) -> Self {
+        Self::new(index)
+    }
+
+    /// Returns the number of the place, for what programs see as a number, or is kept where no type says of what it is.
     pub(crate) const fn raw(self) -> u32 {
         self.index
     }
@@ -62,6 +67,14 @@ impl<T> Slots<T> {
     /// # Errors
     /// ENOMEM; the value is dropped.
     pub(crate) fn insert(&mut self, value: T) -> Result<Key<T>, Errno> {
+        self.insert_or_return(value).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Puts an entry into a free place.
+    ///
+    /// # Errors
+    /// Gives the value back if there is no memory.
+    pub(crate) fn insert_or_return(&mut self, value: T) -> Result<Key<T>, T> {
         if let Some(index) = self.free.pop() {
             if let Some(place) = self.entries.get_mut(index as usize) {
                 *place = Some(value);
@@ -69,14 +82,13 @@ impl<T> Slots<T> {
             }
             return Ok(Key::new(index));
         }
-        let index = u32::try_from(self.entries.len()).map_err(|_| Errno::ENOMEM)?;
-        push(&mut self.entries, Some(value))?;
+        let Ok(index) = u32::try_from(self.entries.len()) else { return Err(value) };
         // Room for every place at once, so that a removal never allocates.
-        let missing = self.entries.len() - self.free.len();
-        if self.free.try_reserve(missing).is_err() {
-            self.entries.pop();
-            return Err(Errno::ENOMEM);
+        let missing = self.entries.len() + 1 - self.free.len();
+        if self.entries.try_reserve(1).is_err() || self.free.try_reserve(missing).is_err() {
+            return Err(value);
         }
+        self.entries.push(Some(value));
         self.used += 1;
         Ok(Key::new(index))
     }

@@ -115,6 +115,11 @@ impl<M: Memory, D: Machine> Drop for WorldGuard<'_, M, D> {
         if self.guard.to_kick != 0 {
             self.kick();
         }
+        while let Some(slot) = self.guard.files.take_released_page() {
+            if let Some(page) = self.guard.pages.remove(crate::slots::Key::of(slot.0)) {
+                self.userland.memory.put_page(self.cpu, page);
+            }
+        }
         while let Some(file) = self.guard.files.take_released() {
             self.userland.memory.file_put(self.cpu, file);
         }

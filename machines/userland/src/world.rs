@@ -27,6 +27,8 @@ pub(crate) struct World<M: Memory> {
     pub(crate) processes: Slots<Process>,
     pub(crate) threads: Slots<ThreadEntry<M>>,
     pub(crate) files: FileTables,
+    /// Pages that pipes were given.
+    pub(crate) pages: Slots<M::Page>,
     /// Threads to run, first come first served; has room for all threads.
     ready: VecDeque<ThreadKey<M>>,
     /// Things that happened for which somebody may have waited.
@@ -49,6 +51,7 @@ impl<M: Memory> World<M> {
             processes: Slots::new(),
             threads: Slots::new(),
             files: FileTables::new(),
+            pages: Slots::new(),
             ready: VecDeque::new(),
             events: 0,
             last_pid: 0,

@@ -7,6 +7,7 @@
 mod area_names;
 mod fault;
 mod files;
+mod held;
 mod huge_files;
 mod khugepaged;
 mod lifetime;
@@ -30,6 +31,7 @@ use units::PhysAddr;
 
 use area_names::NameTable;
 pub use files::MappedFiles;
+pub use held::HeldPage;
 pub use huge_files::HugeFile;
 pub use khugepaged::KhugepagedScan;
 pub use migrate::MigrateError;

@@ -141,7 +141,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
     }
 
     /// Takes hold of the page at `place` to read it, faulting it in if need be; `None` if the process may not reach it.
-    fn hold_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
+    pub(super) fn hold_user_page(&self, place: UserPlace<'_, 'k>, access: AccessKind) -> Option<UserPage> {
         let fault = || self.fault(place.cpu, place.mm, place.process, place.addr, access).ok();
         if self.spaces.settings().keys == ProtectionKeys::Present {
             // Entries carry no key here, so whether the area may be read, or executed only, is asked of the area.
@@ -193,7 +193,7 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         (at.since(page.pfn()) << self.page_shift()).saturating_add(addr.since(entry.virt())) as usize
     }
 
-    fn page_shift(&self) -> u32 {
+    pub(super) fn page_shift(&self) -> u32 {
         self.objects.pages().map().geometry.page_shift
     }
 }

@@ -23,6 +23,7 @@ mod read_write;
 mod remote;
 mod signals;
 mod sockets;
+mod splice;
 mod stat;
 mod time;
 mod waiting;
@@ -81,6 +82,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let table = Self::remote_calls(table);
         let table = Self::signals_calls(table);
         let table = Self::socket_calls(table);
+        let table = Self::splice_calls(table);
         let table = Self::stat_calls(table);
         let table = Self::waiting_calls(table);
         Self::time_calls(table)
@@ -162,8 +164,9 @@ pub(crate) const fn restarts(number: u64, progress: &Progress) -> bool {
     const WAIT4: u64 = 61;
     const FUTEX: u64 = 202;
     const WAITID: u64 = 247;
+    const VMSPLICE: u64 = 278;
     match number {
-        READ | WRITE | READV | WRITEV | SENDTO | RECVFROM | WAIT4 | WAITID => progress.done == 0,
+        READ | WRITE | READV | WRITEV | SENDTO | RECVFROM | WAIT4 | WAITID | VMSPLICE => progress.done == 0,
         FUTEX => progress.deadline.is_none(),
         _ => false,
     }

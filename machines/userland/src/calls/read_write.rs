@@ -6,13 +6,15 @@
 use super::open_files::{Hold, Source, Stream};
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
-use crate::files::{Device, OpenFlags, OpenKey, PipeError, PipeKey, Target};
+use crate::files::{Device, OpenFlags, OpenKey, PageSlot, Pipe, PipeError, PipeKey, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::schedule::Stop;
 use crate::signals::{SIGPIPE, SignalInfo};
+use crate::slots::Key;
 use crate::user_memory::{CHUNK, MAX_TRANSFER, UserBuffer};
 use crate::wait::WaitFor;
+use crate::world::World;
 
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
@@ -54,7 +56,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(count) => {
                     (done, offset) = (done + count, offset.saturating_add(count));
                     // A pipe gives what it has; a file that gives less is at its end.
-                    if count < part.bytes || source.stream.reads_pipe().is_some() && count > 0 {
+                    let is_drained = || source.stream.reads_pipe().is_some_and(|pipe| self.is_drained(pipe));
+                    if count < part.bytes || done > 0 && is_drained() {
                         break;
                     }
                 }
@@ -66,6 +69,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             self.with_file(source.file, |open| open.offset = offset)?;
         }
         Ok(done)
+    }
+
+    fn is_drained(&self, pipe: PipeKey) -> bool {
+        self.world().files.pipes.get(pipe).is_none_or(Pipe::is_empty)
     }
 
     /// Reads into one part; returns less than its length at the end.
@@ -128,8 +135,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
 
     pub(super) fn read_pipe(&self, key: PipeKey, flags: OpenFlags, to: &mut [u8]) -> Result<usize, Stop> {
         let mut world = self.world();
-        let pipe = world.files.pipes.get_mut(key).ok_or(Errno::EBADF)?;
-        match pipe.read(to) {
+        let World { files, pages, .. } = &mut *world;
+        let memory = self.userland.memory();
+        let read_page = |slot: PageSlot, offset, to: &mut [u8]| {
+            if let Some(page) = pages.get(Key::of(slot.0)) {
+                memory.read_page(page, offset, to);
+            }
+        };
+        match files.read_pipe(key, to, read_page) {
             Ok(count) => {
                 if count > 0 {
                     world.wake_files(WaitFor::Pipe(key));
@@ -137,6 +150,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 Ok(count)
             }
             Err(PipeError::Reset) => Err(Errno::ECONNRESET.into()),
+            Err(PipeError::Broken) => Err(Errno::EBADF.into()),
             Err(_) if flags.contains(OpenFlags::NONBLOCK) => Err(Errno::EAGAIN.into()),
             Err(_) => Err(Stop::Wait(world.wait_for(WaitFor::Pipe(key)))),
         }

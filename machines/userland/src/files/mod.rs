@@ -21,7 +21,7 @@ use crate::slots::{Key, Slots};
 pub(crate) use descriptors::{Descriptor, Descriptors};
 pub(crate) use directory::Entry;
 pub(crate) use path::{Found, LastLink, PATH_MAX};
-pub(crate) use pipe::{Pipe, PipeError, PipeKey};
+pub(crate) use pipe::{PageSlot, Pipe, PipeError, PipeKey};
 
 /// Bytes that a pipe holds.
 pub(crate) const PIPE_CAPACITY: u64 = pipe::CAPACITY as u64;
@@ -230,11 +230,20 @@ pub(crate) struct FileTables {
     root: Option<InodeKey>,
     /// Contents that nothing names any more; has room for those of every inode.
     released: Vec<FileId>,
+    /// Pages that no pipe holds any more; has room for all.
+    released_pages: Vec<PageSlot>,
 }
 
 impl FileTables {
     pub(crate) const fn new() -> Self {
-        Self { inodes: Slots::new(), open: Slots::new(), pipes: Slots::new(), root: None, released: Vec::new() }
+        Self {
+            inodes: Slots::new(),
+            open: Slots::new(),
+            pipes: Slots::new(),
+            root: None,
+            released: Vec::new(),
+            released_pages: Vec::new(),
+        }
     }
 
     /// Makes an inode that nobody names or uses yet.
@@ -260,6 +269,33 @@ impl FileTables {
     /// Takes what no inode holds any more.
     pub(crate) fn take_released(&mut self) -> Option<FileId> {
         self.released.pop()
+    }
+
+    /// Takes a page that no pipe holds any more.
+    pub(crate) fn take_released_page(&mut self) -> Option<PageSlot> {
+        self.released_pages.pop()
+    }
+
+    /// Makes room for pages to be released, when there are to be as many.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn expect_pages(&mut self, count: usize) -> Result<(), Errno> {
+        self.released_pages.try_reserve(count).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Reads from a pipe; pages that are empty then are released.
+    ///
+    /// # Errors
+    /// [`PipeError`]; [`PipeError::Broken`] for one that is gone.
+    pub(crate) fn read_pipe(
+        &mut self,
+        key: PipeKey,
+        to: &mut [u8],
+        read_page: impl FnMut(PageSlot, usize, &mut [u8]),
+    ) -> Result<usize, PipeError> {
+        let pipe = self.pipes.get_mut(key).ok_or(PipeError::Broken)?;
+        pipe.read(to, read_page, &mut self.released_pages)
     }
 
     /// Removes an inode that has neither name nor user.
@@ -427,6 +463,7 @@ impl FileTables {
         let Some(pipe) = self.pipes.get_mut(key) else { return };
         change(pipe);
         if pipe.nr_readers == 0 && pipe.nr_writers == 0 {
+            self.released_pages.extend(pipe.pages());
             self.pipes.remove(key);
         }
     }

@@ -64,6 +64,7 @@ pub(crate) const TGKILL: u64 = 234;
 pub(crate) const WAITID: u64 = 247;
 pub(crate) const OPENAT: u64 = 257;
 pub(crate) const FALLOCATE: u64 = 285;
+pub(crate) const VMSPLICE: u64 = 278;
 pub(crate) const DUP3: u64 = 292;
 pub(crate) const PIPE2: u64 = 293;
 pub(crate) const PROCESS_VM_READV: u64 = 310;

@@ -35,6 +35,7 @@ struct State {
     spaces: BTreeMap<u64, Space>,
     files: BTreeMap<u64, (u32, Vec<u8>)>,
     next: u64,
+    nr_held: u64,
 }
 
 /// Memory of programs as maps of pages.
@@ -94,6 +95,11 @@ impl Pages {
         Locked { exempt: Exempt::begin(), state: self.0.lock().unwrap() }
     }
 
+    /// Returns the number of pages that pipes hold.
+    pub(crate) fn nr_held(&self) -> u64 {
+        self.state().nr_held
+    }
+
     /// Returns the number of address spaces and files that live.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state();
@@ -103,6 +109,7 @@ impl Pages {
 
 impl Memory for Pages {
     type Mm = u64;
+    type Page = Vec<u8>;
 
     fn mm_flags(&self, _: &u64) -> MmFlags {
         MmFlags::empty()
@@ -249,6 +256,21 @@ impl Memory for Pages {
         _: Reach,
     ) -> Result<(), MmError> {
         self.write_user(cpu, of, addr, from)
+    }
+
+    fn hold_page(&self, _: &Cpu, (mm, _): (&u64, &Process), addr: VirtAddr) -> Result<Vec<u8>, MmError> {
+        let mut state = self.state();
+        let page = state.space(*mm)?.pages.get(&(addr.raw() / PAGE)).ok_or(MmError::BadAddress)?.clone();
+        state.nr_held += 1;
+        Ok(page)
+    }
+
+    fn read_page(&self, page: &Vec<u8>, offset: usize, to: &mut [u8]) {
+        to.copy_from_slice(&page[offset..offset + to.len()]);
+    }
+
+    fn put_page(&self, _: &Cpu, _page: Vec<u8>) {
+        self.state().nr_held -= 1;
     }
 
     fn peak_rss_kib(&self, mm: &u64) -> u64 {

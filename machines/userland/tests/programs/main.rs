@@ -16,5 +16,6 @@ mod pidfd;
 mod proc_files;
 mod remote;
 mod sockets;
+mod splice;
 mod sysctl;
 mod waiting;

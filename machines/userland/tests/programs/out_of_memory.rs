@@ -31,7 +31,7 @@ const NO: u64 = 0;
 use Without::{Fails as F, MayGoOn as M, TakesNumber as N};
 
 #[rustfmt::skip]
-const CALLS: [Call; 43] = [
+const CALLS: [Call; 44] = [
     ("open", OPEN, [FIRST, 0, NO, NO, NO, NO], ["/etc/note", ""], &[], F),
     ("open a directory", OPEN, [FIRST, 0o20_0000, NO, NO, NO, NO], ["/tmp", ""], &[], F),
     ("create", OPEN, [FIRST, 0o102, 0o644, NO, NO, NO], ["/tmp/new", ""], &[], M),
@@ -74,6 +74,7 @@ const CALLS: [Call; 43] = [
     ("readv", 19, [3, WORDS, 2, NO, NO, NO], ["/etc/note", "open"], &[RESULT, 2, RESULT, 9], F),
     ("process_vm_readv", 310, [1, WORDS, 2, WORDS, 2, 0], ["", ""], &[RESULT, 2, RESULT, 9], F),
     ("select", 23, [5, WORDS, WORDS + 8, NO, WORDS + 16, NO], ["", "pipe"], &[1 << 3, 1 << 4, 0, 0], F),
+    ("vmsplice", 278, [4, WORDS, 1, 0, NO, NO], ["", "pipe"], &[RESULT, 5], F),
     ("getrandom", 318, [RESULT, 100, 0, NO, NO, NO], ["", ""], &[], F),
 ];
 
@@ -118,7 +119,7 @@ pub(crate) fn state(host: &Host<'_>, task: &mut Task) -> Vec<Vec<u8>> {
     let lists = ["/", "/tmp", "/etc", "/proc", "/proc/self/fd"];
     let mut all: Vec<_> = lists.iter().map(|path| look(host, task, path, GETDENTS64)).collect();
     all.extend(["/proc/loadavg", "/proc/self/stat", "/proc/self/comm"].iter().map(|path| look(host, task, path, READ)));
-    all.push(format!("{:?}", host.userland.memory().counts()).into_bytes());
+    all.push(format!("{:?} {}", host.userland.memory().counts(), host.userland.memory().nr_held()).into_bytes());
     all
 }
 
