@@ -78,7 +78,14 @@ pub(crate) struct Process {
     pub(crate) session: u32,
     pub(crate) life: Life,
     pub(crate) nr_threads: u32,
+    /// The first thread's name.
     pub(crate) name: [u8; NAME_BYTES],
+    /// When it began, on the machine's clock.
+    pub(crate) started: u64,
+    /// How long its threads ran that have ended.
+    pub(crate) ended_ns: u64,
+    /// How long children ran that were waited for.
+    pub(crate) children_ns: u64,
     /// The program's path, for /proc/PID/exe.
     pub(crate) executable: Vec<u8>,
     /// What its program was told when it started, for /proc/PID/auxv.
@@ -114,6 +121,9 @@ impl Process {
             life: Life::Runs,
             nr_threads: 0,
             name: self.name,
+            started: 0,
+            ended_ns: 0,
+            children_ns: 0,
             executable: copy_of(&self.executable)?,
             auxiliary: copy_of(&self.auxiliary)?,
             exit_signal: 0,
@@ -132,25 +142,26 @@ impl Process {
 
     /// Takes the name from a path (Linux: `set_task_comm` with the last component).
     pub(crate) fn set_name(&mut self, path: &[u8]) {
-        self.set_whole_name(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
-    }
-
-    /// Sets the name, up to its first zero and as far as it fits.
-    pub(crate) fn set_whole_name(&mut self, name: &[u8]) {
-        self.name = [0; NAME_BYTES];
-        for (to, from) in self.name.iter_mut().zip(name.iter().take_while(|&&byte| byte != 0)) {
-            *to = *from;
-        }
-    }
-
-    /// Returns the name without the zeros behind it.
-    pub(crate) fn name(&self) -> &[u8] {
-        let end = self.name.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES);
-        self.name.get(..end).unwrap_or_default()
+        self.name = task_name(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     }
 
     /// Returns who makes calls on its memory.
     pub(crate) const fn caller(&self) -> address_space::Process {
         address_space::Process { rights: self.rights, limits: self.limits }
     }
+}
+
+/// Returns a name as tasks have it: up to its first zero and as far as it fits.
+pub(crate) fn task_name(name: &[u8]) -> [u8; NAME_BYTES] {
+    let mut fitting = [0; NAME_BYTES];
+    for (to, from) in fitting.iter_mut().zip(name.iter().take_while(|&&byte| byte != 0)) {
+        *to = *from;
+    }
+    fitting
+}
+
+/// Returns a name without the zeros behind it.
+pub(crate) fn trimmed(name: &[u8; NAME_BYTES]) -> &[u8] {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES);
+    name.get(..end).unwrap_or_default()
 }

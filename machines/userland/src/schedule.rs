@@ -88,7 +88,7 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         let mut world = self.world(cpu);
         world.idle &= !(1 << cpu.id().index());
         world.wake_expired(now);
-        if let Some(thread) = world.take_ready(cpu.id()) {
+        if let Some(thread) = world.take_ready(cpu.id(), now) {
             return Next::Run(thread);
         }
         if world.threads.len() == 0
@@ -152,10 +152,16 @@ impl<M: Memory, D: Machine> Userland<M, D> {
         if let Some(old) = thread.old_mm.take() {
             self.memory.mmput(cpu, old);
         }
+        let now = self.machine().now_ns();
+        let mut world = self.world(cpu);
+        world.charge(thread.key, now);
         match leaving {
-            Leaving::Yields => self.world(cpu).make_ready(thread),
-            Leaving::Waits(wait) => self.world(cpu).put_aside(thread, wait),
-            Leaving::Ends => self.end_thread(cpu, thread),
+            Leaving::Yields => world.make_ready(thread),
+            Leaving::Waits(wait) => world.put_aside(thread, wait),
+            Leaving::Ends => {
+                drop(world);
+                self.end_thread(cpu, thread);
+            }
         }
     }
 

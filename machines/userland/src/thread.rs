@@ -6,7 +6,7 @@ use address_space::Process as Caller;
 
 use crate::files::{InodeKey, OpenKey};
 use crate::memory::Memory;
-use crate::process::ProcessKey;
+use crate::process::{NAME_BYTES, ProcessKey};
 use crate::registers::Registers;
 use crate::signals::{AltStack, Pending, SignalSet};
 use crate::slots::{Key, Owned};
@@ -91,6 +91,14 @@ pub(crate) struct ThreadEntry<M: Memory> {
     pub(crate) tid: u32,
     pub(crate) process: ProcessKey,
     pub(crate) run: Run<M>,
+    /// Its name, unless it is its process's first.
+    pub(crate) name: [u8; NAME_BYTES],
+    /// When it began, on the machine's clock.
+    pub(crate) started: u64,
+    /// How long it ran up to when it was last put back.
+    pub(crate) run_ns: u64,
+    /// When a CPU last took it.
+    pub(crate) since: u64,
     pub(crate) pending: Pending,
     /// Blocked signals, as of when the thread was last put aside or changed them.
     pub(crate) blocked: SignalSet,

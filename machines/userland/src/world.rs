@@ -9,7 +9,7 @@ use units::CpuId;
 use crate::errno::Errno;
 use crate::files::{FileTables, InodeKey};
 use crate::memory::Memory;
-use crate::process::{Exit, Life, Process, ProcessKey};
+use crate::process::{Exit, Life, NAME_BYTES, Process, ProcessKey, task_name};
 use crate::signals::{Details, SIGCHLD, SIGKILL, SignalInfo, SignalSet};
 use crate::slots::{Owned, Slots};
 use crate::thread::{Run, Space, Thread, ThreadEntry, ThreadKey};
@@ -171,15 +171,70 @@ impl<M: Memory> World<M> {
     }
 
     /// Takes the next thread to run on `cpu`.
-    pub(crate) fn take_ready(&mut self, cpu: CpuId) -> Option<Owned<Thread<M>>> {
+    pub(crate) fn take_ready(&mut self, cpu: CpuId, now: u64) -> Option<Owned<Thread<M>>> {
         while let Some(key) = self.ready.pop_front() {
             let Some(entry) = self.threads.get_mut(key) else { continue };
             match core::mem::replace(&mut entry.run, Run::OnCpu(cpu)) {
-                Run::Ready(thread) => return Some(thread),
+                Run::Ready(thread) => {
+                    entry.since = now;
+                    return Some(thread);
+                }
                 other => entry.run = other,
             }
         }
         None
+    }
+
+    /// Counts the time that a thread has run for until now.
+    pub(crate) fn charge(&mut self, key: ThreadKey<M>, now: u64) {
+        if let Some(entry) = self.threads.get_mut(key) {
+            entry.run_ns += now.saturating_sub(entry.since);
+            entry.since = now;
+        }
+    }
+
+    /// Returns how long a thread has run, or with all others of its process, as of now (Linux: `thread_group_cputime`).
+    pub(crate) fn run_time(&self, process: ProcessKey, tid: Option<u32>, now: u64) -> u64 {
+        let is_meant = |thread: &&ThreadEntry<M>| thread.process == process && tid.is_none_or(|tid| thread.tid == tid);
+        let run = |thread: &ThreadEntry<M>| match thread.run {
+            Run::OnCpu(_) => thread.run_ns + now.saturating_sub(thread.since),
+            Run::Ready(_) | Run::Waits(..) => thread.run_ns,
+        };
+        let ended = self.processes.get(process).filter(|_| tid.is_none()).map_or(0, |process| process.ended_ns);
+        ended + self.threads.iter().map(|(_, thread)| thread).filter(is_meant).map(run).sum::<u64>()
+    }
+
+    /// Returns the name of a thread of a process, which is the process's if it is the first.
+    ///
+    /// # Errors
+    /// ESRCH.
+    pub(crate) fn name_of_task(&self, process: ProcessKey, tid: u32) -> Result<[u8; NAME_BYTES], Errno> {
+        let owner = self.processes.get(process).ok_or(Errno::ESRCH)?;
+        if owner.pid == tid {
+            return Ok(owner.name);
+        }
+        self.thread_in(process, tid).and_then(|key| self.threads.get(key)).map(|thread| thread.name).ok_or(Errno::ESRCH)
+    }
+
+    /// Names a thread of a process.
+    ///
+    /// # Errors
+    /// ESRCH.
+    pub(crate) fn set_name_of_task(&mut self, process: ProcessKey, tid: u32, name: &[u8]) -> Result<(), Errno> {
+        let key = self.thread_in(process, tid);
+        let owner = self.processes.get_mut(process).ok_or(Errno::ESRCH)?;
+        if owner.pid == tid {
+            owner.name = task_name(name);
+            return Ok(());
+        }
+        self.threads.get_mut(key.ok_or(Errno::ESRCH)?).ok_or(Errno::ESRCH)?.name = task_name(name);
+        Ok(())
+    }
+
+    /// Returns the thread of a process that has a number.
+    pub(crate) fn thread_in(&self, process: ProcessKey, tid: u32) -> Option<ThreadKey<M>> {
+        let is_meant = |thread: &ThreadEntry<M>| thread.process == process && thread.tid == tid;
+        self.threads.iter().find(|(_, thread)| is_meant(thread)).map(|(key, _)| key)
     }
 
     /// Returns true if another thread is ready to run.
@@ -315,6 +370,7 @@ impl<M: Memory> World<M> {
         let Some(entry) = self.threads.remove(key) else { return };
         let Some(process) = self.processes.get_mut(entry.process) else { return };
         process.nr_threads -= 1;
+        process.ended_ns += entry.run_ns;
         match process.nr_threads {
             0 => self.process_ended(entry.process),
             _ => self.wake(WaitFor::OtherThreads(entry.process)),

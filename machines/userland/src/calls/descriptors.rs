@@ -12,8 +12,8 @@ use super::page_scan::PAGEMAP_SCAN;
 use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::files::{
-    Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, ProcNode, ProcessFile,
-    S_IFDIR, S_IFLNK, S_IFMT, Target,
+    Descriptor, Descriptors, Found, InodeKey, Kind, LastLink, OpenFlags, Pipe, PipeKey, Place, ProcessFile, S_IFDIR,
+    S_IFLNK, S_IFMT, Target,
 };
 use crate::machine::Machine;
 use crate::memory::Memory;
@@ -489,10 +489,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let file = self.hold(fd, Hold::First)?;
         let (target, subject) = self.with_file(file, |open| (open.target, open.subject))?;
         match (request, target) {
-            (_, Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Pagemap))) => match request {
-                PAGEMAP_SCAN => self.page_scan(subject, argument),
-                _ => Err(Errno::EINVAL.into()),
-            },
+            (_, Target::Proc(node)) if node.file().is_some_and(|(_, file)| file == ProcessFile::Pagemap) => {
+                match request {
+                    PAGEMAP_SCAN => self.page_scan(subject, argument),
+                    _ => Err(Errno::EINVAL.into()),
+                }
+            }
             (FIONREAD, Target::PipeReader(pipe) | Target::PipeWriter(pipe) | Target::Socket(pipe, _)) => {
                 let length = self.world().files.pipes.get(pipe).map_or(0, Pipe::len);
                 self.write_u32(argument, length as u32)?;

@@ -323,6 +323,11 @@ impl<M: Memory> World<M> {
             ProcNode::Root => {
                 self.processes.iter().map(|(_, process)| process.pid.into()).filter(|&pid| pid >= from).min()
             }
+            ProcNode::Tasks(pid) => {
+                let key = self.process_of(pid).ok_or(Errno::ENOENT)?;
+                let own = self.threads.iter().filter(|(_, thread)| thread.process == key);
+                own.map(|(_, thread)| u64::from(thread.tid)).chain([pid.into()]).filter(|&tid| tid >= from).min()
+            }
             ProcNode::Descriptors(pid) => {
                 let process = self.process_of(pid).and_then(|key| self.processes.get(key)).ok_or(Errno::ENOENT)?;
                 process.descriptors.iter().map(|(number, _)| number).find(|&number| number >= from)

@@ -66,7 +66,9 @@ impl FileTables {
             Target::PipeWriter(pipe) => Stream::Writer(pipe),
             Target::Socket(from, to) => Stream::Socket(from, to),
             Target::Proc(node) if node.mode() & crate::files::S_IFMT == crate::files::S_IFDIR => Stream::Directory,
-            Target::Proc(ProcNode::ProcessFile(_, ProcessFile::Mem)) => Stream::Memory(open.subject.space),
+            Target::Proc(node) if node.file().is_some_and(|(_, file)| file == ProcessFile::Mem) => {
+                Stream::Memory(open.subject.space)
+            }
             Target::Proc(node) => Stream::Proc(node),
             Target::Process(serial) => Stream::Process(serial),
             Target::Inode(key) => match self.inodes.get(key).map(|inode| &inode.kind) {

@@ -92,13 +92,13 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             name => name?,
         };
-        self.with_process(|process| process.set_whole_name(&name))?;
+        self.world().set_name_of_task(self.thread.process, self.thread.tid, &name)?;
         Ok(0)
     }
 
     fn get_name(&mut self, to: u64) -> Outcome {
         let mut name = [0; NAME_BYTES + 1];
-        let own = self.with_process(|process| process.name)?;
+        let own = self.world().name_of_task(self.thread.process, self.thread.tid)?;
         name.iter_mut().zip(own).for_each(|(place, byte)| *place = byte);
         self.write(to, &name)?;
         Ok(0)

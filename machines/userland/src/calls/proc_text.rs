@@ -16,11 +16,14 @@ use crate::errno::Errno;
 use crate::files::{GlobalFile, OpenKey, ProcNode, ProcessFile, Subject, SysNode, SysctlNode, Target};
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::{Life, NAME_BYTES, Process, ProcessKey};
+use crate::process::{Life, NAME_BYTES, Process, ProcessKey, trimmed};
 use crate::slots::{Text, copy_of, push};
 use crate::thread::Run;
 use crate::user_memory::{CHUNK, UserBuffer};
 use crate::world::World;
+
+/// Nanoseconds of a tick of the clock, as programs count (USER_HZ).
+const TICK_NS: u64 = 10_000_000;
 
 /// Limits in the order of their numbers, with their units.
 const LIMITS: [(&str, &str); NR_LIMITS as usize] = [
@@ -53,9 +56,13 @@ impl<M: Memory> World<M> {
         let Some((key, process)) = key.and_then(|key| Some((key, self.processes.get(key)?))) else {
             return Ok(Default::default());
         };
-        let thread = self.first_thread(key).and_then(|key| self.threads.get(key));
+        let thread = match node {
+            ProcNode::TaskFile(_, tid, _) => self.thread_in(key, tid),
+            _ => self.first_thread(key),
+        };
+        let thread = thread.and_then(|key| self.threads.get(key));
         let space = thread.and_then(|thread| thread.space.as_ref()).map_or(0, |space| space.number);
-        let tells_now = space != 0 && matches!(node, ProcNode::ProcessFile(_, ProcessFile::Auxv));
+        let tells_now = space != 0 && matches!(node.file(), Some((_, ProcessFile::Auxv)));
         let text = if tells_now { copy_of(&process.auxiliary)? } else { Vec::new() };
         Ok((Subject { process: process.serial, space }, text))
     }
@@ -75,27 +82,32 @@ impl<M: Memory> World<M> {
         if is_same { Ok(key) } else { Err(Errno::ESRCH) }
     }
 
-    /// Returns what the first thread of a process does.
-    fn state_of(&self, key: ProcessKey) -> TaskState {
-        match self.first_thread(key).and_then(|key| self.threads.get(key)).map(|thread| &thread.run) {
+    /// Returns what a thread of a process does.
+    fn state_of(&self, key: ProcessKey, tid: u32) -> TaskState {
+        match self.thread_in(key, tid).and_then(|key| self.threads.get(key)).map(|thread| &thread.run) {
             None => TaskState::Zombie,
             Some(Run::Waits(..)) => TaskState::Sleeping,
             Some(Run::Ready(_) | Run::OnCpu(_)) => TaskState::Running,
         }
     }
 
-    /// Calls `show` with a process as its status has it.
-    fn with_task<R>(&self, key: ProcessKey, show: impl FnOnce(&Process, &Task<'_>) -> R) -> Result<R, Errno> {
+    /// Calls `show` with a thread of a process as its status has it.
+    fn with_task<R>(
+        &self,
+        (key, tid): (ProcessKey, u32),
+        show: impl FnOnce(&Process, &Task<'_>) -> R,
+    ) -> Result<R, Errno> {
+        let name = self.name_of_task(key, tid)?;
         let process = self.processes.get(key).ok_or(Errno::ESRCH)?;
         let has_ended = matches!(process.life, Life::Zombie(_));
         // The first thread counts as long as the process is known.
         let first_has_ended = self.first_thread(key).is_none();
         let task = Task {
-            name: core::str::from_utf8(process.name()).unwrap_or("?"),
+            name: core::str::from_utf8(trimmed(&name)).unwrap_or("?"),
             umask: (!has_ended).then_some(process.umask),
-            state: self.state_of(key),
+            state: self.state_of(key, tid),
             tgid: process.pid,
-            pid: process.pid,
+            pid: tid,
             ppid: process.parent,
             tracer_pid: 0,
             pgid: process.group,
@@ -116,8 +128,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let (target, subject) = self.with_file(file, |open| (open.target, open.subject))?;
         let Target::Proc(node) = target else { return Err(Errno::EBADF) };
         let is_said = match node {
-            ProcNode::ProcessFile(_, ProcessFile::Pagemap) => return self.read_pagemap(subject, offset, to),
-            ProcNode::ProcessFile(_, ProcessFile::Auxv) => true,
+            node if node.file().is_some_and(|(_, file)| file == ProcessFile::Pagemap) => {
+                return self.read_pagemap(subject, offset, to);
+            }
+            node if node.file().is_some_and(|(_, file)| file == ProcessFile::Auxv) => true,
             _ => offset != 0 && self.with_file(file, |open| !open.text.is_empty())?,
         };
         if !is_said {
@@ -138,8 +152,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let mut done = 0;
         for part in parts {
             let taken = match node {
-                ProcNode::ProcessFile(pid, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
-                ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, subject), *part),
+                ProcNode::ProcessFile(pid, ProcessFile::ClearRefs)
+                | ProcNode::TaskFile(pid, _, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
+                ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, pid, subject), *part),
+                ProcNode::TaskFile(pid, tid, ProcessFile::Comm) => self.write_name((pid, tid, subject), *part),
                 ProcNode::Sys(SysNode::File(file)) => self.write_setting(file, *part),
                 ProcNode::Sysctl(SysctlNode::File(setting)) => {
                     self.write_sysctl((file, setting), *part, offset.saturating_add(done))
@@ -161,8 +177,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         Ok(done)
     }
 
-    /// Names the caller's process; nobody else's can be named. What does not fit is dropped.
-    fn write_name(&self, (pid, subject): (u32, Subject), text: UserBuffer) -> Result<u64, Errno> {
+    /// Names a thread of the caller's process; nobody else's can be named. What does not fit is dropped.
+    fn write_name(&self, (pid, tid, subject): (u32, u32, Subject), text: UserBuffer) -> Result<u64, Errno> {
         let mut name = [0; NAME_BYTES];
         let name = name.get_mut(..text.bytes.min(NAME_BYTES as u64) as usize).unwrap_or_default();
         self.read(text.addr, name)?;
@@ -171,13 +187,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         if key != self.thread.process {
             return Err(Errno::EINVAL);
         }
-        world.processes.get_mut(key).ok_or(Errno::ESRCH)?.set_whole_name(name);
+        world.set_name_of_task(key, tid, name)?;
         Ok(text.bytes)
     }
 
     fn proc_text(&self, node: ProcNode, subject: Subject) -> Result<Vec<u8>, Errno> {
         match node {
-            ProcNode::ProcessFile(pid, file) => self.process_text((pid, subject), file),
+            ProcNode::ProcessFile(pid, file) => self.process_text((pid, None, subject), file),
+            ProcNode::TaskFile(pid, tid, file) => self.process_text((pid, Some(tid), subject), file),
             ProcNode::Global(file) => {
                 let mut text = Text::default();
                 self.global_text(file, &mut text).map_err(|_| Errno::ENOMEM)?;
@@ -243,23 +260,32 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         }
     }
 
-    fn process_text(&self, (pid, subject): (u32, Subject), file: ProcessFile) -> Result<Vec<u8>, Errno> {
+    /// Writes what a file says of a process, or of one of its threads.
+    fn process_text(
+        &self,
+        (pid, tid, subject): (u32, Option<u32>, Subject),
+        file: ProcessFile,
+    ) -> Result<Vec<u8>, Errno> {
         if file == ProcessFile::Environ {
             return self.environment(subject);
         }
         let key = self.world().still(pid, subject)?;
+        let of = tid.unwrap_or(pid);
+        if of != pid && self.world().thread_in(key, of).is_none() {
+            return Err(Errno::ESRCH);
+        }
         let mut text = Text::default();
         let written = match file {
             ProcessFile::Comm => {
                 let world = self.world();
-                let mut name = copy_of(world.processes.get(key).ok_or(Errno::ESRCH)?.name())?;
+                let mut name = copy_of(trimmed(&world.name_of_task(key, of)?))?;
                 push(&mut name, b'\n')?;
                 return Ok(name);
             }
             ProcessFile::Cmdline => return self.command_line(key),
-            ProcessFile::Stat => self.write_stat(key, &mut text)?,
+            ProcessFile::Stat => self.write_stat((key, pid, tid), &mut text)?,
             ProcessFile::Limits => write_limits(self.world().processes.get(key).ok_or(Errno::ESRCH)?, &mut text),
-            ProcessFile::Statm => write!(text, "{}", self.usage(key).0),
+            ProcessFile::Statm => write!(text, "{}", self.usage(key, of).0),
             ProcessFile::Maps | ProcessFile::Smaps | ProcessFile::SmapsRollup | ProcessFile::NumaMaps => {
                 let written = self.with_memory_of(
                     |world| world.sharer(subject.space),
@@ -270,41 +296,52 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     (written, _) => written.unwrap_or(Ok(())),
                 }
             }
-            ProcessFile::Status => self.write_status(key, &mut text)?,
+            ProcessFile::Status => self.write_status((key, of), &mut text)?,
             _ => return Err(Errno::EINVAL),
         };
         written.map_err(|_| Errno::ENOMEM)?;
         Ok(text.0)
     }
 
-    /// Returns the figures of a process's memory and where its program lies; zeros once it has ended.
-    fn usage(&self, key: ProcessKey) -> (Statm, ProgramRanges) {
+    /// Returns the figures of a thread's memory and where its program lies; zeros once it has ended.
+    fn usage(&self, key: ProcessKey, tid: u32) -> (Statm, ProgramRanges) {
         let memory = self.userland.memory();
         let usage = self.with_memory_of(
-            |world| world.first_thread(key),
+            |world| world.thread_in(key, tid),
             |mm, _| (memory.statm(self.cpu, mm), memory.program(self.cpu, mm)),
         );
         usage.unwrap_or_default()
     }
 
-    fn write_status(&self, key: ProcessKey, text: &mut Text) -> Result<core::fmt::Result, Errno> {
+    fn write_status(&self, (key, tid): (ProcessKey, u32), text: &mut Text) -> Result<core::fmt::Result, Errno> {
         let memory = self.userland.memory();
         // The name goes into a copy, since memory is not looked at under the world's lock.
-        let name = copy_of(self.world().processes.get(key).ok_or(Errno::ESRCH)?.name())?;
-        let name = core::str::from_utf8(&name).unwrap_or("?");
-        let task = self.world().with_task(key, |_, task| Task { name, groups: &[], ..*task })?;
+        let name = self.world().name_of_task(key, tid)?;
+        let name = core::str::from_utf8(trimmed(&name)).unwrap_or("?");
+        let task = self.world().with_task((key, tid), |_, task| Task { name, groups: &[], ..*task })?;
         let written = self
-            .with_memory_of(|world| world.first_thread(key), |mm, _| memory.write_status(self.cpu, mm, &task, text));
+            .with_memory_of(|world| world.thread_in(key, tid), |mm, _| memory.write_status(self.cpu, mm, &task, text));
         Ok(written.unwrap_or_else(|| {
             let profile = proc_files::Profile::new(proc_files::Release::V6_12, proc_files::Config::X86_64);
             write!(text, "{}", proc_files::status::Status { profile, task: &task, memory: None })
         }))
     }
 
-    /// Writes the fields that programs use; times, signals and priorities are 0.
-    fn write_stat(&self, key: ProcessKey, text: &mut Text) -> Result<core::fmt::Result, Errno> {
-        let (usage, program) = self.usage(key);
-        self.world().with_task(key, |process, task| {
+    /// Writes the fields that programs use; signals and priorities are 0, and all time counts as the program's own.
+    fn write_stat(
+        &self,
+        (key, pid, tid): (ProcessKey, u32, Option<u32>),
+        text: &mut Text,
+    ) -> Result<core::fmt::Result, Errno> {
+        let (usage, program) = self.usage(key, tid.unwrap_or(pid));
+        let now = self.userland.machine().now_ns();
+        let world = self.world();
+        let own = tid.filter(|&tid| tid != pid).and_then(|tid| world.threads.get(world.thread_in(key, tid)?));
+        let run = world.run_time(key, tid, now) / TICK_NS;
+        world.with_task((key, tid.unwrap_or(pid)), |process, task| {
+            let started = own.map_or(process.started, |thread| thread.started) / TICK_NS;
+            let children = process.children_ns / TICK_NS;
+            let exit_signal = if own.is_some() { -1 } else { process.exit_signal.into() };
             let exit = match process.life {
                 Life::Zombie(exit) => exit.status(),
                 Life::Runs | Life::Ends(_) => 0,
@@ -315,11 +352,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 _ => ('S', 1),
             };
             let Task { name, pid, ppid, pgid, sid, threads, .. } = task;
-            write!(text, "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 0")?;
+            write!(text, "{pid} ({name}) {state} {ppid} {pgid} {sid} 0 -1 0 0 0 0 0 {run} 0 {children} 0")?;
+            write!(text, " 20 0 {threads} 0 {started}")?;
             let bytes = usage.size * address_space::PAGE_SIZE;
             write!(text, " {bytes} {} {NO_LIMIT} {}", usage.resident, program.code.start.raw())?;
             write!(text, " {} {} 0 0", program.code.end.raw(), program.start_stack.raw())?;
-            write!(text, " 0 0 0 0 {waits} 0 0 {} 0 0 0 0 0 0", process.exit_signal)?;
+            write!(text, " 0 0 0 0 {waits} 0 0 {exit_signal} 0 0 0 0 0 0")?;
             let (data, args, env) = (program.data, program.args, program.env);
             let places = [data.start, data.end, program.start_brk, args.start, args.end, env.start, env.end];
             places.iter().try_for_each(|place| write!(text, " {}", place.raw()))?;

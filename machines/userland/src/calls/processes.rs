@@ -7,7 +7,7 @@ use super::{Context, Outcome, Table, add};
 use crate::errno::Errno;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::process::{Exit, Life, Process, ProcessKey};
+use crate::process::{Exit, Life, NAME_BYTES, Process, ProcessKey};
 use crate::registers::Entry;
 use crate::schedule::Stop;
 use crate::signals::{AltStack, Pending, SIGCHLD};
@@ -210,7 +210,15 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Puts a new thread into the run queue, with its address space for others to find.
     fn start(&self, part: Owned<Thread<M>>, shares: SharesMemory) {
         let mm = self.userland.memory().mmget(&part.mm);
+        let now = self.userland.machine().now_ns();
         let mut world = self.world();
+        let name = world.name_of_task(self.thread.process, self.thread.tid);
+        if let (Some(entry), Ok(name)) = (world.threads.get_mut(part.key), name) {
+            (entry.name, entry.started, entry.since) = (name, now, now);
+        }
+        if let Some(process) = world.processes.get_mut(part.process).filter(|process| process.pid == part.tid) {
+            process.started = now;
+        }
         let own = world.threads.get(self.thread.key).and_then(|entry| entry.space.as_ref());
         let number = own.filter(|_| shares == SharesMemory::Yes).map(|space| space.number);
         let program = own.and_then(|space| space.program);
@@ -297,6 +305,10 @@ fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> Thr
         process,
         // Until its private part is put into the run queue.
         run: Run::OnCpu(units::CpuId::ZERO),
+        name: [0; NAME_BYTES],
+        started: 0,
+        run_ns: 0,
+        since: 0,
         pending: Pending::new(),
         blocked: parent.blocked,
         killed: false,
@@ -340,6 +352,7 @@ impl<M: Memory> World<M> {
         }
         let pid = self.pid_for(parent, new)?;
         let mut child = self.processes.get(parent.process).ok_or(Errno::ESRCH)?.fork(pid, self.nr_forks + 1)?;
+        child.name = self.name_of_task(parent.process, parent.tid)?;
         (child.exit_signal, child.borrows_memory) = (new.exit_signal, new.flags.contains(CloneFlags::VFORK));
         if new.flags.contains(CloneFlags::CLEAR_SIGHAND) {
             child.actions.exec();

@@ -136,7 +136,10 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         match ended {
             Some((key, child, exit)) => {
                 if options & WNOWAIT == 0 {
-                    world.processes.remove(key);
+                    let run = world.processes.remove(key).map_or(0, |child| child.ended_ns + child.children_ns);
+                    if let Some(parent) = world.processes.get_mut(own) {
+                        parent.children_ns += run;
+                    }
                     // A descriptor of it says so.
                     world.wake(WaitFor::Files);
                 }

@@ -195,6 +195,10 @@ impl<M: Memory> World<M> {
     pub(crate) fn exists(&self, node: ProcNode) -> bool {
         match node {
             ProcNode::Process(pid) => self.process_of(pid).is_some(),
+            // The first counts as long as its process is known.
+            ProcNode::Task(pid, tid) => {
+                self.process_of(pid).is_some_and(|key| pid == tid || self.thread_in(key, tid).is_some())
+            }
             ProcNode::Descriptor(pid, descriptor) => {
                 let process = self.process_of(pid).and_then(|key| self.processes.get(key));
                 process.is_some_and(|process| process.descriptors.get(descriptor.into()).is_ok())
@@ -330,6 +334,11 @@ impl<M: Memory> World<M> {
             Place::Inode(key) => self.files.path_of(key),
             Place::Proc(ProcNode::Root) => copy_of(b"/proc"),
             Place::Proc(ProcNode::Process(pid)) => text(format_args!("/proc/{pid}")),
+            Place::Proc(ProcNode::Tasks(pid)) => text(format_args!("/proc/{pid}/task")),
+            Place::Proc(ProcNode::Task(pid, tid)) => text(format_args!("/proc/{pid}/task/{tid}")),
+            Place::Proc(ProcNode::TaskFile(pid, tid, file)) => {
+                text(format_args!("/proc/{pid}/task/{tid}/{}", file.name()))
+            }
             Place::Proc(ProcNode::Descriptors(pid)) => text(format_args!("/proc/{pid}/fd")),
             Place::Proc(ProcNode::ProcessFile(pid, file)) => text(format_args!("/proc/{pid}/{}", file.name())),
             Place::Proc(ProcNode::Global(file)) => text(format_args!("/proc/{}", file.name())),

@@ -51,6 +51,12 @@ pub(crate) enum ProcNode {
     /// /proc/PID.
     Process(u32),
     ProcessFile(u32, ProcessFile),
+    /// /proc/PID/task.
+    Tasks(u32),
+    /// /proc/PID/task/TID.
+    Task(u32, u32),
+    /// A file of a thread; those of its process have the same names.
+    TaskFile(u32, u32, ProcessFile),
     /// /proc/PID/exe, a link.
     Exe(u32),
     /// /proc/PID/cwd, a link.
@@ -134,16 +140,29 @@ pub(crate) fn number(name: &[u8]) -> Option<u32> {
     text.parse().ok()
 }
 
+/// Returns the file of a name in a process's directory.
+fn process_file(name: &[u8]) -> Option<ProcessFile> {
+    PROCESS_FILES.iter().find(|(known, ..)| known.as_bytes() == name).map(|it| it.1)
+}
+
 impl ProcNode {
     /// Returns type and permissions.
     pub(crate) fn mode(self) -> u32 {
         match self {
-            Self::Root | Self::Process(_) | Self::Descriptors(_) => DIRECTORY_MODE,
+            Self::Root | Self::Process(_) | Self::Tasks(_) | Self::Task(..) | Self::Descriptors(_) => DIRECTORY_MODE,
             Self::SelfLink | Self::Exe(_) | Self::Directory(_) | Self::Descriptor(..) => LINK_MODE,
-            Self::ProcessFile(_, file) => super::S_IFREG | file.permissions(),
+            Self::ProcessFile(_, file) | Self::TaskFile(_, _, file) => super::S_IFREG | file.permissions(),
             Self::Global(_) => FILE_MODE,
             Self::Sys(node) => node.mode(),
             Self::Sysctl(node) => node.mode(),
+        }
+    }
+
+    /// Returns the file of a process or thread that the node is, with the process's number.
+    pub(crate) const fn file(self) -> Option<(u32, ProcessFile)> {
+        match self {
+            Self::ProcessFile(pid, file) | Self::TaskFile(pid, _, file) => Some((pid, file)),
+            _ => None,
         }
     }
 
@@ -153,6 +172,9 @@ impl ProcNode {
             Self::Root | Self::SelfLink | Self::Global(_) | Self::Sys(_) | Self::Sysctl(_) => None,
             Self::Process(pid)
             | Self::ProcessFile(pid, _)
+            | Self::Tasks(pid)
+            | Self::Task(pid, _)
+            | Self::TaskFile(pid, ..)
             | Self::Exe(pid)
             | Self::Directory(pid)
             | Self::Descriptors(pid)
@@ -175,11 +197,11 @@ impl ProcNode {
                 b"exe" => Some(Self::Exe(pid)),
                 b"cwd" => Some(Self::Directory(pid)),
                 b"fd" => Some(Self::Descriptors(pid)),
-                _ => {
-                    let file = PROCESS_FILES.iter().find(|(known, ..)| known.as_bytes() == name)?.1;
-                    Some(Self::ProcessFile(pid, file))
-                }
+                b"task" => Some(Self::Tasks(pid)),
+                _ => process_file(name).map(|file| Self::ProcessFile(pid, file)),
             },
+            Self::Tasks(pid) => number(name).map(|tid| Self::Task(pid, tid)),
+            Self::Task(pid, tid) => process_file(name).map(|file| Self::TaskFile(pid, tid, file)),
             Self::Descriptors(pid) => number(name).map(|descriptor| Self::Descriptor(pid, descriptor)),
             Self::Sys(node) => node.child(name).map(Self::Sys),
             Self::Sysctl(node) => node.child(name).map(Self::Sysctl),
@@ -193,7 +215,8 @@ impl ProcNode {
             Self::Root => None,
             Self::Sys(node) => node.parent().map(Self::Sys),
             Self::Sysctl(node) => Some(node.parent().map_or(Self::Root, Self::Sysctl)),
-            Self::Descriptors(pid) => Some(Self::Process(pid)),
+            Self::Descriptors(pid) | Self::Tasks(pid) => Some(Self::Process(pid)),
+            Self::Task(pid, _) => Some(Self::Tasks(pid)),
             _ => Some(Self::Root),
         }
     }
@@ -210,8 +233,10 @@ impl ProcNode {
                 0 => Some("exe"),
                 1 => Some("cwd"),
                 2 => Some("fd"),
-                _ => Some(PROCESS_FILES.get(index - 3)?.0),
+                3 => Some("task"),
+                _ => Some(PROCESS_FILES.get(index - 4)?.0),
             },
+            Self::Task(..) => Some(PROCESS_FILES.get(index)?.0),
             Self::Sys(node) => node.fixed_name(index),
             Self::Sysctl(node) => node.fixed_name(index),
             _ => None,
@@ -221,9 +246,13 @@ impl ProcNode {
     /// Returns the inode number.
     pub(crate) const fn number(self) -> u64 {
         const PROCESS_SHIFT: u32 = 24;
+        const OF_TASK: u64 = 1 << 60;
         match self {
             Self::Root => 1,
             Self::SelfLink => 2,
+            Self::Tasks(pid) => (pid as u64) << PROCESS_SHIFT | 4,
+            Self::Task(_, tid) => OF_TASK | (tid as u64) << PROCESS_SHIFT,
+            Self::TaskFile(_, tid, file) => OF_TASK | (tid as u64) << PROCESS_SHIFT | (16 + file as u64),
             Self::Global(file) => 16 + file as u64,
             Self::Sys(node) => 1 << 16 | node.number(),
             Self::Sysctl(node) => 1 << 17 | node.number(),
@@ -243,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_fixed_name_leads_to_a_node() {
-        for directory in [ProcNode::Root, ProcNode::Process(7)] {
+        for directory in [ProcNode::Root, ProcNode::Process(7), ProcNode::Task(7, 8)] {
             let names: alloc::vec::Vec<_> = (0..).map_while(|index| directory.fixed_name(index)).collect();
             assert!(names.len() > 10);
             assert!(names.iter().all(|name| directory.child(name.as_bytes()).is_some()));

@@ -18,4 +18,5 @@ mod remote;
 mod sockets;
 mod splice;
 mod sysctl;
+mod tasks;
 mod waiting;
