@@ -23,6 +23,7 @@ mod errno;
 mod exec;
 mod files;
 mod init;
+mod khugepaged;
 mod machine;
 mod managed;
 mod memory;

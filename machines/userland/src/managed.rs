@@ -7,12 +7,12 @@ use address_space::{
     ProgramRanges, Settings, Vma, Whose,
 };
 use kernel_mm::{
-    AreaNames, FileLabel, FrameNumbers, HeldPage, HugeFile, Kernel, MemoryManager, ProcMm, Reach, ScanStop, VmFile,
-    VmSettings,
+    AreaNames, FileLabel, FrameNumbers, HeldPage, HugeFile, Kernel, KhugepagedScan, MemoryManager, ProcMm, Reach,
+    ScanStop, VmFile, VmSettings,
 };
 use page_allocator::Hooks;
 use page_cache::{EndRule, FileKind, Seals};
-use page_fault::AccessKind;
+use page_fault::{AccessKind, KhugepagedLimits};
 use platform::Platform;
 use proc_files::maps::Device;
 use proc_files::page_scan::PageScan;
@@ -340,6 +340,17 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
             "vmallocinfo" => view.write_vmallocinfo(out),
             _ => Err(fmt::Error),
         }
+    }
+
+    fn khugepaged_scan(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        from: VirtAddr,
+        blocks: u64,
+        limits: KhugepagedLimits,
+    ) -> KhugepagedScan {
+        self.manager.khugepaged_scan(cpu, mm, from, blocks, limits)
     }
 
     fn write_huge_file(&self, file: HugeFile, out: &mut dyn fmt::Write) -> fmt::Result {

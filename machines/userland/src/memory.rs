@@ -6,8 +6,9 @@ use address_space::{
     Access, Advice, ClearRefs, FileId, FileTraits, LockAllFlags, LockWhen, MapFlags, MapRequest, MmError, MmFlags,
     Process as Caller, ProgramRanges, Prot, RemapRequest, SyncFlags, Vma, Whose,
 };
-use kernel_mm::{HugeFile, Reach, ScanStop, VmFile};
+use kernel_mm::{HugeFile, KhugepagedScan, Reach, ScanStop, VmFile};
 use page_cache::{EndRule, Seals};
+use page_fault::KhugepagedLimits;
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
 use sync::Cpu;
@@ -270,6 +271,16 @@ pub trait Memory {
     /// # Errors
     /// What `out` returns.
     fn write_machine_file(&self, cpu: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Looks at up to `blocks` places for large pages from `from` on, and puts small pages into large ones where `limits` permit it.
+    fn khugepaged_scan(
+        &self,
+        cpu: &Cpu,
+        mm: &Self::Mm,
+        from: VirtAddr,
+        blocks: u64,
+        limits: KhugepagedLimits,
+    ) -> KhugepagedScan;
 
     /// Writes the text of a file about huge pages.
     ///

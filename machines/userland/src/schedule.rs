@@ -82,8 +82,15 @@ impl From<address_space::MmError> for Stop {
 }
 
 impl<M: Memory, D: Machine> Userland<M, D> {
-    /// Returns what `cpu` is to do next.
+    /// Returns what `cpu` is to do next. If that is nothing, khugepaged may have a turn before.
     pub fn next(&self, cpu: &Cpu) -> Next<M> {
+        match self.next_thread(cpu) {
+            Next::Idle if self.khugepaged_turn(cpu) => self.next_thread(cpu),
+            next => next,
+        }
+    }
+
+    fn next_thread(&self, cpu: &Cpu) -> Next<M> {
         let now = self.machine().now_ns();
         let mut world = self.world(cpu);
         world.idle &= !(1 << cpu.id().index());

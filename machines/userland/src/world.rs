@@ -8,6 +8,7 @@ use units::CpuId;
 
 use crate::errno::Errno;
 use crate::files::{FileTables, InodeKey};
+use crate::khugepaged::Khugepaged;
 use crate::memory::Memory;
 use crate::process::{Exit, Life, NAME_BYTES, Process, ProcessKey, task_name};
 use crate::signals::{Details, SIGCHLD, SIGKILL, SignalInfo, SignalSet};
@@ -43,6 +44,7 @@ pub(crate) struct World<M: Memory> {
     /// CPUs to be interrupted once the lock is open, a bit each.
     pub(crate) to_kick: u64,
     pub(crate) nr_forks: u64,
+    pub(crate) khugepaged: Khugepaged,
 }
 
 impl<M: Memory> World<M> {
@@ -60,6 +62,7 @@ impl<M: Memory> World<M> {
             idle: 0,
             to_kick: 0,
             nr_forks: 0,
+            khugepaged: Khugepaged::new(),
         }
     }
 

@@ -17,6 +17,8 @@ use super::MemoryManager;
 pub struct KhugepagedScan {
     /// Where the next turn goes on; `None` at the end of the address space.
     pub next: Option<VirtAddr>,
+    /// Places that were looked at.
+    pub blocks: u64,
     /// Large pages that were made.
     pub gathered: u64,
 }
@@ -38,7 +40,9 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
         let faults = call.backing.faults();
         let (mut at, mut left, mut gathered) = (from, blocks, 0);
         while left > 0 {
-            let Some(vma) = call.mm.find(at) else { return KhugepagedScan { next: None, gathered } };
+            let Some(vma) = call.mm.find(at) else {
+                return KhugepagedScan { next: None, blocks: blocks - left, gathered };
+            };
             let block = VirtRange::with_len(at.max(vma.start()).align_up(bytes), bytes);
             if block.end > vma.end() || !faults.may_gather(&vma) {
                 at = vma.end();
@@ -50,6 +54,6 @@ impl<'k, P: Platform, H: Hooks + Sync> MemoryManager<'k, P, H> {
             at = block.end;
             left -= 1;
         }
-        KhugepagedScan { next: Some(at), gathered }
+        KhugepagedScan { next: Some(at), blocks, gathered }
     }
 }

@@ -86,14 +86,14 @@ fn khugepaged_gathers_what_is_used_and_writable_within_its_limits() {
     }
     let limits = KhugepagedLimits { max_none: 510, ..KhugepagedLimits::DEFAULT };
     let scan = |from, blocks| manager.khugepaged_scan(&cpu, &mm, from, blocks, limits);
-    assert_eq!(scan(START, 8), KhugepagedScan { next: None, gathered: 0 }, "the area refuses");
+    assert_eq!(scan(START, 8), KhugepagedScan { next: None, blocks: 0, gathered: 0 }, "the area refuses");
     advise(START, 4 * HUGE, Advice::HugePage);
     manager.call(&cpu, &mm, &process).mprotect(at(2 * HUGE), HUGE, Prot::READ).unwrap();
-    assert_eq!(scan(START, 1), KhugepagedScan { next: Some(at(HUGE)), gathered: 1 });
+    assert_eq!(scan(START, 1), KhugepagedScan { next: Some(at(HUGE)), blocks: 1, gathered: 1 });
     assert_eq!(manager.rss(&mm).anon, 512 + 2);
     assert_eq!(scan(at(HUGE), 8).gathered, 0, "one page is too few, and nothing is gathered that cannot be written");
     let generous = manager.khugepaged_scan(&cpu, &mm, START, 8, KhugepagedLimits::DEFAULT);
-    assert_eq!(generous, KhugepagedScan { next: None, gathered: 1 });
+    assert_eq!(generous, KhugepagedScan { next: None, blocks: 4, gathered: 1 });
     assert_eq!(manager.rss(&mm).anon, 2 * 512 + 1);
     assert_eq!(super::read(&manager, &cpu, &mm, at(511 * 4096)), Ok(*b"parent"));
     manager.mmput(&cpu, mm);

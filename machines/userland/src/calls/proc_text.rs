@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use address_space::{NO_LIMIT, ProgramRanges};
-use kernel_mm::{HugeFile, VmFile};
+use kernel_mm::VmFile;
 use proc_files::statm::Statm;
 use proc_files::status::{Task, TaskState};
 
@@ -156,7 +156,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 | ProcNode::TaskFile(pid, _, ProcessFile::ClearRefs) => self.clear_refs((pid, subject), *part),
                 ProcNode::ProcessFile(pid, ProcessFile::Comm) => self.write_name((pid, pid, subject), *part),
                 ProcNode::TaskFile(pid, tid, ProcessFile::Comm) => self.write_name((pid, tid, subject), *part),
-                ProcNode::Sys(SysNode::File(file)) => self.write_setting(file, *part),
+                ProcNode::Sys(node) => self.write_setting(node, *part),
                 ProcNode::Sysctl(SysctlNode::File(setting)) => {
                     self.write_sysctl((file, setting), *part, offset.saturating_add(done))
                 }
@@ -205,6 +205,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 self.userland.memory().write_huge_file(file, &mut text).map_err(|_| Errno::ENOMEM)?;
                 Ok(text.0)
             }
+            ProcNode::Sys(SysNode::Thread(file)) => {
+                let mut text = Text::default();
+                self.world().khugepaged.write(file, &mut text).map_err(|_| Errno::ENOMEM)?;
+                Ok(text.0)
+            }
             ProcNode::Sysctl(SysctlNode::File(file)) => {
                 let mut text = Text::default();
                 self.userland.memory().write_vm_file(self.cpu, file, &mut text).map_err(|_| Errno::ENOMEM)?;
@@ -229,13 +234,17 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     }
 
     /// Sets what a file of /sys is about to what was written to it.
-    fn write_setting(&self, file: HugeFile, text: UserBuffer) -> Result<u64, Errno> {
+    fn write_setting(&self, node: SysNode, text: UserBuffer) -> Result<u64, Errno> {
         /// Longer than every word that such a file knows.
         const LONGEST: usize = 32;
         let mut word = [0; LONGEST];
         let word = word.get_mut(..text.bytes.min(LONGEST as u64) as usize).unwrap_or_default();
         self.read(text.addr, word)?;
-        self.userland.memory().set_huge_file(file, word)?;
+        match node {
+            SysNode::File(file) => self.userland.memory().set_huge_file(file, word)?,
+            SysNode::Thread(file) => self.world().khugepaged.set(file, word)?,
+            _ => return Err(Errno::EINVAL),
+        }
         Ok(text.bytes)
     }
 

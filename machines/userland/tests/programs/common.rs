@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use address_space::{Access, Advice, FileId, MmError, MmFlags, Process, ProgramRanges, Vma, Whose};
-use kernel_mm::{HugeFile, Reach, ScanStop, VmFile};
+use kernel_mm::{HugeFile, KhugepagedScan, Reach, ScanStop, VmFile};
 use page_cache::{EndRule, Seals};
+use page_fault::KhugepagedLimits;
 use proc_files::page_scan::PageScan;
 use proc_files::statm::Statm;
 use proc_files::status::Task as Status;
@@ -305,6 +306,10 @@ impl Memory for Pages {
 
     fn write_machine_file(&self, _: &Cpu, file: &str, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{file}")
+    }
+
+    fn khugepaged_scan(&self, _: &Cpu, _: &u64, _: VirtAddr, _: u64, _: KhugepagedLimits) -> KhugepagedScan {
+        KhugepagedScan { next: None, blocks: 0, gathered: 0 }
     }
 
     fn write_huge_file(&self, _: HugeFile, _: &mut dyn fmt::Write) -> fmt::Result {

@@ -7,6 +7,7 @@ mod common;
 mod descriptors;
 mod failing;
 mod hostile;
+mod khugepaged;
 mod on_sim;
 mod open_files;
 mod out_of_memory;
