@@ -163,7 +163,10 @@ impl<P: Platform, H: Hooks, F: FilePages> PageTables for MmPages<'_, P, H, F> {
                 let mut gather = self.zap(range);
                 self.pages.free_lowest_tables(&mut gather, range);
             }
-            PageAdvice::PageOut if vma.flags.contains(VmFlags::DROPPABLE) => drop(self.zap(range)),
+            PageAdvice::PageOut if vma.flags.contains(VmFlags::DROPPABLE) => {
+                self.split_own(range);
+                self.pages.drop_unheld(&mut self.pages.gather(), range);
+            }
             // Nothing reclaims memory yet, so pages stay, as they do in Linux while memory is plenty and there is no swap.
             PageAdvice::Free | PageAdvice::Cold | PageAdvice::PageOut => self.split_own(range),
             PageAdvice::WillNeed => {}

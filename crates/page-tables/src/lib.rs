@@ -8,6 +8,7 @@
 
 mod copy;
 mod copy_pinned;
+mod drop_unheld;
 mod each;
 mod free;
 mod marks;

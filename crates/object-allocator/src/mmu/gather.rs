@@ -6,7 +6,7 @@
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 
-use frame_table::{PageRef, Put};
+use frame_table::{Frame, PageRef, Put};
 use page_allocator::Hooks;
 use platform::{Attributes, Level, Platform, Prot, TableFormat};
 use units::{Pfn, PhysAddr, VirtAddr, VirtRange};
@@ -22,6 +22,17 @@ const NOTHING: VirtRange = VirtRange::new(VirtAddr::new(u64::MAX), VirtAddr::ZER
 
 /// No frame.
 const END: u64 = u64::MAX;
+
+/// What became of a page that nobody was to miss.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// It goes.
+    Taken(Taken),
+    /// It stays: somebody has it.
+    Held,
+    /// The entry holds something else.
+    Changed,
+}
 
 /// Pages and tables of one address space on their way out. Dropping it flushes and frees.
 ///
@@ -129,6 +140,30 @@ impl<'a, P: Platform, H: Hooks> Gather<'a, P, H> {
             return None;
         }
         self.release_later(entry, pte)
+    }
+
+    /// Empties an entry that holds `pte` if nobody has its page but the entries that map it; what it mapped goes after the flush. No processor uses the page through the
+    /// entry while that is asked, and who takes a reference meanwhile is seen, or finds the entry changed.
+    pub fn drop_if_unheld(&mut self, entry: &EntryRef<'_, P::Format>, pte: Pte) -> Dropped {
+        if entry.leaf(pte).is_none() || !self.is_of(entry) {
+            return Dropped::Held;
+        }
+        let mapped = entry.mapped(pte);
+        if mapped.as_ref().is_some_and(|mapped| mapped.order != entry.order()) {
+            // The references of its parts that were taken so far are still here.
+            self.flush_pages();
+        }
+        if !entry.hold_if(pte) {
+            return Dropped::Changed;
+        }
+        self.flush_now(entry.range());
+        let is_held = |frame: &Frame| i64::from(frame.latest_count()) != i64::from(frame.mapcount());
+        if entry.mapped(pte).is_some_and(|mapped| is_held(mapped.frame)) {
+            entry.let_go(pte);
+            return Dropped::Held;
+        }
+        entry.let_go(Pte::new(0));
+        self.release_later(entry, pte).map_or(Dropped::Held, Dropped::Taken)
     }
 
     /// Puts `page` in the place of what `entry` maps, if it still holds `expected`; no processor uses what it mapped once `page` is there. Returns what that was.

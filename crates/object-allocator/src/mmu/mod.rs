@@ -36,7 +36,7 @@ use crate::error::ObjectError;
 use readers::Readers;
 
 pub use entry::{EntryRef, PageFacts, PageKind, Pte, Taken};
-pub use gather::Gather;
+pub use gather::{Dropped, Gather};
 pub use row::Row;
 pub use rss::Rss;
 pub use table::FreshTable;

@@ -144,3 +144,59 @@ fn pins_stop_at_the_first_page_that_is_not_there_and_are_counted() {
     assert_eq!(count(NodeItem::NrFollPinReleased) - released, 2);
     manager.mmput(&cpu, mm);
 }
+
+#[test]
+fn a_droppable_page_goes_unless_somebody_has_it() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let manager = manager(&machine, &cpu);
+    let (mm, process) = (mm(&manager, &cpu), Process::default());
+    let at = map(&manager, &cpu, &mm, 3 * PAGE, MapFlags::DROPPABLE.union(MapFlags::ANONYMOUS)).unwrap();
+    let place = |page| at.saturating_add(page * PAGE);
+    (0..3).for_each(|page| manager.write_user(&cpu, &mm, &process, place(page), b"before").unwrap());
+    let pinned = pin(&manager, &cpu, &mm, place(0), Access::Write);
+    let held = manager.hold_page(&cpu, &mm, &process, place(2)).unwrap();
+    let page_out = || manager.call(&cpu, &mm, &process).madvise(at, 3 * PAGE, Advice::PageOut).unwrap();
+    page_out();
+    assert_eq!(manager.rss(&mm).anon, 2);
+    assert_eq!(
+        [0, 1, 2].map(|page| read(&manager, &cpu, &mm, place(page))),
+        [Ok(*b"before"), Ok([0; 6]), Ok(*b"before")]
+    );
+    assert_eq!(frame(&manager, &cpu, &mm, place(0)), pinned.frame(), "and may still be written to");
+    manager.write_user(&cpu, &mm, &process, place(0), b"behind").unwrap();
+    assert_eq!(frame(&manager, &cpu, &mm, place(0)), pinned.frame());
+    manager.unpin_user_page(&cpu, pinned, Dirtied::No);
+    manager.put_held_page(&cpu, held);
+    page_out();
+    assert_eq!((manager.rss(&mm).anon, read(&manager, &cpu, &mm, place(0))), (0, Ok([0; 6])));
+    manager.mmput(&cpu, mm);
+}
+
+#[test]
+fn parts_of_a_large_droppable_page_go_if_nobody_has_it() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let manager = manager(&machine, &cpu);
+    let (mm, process) = (mm(&manager, &cpu), Process::default());
+    let area = map(&manager, &cpu, &mm, 2 * HUGE, MapFlags::DROPPABLE.union(MapFlags::ANONYMOUS)).unwrap();
+    let at = VirtAddr::new(area.raw().next_multiple_of(HUGE));
+    manager.write_user(&cpu, &mm, &process, at, b"before").unwrap();
+    let nr_pages = manager.rss(&mm).anon;
+    assert!(nr_pages > 1, "a large page");
+    let page_out =
+        |start: VirtAddr, len| manager.call(&cpu, &mm, &process).madvise(start, len, Advice::PageOut).unwrap();
+    let pinned = pin(&manager, &cpu, &mm, at, Access::Write);
+    page_out(at, HUGE);
+    assert_eq!(manager.rss(&mm).anon, nr_pages);
+    manager.unpin_user_page(&cpu, pinned, Dirtied::No);
+    page_out(at, HUGE / 4);
+    assert_eq!(manager.rss(&mm).anon, nr_pages - nr_pages / 4);
+    page_out(at, HUGE);
+    assert_eq!(manager.rss(&mm).anon, 0);
+    let free = machine.pages().check_invariants(&cpu).unwrap();
+    manager.write_user(&cpu, &mm, &process, at, b"again!").unwrap();
+    page_out(at, HUGE);
+    assert_eq!(machine.pages().check_invariants(&cpu).unwrap(), free);
+    manager.mmput(&cpu, mm);
+}
