@@ -89,6 +89,8 @@ impl<M: Memory> ThreadEntry<M> {
 /// A thread as others see it.
 pub(crate) struct ThreadEntry<M: Memory> {
     pub(crate) tid: u32,
+    /// No other thread has had it.
+    pub(crate) serial: u64,
     pub(crate) process: ProcessKey,
     pub(crate) run: Run<M>,
     /// Its name, unless it is its process's first.

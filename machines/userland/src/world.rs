@@ -37,6 +37,8 @@ pub(crate) struct World<M: Memory> {
     last_pid: u32,
     /// Number of the address space that was made last.
     last_space: u64,
+    /// Serial number of the thread that was made last.
+    last_serial: u64,
     /// How init ended.
     pub(crate) finished: Option<Exit>,
     /// CPUs that have nothing to run, a bit each.
@@ -58,6 +60,7 @@ impl<M: Memory> World<M> {
             events: 0,
             last_pid: 0,
             last_space: 0,
+            last_serial: 0,
             finished: None,
             idle: 0,
             to_kick: 0,
@@ -122,14 +125,16 @@ impl<M: Memory> World<M> {
     ///
     /// # Errors
     /// EAGAIN above the machine's limit, ENOMEM.
-    pub(crate) fn add_thread(&mut self, entry: ThreadEntry<M>) -> Result<ThreadKey<M>, Errno> {
+    pub(crate) fn add_thread(&mut self, mut entry: ThreadEntry<M>) -> Result<ThreadKey<M>, Errno> {
         if self.threads.len() >= MAX_THREADS {
             return Err(Errno::EAGAIN);
         }
         let missing = (self.threads.len() + 1).saturating_sub(self.ready.len());
         self.ready.try_reserve(missing).map_err(|_| Errno::ENOMEM)?;
         let process = entry.process;
+        entry.serial = self.last_serial + 1;
         let key = self.threads.insert(entry)?;
+        self.last_serial += 1;
         if let Some(process) = self.processes.get_mut(process) {
             process.nr_threads += 1;
         }
@@ -376,7 +381,8 @@ impl<M: Memory> World<M> {
         process.ended_ns += entry.run_ns;
         match process.nr_threads {
             0 => self.process_ended(entry.process),
-            _ => self.wake(WaitFor::OtherThreads(entry.process)),
+            // A descriptor of the thread tells it too.
+            _ => self.wake_files(WaitFor::OtherThreads(entry.process)),
         }
     }
 

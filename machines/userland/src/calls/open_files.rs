@@ -29,6 +29,8 @@ pub(super) enum Stream {
     Directory,
     /// By its serial number.
     Process(u64),
+    /// As [`Target::Thread`].
+    Thread(u64, u64),
 }
 
 /// An open file as a transfer sees it.
@@ -71,6 +73,7 @@ impl FileTables {
             }
             Target::Proc(node) => Stream::Proc(node),
             Target::Process(serial) => Stream::Process(serial),
+            Target::Thread(serial, first_of) => Stream::Thread(serial, first_of),
             Target::Inode(key) => match self.inodes.get(key).map(|inode| &inode.kind) {
                 Some(Kind::Regular(file)) => Stream::Contents(*file),
                 Some(Kind::Device(device)) => Stream::Device(*device),

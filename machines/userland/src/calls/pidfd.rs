@@ -9,6 +9,7 @@ use crate::machine::Machine;
 use crate::memory::{Memory, SpaceCall};
 use crate::process::{Life, ProcessKey};
 use crate::signals::{Details, SI_TKILL, SI_USER, SignalInfo, signal_number};
+use crate::thread::ThreadKey;
 use crate::user_memory::open_flags;
 use crate::world::World;
 
@@ -19,6 +20,12 @@ enum Receiver {
     Process,
     Group,
 }
+
+/// Who a descriptor says is to get a signal: a process, and a thread, if the descriptor is of one.
+type Addressee<M> = (Option<ProcessKey>, Option<Option<ThreadKey<M>>>);
+
+/// Asks pidfd_open for a thread.
+const PIDFD_THREAD: OpenFlags = OpenFlags::EXCL;
 
 /// A descriptor of a process that is about to be made: nobody's until then.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +40,18 @@ impl<M: Memory> World<M> {
     pub(super) fn by_serial(&self, serial: u64) -> Option<ProcessKey> {
         self.processes.iter().find(|(_, process)| process.serial == serial).map(|(key, _)| key)
     }
+
+    /// Returns the thread that has a serial number.
+    pub(super) fn thread_by_serial(&self, serial: u64) -> Option<ThreadKey<M>> {
+        self.threads.iter().find(|(_, thread)| thread.serial == serial).map(|(key, _)| key)
+    }
+
+    /// Returns what a descriptor of a thread is of.
+    fn thread_target(&self, key: ThreadKey<M>) -> Result<Target, Errno> {
+        let thread = self.threads.get(key).ok_or(Errno::ESRCH)?;
+        let process = self.processes.get(thread.process).ok_or(Errno::ESRCH)?;
+        Ok(Target::Thread(thread.serial, if process.pid == thread.tid { process.serial } else { NOBODY }))
+    }
 }
 
 impl<M: Memory, D: Machine> Context<'_, M, D> {
@@ -46,13 +65,19 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         ])
     }
 
-    /// Opens a process by its number. Single threads (PIDFD_THREAD) are not opened here.
+    /// Opens a process by its number, or a single thread with PIDFD_THREAD. A first thread that has ended before its process cannot be opened by itself.
     fn pidfd_open(&mut self, pid: u64, flags: u64) -> Outcome {
-        let nonblock = OpenFlags::NONBLOCK;
-        if !nonblock.contains(open_flags(flags)) || (pid as i32) <= 0 {
+        let known = OpenFlags::NONBLOCK | PIDFD_THREAD;
+        if !known.contains(open_flags(flags)) || (pid as i32) <= 0 {
             return Err(Errno::EINVAL.into());
         }
         let mut world = self.world();
+        if open_flags(flags).contains(PIDFD_THREAD) {
+            let key = world.thread_of(pid as u32).ok_or(Errno::ESRCH)?;
+            let target = world.thread_target(key)?;
+            let flags = open_flags(flags) | OpenFlags::RDWR | OpenFlags::CLOEXEC;
+            return Ok(self.open_target(&mut world, target, flags)?);
+        }
         let Some(key) = world.process_of(pid as u32) else {
             // A thread that is not its process's first.
             let is_thread = world.thread_of(pid as u32).is_some();
@@ -101,7 +126,11 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// # Errors
     /// EBADF for a descriptor of something else, ESRCH if the process is gone.
     pub(super) fn process_behind(&self, pidfd: u64) -> Result<ProcessKey, Errno> {
-        let Target::Process(serial) = self.with_open(pidfd, |open| open.target)? else { return Err(Errno::EBADF) };
+        let serial = match self.with_open(pidfd, |open| open.target)? {
+            // Of another thread than the first there is no process.
+            Target::Process(serial) | Target::Thread(_, serial) => serial,
+            _ => return Err(Errno::EBADF),
+        };
         self.world().by_serial(serial).ok_or(Errno::ESRCH)
     }
 
@@ -160,15 +189,20 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         world.put_open(reserved.file);
     }
 
-    /// Returns the process that a signal to a descriptor is for: a pidfd, or an open directory /proc/PID.
-    fn addressee(&self, pidfd: u64) -> Result<Option<ProcessKey>, Errno> {
+    /// Returns the process that a signal to a descriptor is for, and its thread of a descriptor of that: a pidfd, or an open directory /proc/PID.
+    fn addressee(&self, pidfd: u64) -> Result<Addressee<M>, Errno> {
         let (target, flags, subject) = self.with_open(pidfd, |open| (open.target, open.flags, open.subject))?;
         let serial = match target {
+            Target::Thread(serial, _) => {
+                let world = self.world();
+                let key = world.thread_by_serial(serial);
+                return Ok((key.and_then(|key| Some(world.threads.get(key)?.process)), Some(key)));
+            }
             Target::Process(serial) => serial,
             Target::Proc(ProcNode::Process(_)) if !flags.contains(OpenFlags::PATH) => subject.process,
             _ => return Err(Errno::EBADF),
         };
-        Ok(self.world().by_serial(serial))
+        Ok((self.world().by_serial(serial), None))
     }
 
     /// Sends a signal with what the caller says of it, or as kill does. Nobody can say of a signal to others that the kernel or kill sent it.
@@ -179,7 +213,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             4 => Receiver::Group,
             _ => return Err(Errno::EINVAL.into()),
         };
-        let to = self.addressee(pidfd)?;
+        let (to, thread) = self.addressee(pidfd)?;
+        let receiver = if thread.is_some() && flags as u32 == 0 { Receiver::Thread } else { receiver };
         let said = match info {
             0 => None,
             _ => Some(self.read_words::<4>(info)?),
@@ -192,7 +227,8 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                     return Err(Errno::EINVAL.into());
                 }
                 let code = code as i32;
-                let is_own = to == Some(self.thread.process) && receiver != Receiver::Group;
+                let is_callers = thread.is_none_or(|thread| thread == Some(self.thread.key));
+                let is_own = to == Some(self.thread.process) && is_callers && receiver != Receiver::Group;
                 if !is_own && (code >= 0 || code == SI_TKILL) {
                     return Err(Errno::EPERM.into());
                 }
@@ -207,11 +243,16 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             signal => Some(signal_number(signal.into()).ok_or(Errno::EINVAL)?),
         };
         let info = signal.map(|signal| SignalInfo { signal, code, details });
-        self.send_to(to, receiver, info)
+        self.send_to((to, thread.flatten()), receiver, info)
     }
 
     /// Sends a signal, or looks whether anybody is there.
-    fn send_to(&self, to: ProcessKey, receiver: Receiver, info: Option<SignalInfo>) -> Outcome {
+    fn send_to(
+        &self,
+        (to, thread): (ProcessKey, Option<ThreadKey<M>>),
+        receiver: Receiver,
+        info: Option<SignalInfo>,
+    ) -> Outcome {
         let mut world = self.world();
         match receiver {
             Receiver::Process => {
@@ -222,13 +263,14 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             }
             Receiver::Thread => {
                 // Also once it has ended, as long as the process is known.
-                if let (Some(info), Some(thread)) = (info, world.first_thread(to)) {
+                if let (Some(info), Some(thread)) = (info, thread.or_else(|| world.first_thread(to))) {
                     world.send_to_thread(thread, info);
                 }
                 Ok(0)
             }
             Receiver::Group => {
-                let group = world.processes.get(to).ok_or(Errno::ESRCH)?.pid;
+                let tid = thread.and_then(|thread| world.threads.get(thread)).map(|thread| thread.tid);
+                let group = tid.unwrap_or(world.processes.get(to).ok_or(Errno::ESRCH)?.pid);
                 if world.send_to_group(group, info) { Ok(0) } else { Err(Errno::ESRCH.into()) }
             }
         }

@@ -70,6 +70,12 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 let (Some(from), Some(to)) = sides else { return POLLERR };
                 socket_readiness(from, to)
             }
+            Stream::Thread(serial, first_of) => match world.thread_by_serial(serial) {
+                Some(_) => 0,
+                // The first is known as long as its process is.
+                None if world.by_serial(first_of).is_some() => POLLIN,
+                None => POLLIN | POLLHUP,
+            },
             Stream::Process(serial) => {
                 match world.by_serial(serial).and_then(|key| world.processes.get(key)).map(|process| process.life) {
                     Some(Life::Runs | Life::Ends(_)) => 0,

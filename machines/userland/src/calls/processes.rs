@@ -302,6 +302,8 @@ type AddedProcess<M> = (u32, ProcessKey, ThreadKey<M>);
 fn entry_of<M: Memory>(parent: &Thread<M>, tid: u32, process: ProcessKey) -> ThreadEntry<M> {
     ThreadEntry {
         tid,
+        // Given where it gets its place.
+        serial: 0,
         process,
         // Until its private part is put into the run queue.
         run: Run::OnCpu(units::CpuId::ZERO),

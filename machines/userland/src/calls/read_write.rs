@@ -120,7 +120,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Stream::Memory(space) => Ok(self.read_memory(space, offset, to)?),
             Stream::Directory => Err(Errno::EISDIR.into()),
             Stream::Writer(_) => Err(Errno::EBADF.into()),
-            Stream::Process(_) => Err(Errno::EINVAL.into()),
+            Stream::Process(_) | Stream::Thread(..) => Err(Errno::EINVAL.into()),
         }
     }
 
@@ -249,7 +249,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Stream::Reader(_) | Stream::Directory => Err(Errno::EBADF.into()),
             // What files of /proc take comes whole, by `write_proc`.
             Stream::Proc(_) => Err(Errno::EINVAL.into()),
-            Stream::Process(_) => Err(Errno::EINVAL.into()),
+            Stream::Process(_) | Stream::Thread(..) => Err(Errno::EINVAL.into()),
         }
     }
 
@@ -298,6 +298,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
                 | Stream::Writer(_)
                 | Stream::Socket(..)
                 | Stream::Process(_)
+                | Stream::Thread(..)
                 | Stream::Device(Device::Console),
                 _,
             ) => {

@@ -214,6 +214,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
             Target::Socket(from, _) => {
                 return Ok(Facts { device: 5, number: from.raw().into(), mode: S_IFSOCK | 0o777, ..nothing });
             }
+            Target::Thread(serial, _) => return Ok(Facts { device: 6, number: serial, mode: 0o700, ..nothing }),
             Target::Process(serial) => return Ok(Facts { device: 4, number: serial, mode: 0o700, ..nothing }),
             Target::Proc(node) => return Ok(Facts { device: 2, number: node.number(), mode: node.mode(), ..nothing }),
             Target::Inode(key) => key,

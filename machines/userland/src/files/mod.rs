@@ -144,6 +144,8 @@ pub(crate) enum Target {
     Socket(PipeKey, PipeKey),
     /// A process, by the number that no other has ever had.
     Process(u64),
+    /// A thread, by such a number (PIDFD_THREAD), and the process that it is the first of; [`NOBODY`] for another.
+    Thread(u64, u64),
 }
 
 bitflags::bitflags! {
@@ -398,7 +400,7 @@ impl FileTables {
                     inode.nr_writers += u32::from(is_writer);
                 }
             }
-            Target::Proc(_) | Target::Process(_) => {}
+            Target::Proc(_) | Target::Process(_) | Target::Thread(..) => {}
             Target::PipeReader(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_readers += 1),
             Target::PipeWriter(pipe) => self.change_pipe(pipe, |pipe| pipe.nr_writers += 1),
             Target::Socket(from, to) => {
@@ -430,7 +432,7 @@ impl FileTables {
                 self.put_place(Place::Inode(inode));
                 [None; 2]
             }
-            Target::Proc(_) | Target::Process(_) => [None; 2],
+            Target::Proc(_) | Target::Process(_) | Target::Thread(..) => [None; 2],
             Target::PipeReader(pipe) => {
                 self.put_reader(pipe);
                 [Some(pipe), None]

@@ -244,9 +244,11 @@ impl<M: Memory> World<M> {
                     Target::Inode(key) => Ok(LinkTarget::Place(Place::Inode(key))),
                     Target::Proc(node) => Ok(LinkTarget::Place(Place::Proc(node))),
                     // What has no name cannot be opened again here.
-                    Target::PipeReader(_) | Target::PipeWriter(_) | Target::Socket(..) | Target::Process(_) => {
-                        Err(Errno::EACCES)
-                    }
+                    Target::PipeReader(_)
+                    | Target::PipeWriter(_)
+                    | Target::Socket(..)
+                    | Target::Process(_)
+                    | Target::Thread(..) => Err(Errno::EACCES),
                 }
             }
             _ => self.read_link(caller, link).map(LinkTarget::Path),
@@ -290,7 +292,7 @@ impl<M: Memory> World<M> {
         match target {
             Target::PipeReader(pipe) | Target::PipeWriter(pipe) => text(format_args!("pipe:[{}]", pipe.raw())),
             Target::Socket(from, _) => text(format_args!("socket:[{}]", from.raw())),
-            Target::Process(_) => text(format_args!("anon_inode:[pidfd]")),
+            Target::Process(_) | Target::Thread(..) => text(format_args!("anon_inode:[pidfd]")),
             Target::Proc(node) => self.path_of(Place::Proc(node)),
             Target::Inode(key) => self.name_of(key),
         }

@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use units::CpuId;
 use userland::{Leaving, ManagedMemory, Memory};
 
-use crate::abi::{CLONE, CLOSE, EINVAL, ENOENT, ESRCH, EXIT, EXIT_GROUP, FORK, GETDENTS64, OPEN, READ, WAIT4, WRITE};
+use crate::abi::{
+    CLONE, CLOSE, EINVAL, ENOENT, ESRCH, EXIT, EXIT_GROUP, FORK, GETDENTS64, OPEN, PIDFD_OPEN, PIDFD_SEND_SIGNAL, POLL,
+    PROCESS_MRELEASE, READ, RT_SIGACTION, SIGUSR1, WAIT4, WRITE,
+};
 use crate::common::{DATA, Host, Task, machine};
 
 /// Flags of clone that make a thread.
@@ -122,4 +125,33 @@ fn times_count_while_a_thread_has_a_cpu_and_stay_with_its_process() {
     assert_eq!(stat(&host, &mut task, "/proc/3/stat", [14, 22]), [4, 15]);
     assert_eq!(host.call(&mut task, WAIT4, &[3, 0, 0, 0]), 3);
     assert_eq!(stat(&host, &mut task, "/proc/1/stat", [14, 16]), [15, 4]);
+}
+
+#[test]
+fn a_thread_is_opened_by_its_number_signalled_alone_and_told_when_it_ends() {
+    const PIDFD_THREAD: u64 = 0o200;
+    let (host, mut task) = Host::boot();
+    assert_eq!(host.call(&mut task, CLONE, &[THREAD, DATA + 0x800, 0, 0, 0]), 2);
+    let other = host.run();
+    assert_eq!(host.call(&mut task, PIDFD_OPEN, &[2, 0]), EINVAL, "no process");
+    assert_eq!(host.call(&mut task, PIDFD_OPEN, &[9, PIDFD_THREAD]), ESRCH);
+    let [first, second] = [1, 2].map(|tid| host.call(&mut task, PIDFD_OPEN, &[tid, PIDFD_THREAD]) as u64);
+    let action = host.words(&task, DATA, &[0x40_1500, 0x0400_0000, 0x40_1600, 0]);
+    assert_eq!(host.call(&mut task, RT_SIGACTION, &[SIGUSR1, action, 0, 8]), 0);
+    let rip = task.registers.rip;
+    assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[second, SIGUSR1, 0, 0]), 0);
+    assert_eq!(task.registers.rip, rip, "not for this one");
+    assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[second, SIGUSR1, 0, 4]), ESRCH, "nobody's group");
+    let other = turn(&host, other);
+    assert_eq!(other.registers.rip, 0x40_1500);
+    assert_eq!(host.call(&mut task, PROCESS_MRELEASE, &[second, 0]), ESRCH);
+    let list = host.words(&task, DATA, &[first | 1 << 32, second | 1 << 32]);
+    assert_eq!(host.call(&mut task, POLL, &[list, 2, 0]), 0);
+    host.leave(task, POLL, &[list, 2, u64::MAX]);
+    host.leave(other, EXIT, &[0]);
+    let mut task = host.run();
+    assert_eq!((task.registers.rax, host.peek_word(&task, list + 8) >> 48), (1, 1 | 16));
+    assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[second, 0, 0, 0]), ESRCH);
+    assert_eq!(host.call(&mut task, PIDFD_SEND_SIGNAL, &[first, SIGUSR1, 0, 0]), 0);
+    assert_eq!(task.registers.rip, 0x40_1500);
 }
