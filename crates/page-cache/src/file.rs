@@ -52,6 +52,8 @@ pub struct FileStat {
     pub references: u32,
     /// Areas that map it.
     pub mappings: u32,
+    /// Shared ones that may be written.
+    pub writable_mappings: u32,
     /// What is forbidden.
     pub seals: Seals,
 }
@@ -159,6 +161,7 @@ impl FileState<'_> {
             kind: self.page_kind(),
             references: self.references,
             mappings: self.mappings,
+            writable_mappings: self.writable_mappings,
             seals: self.seals,
         }
     }

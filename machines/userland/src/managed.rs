@@ -444,6 +444,10 @@ impl<'k, P: Platform, H: Hooks + Sync> Memory for ManagedMemory<'k, P, H> {
         self.manager.files(cpu, &Caller::default()).stat(file).map_or(0, |stat| stat.size)
     }
 
+    fn file_is_mapped_writable(&self, cpu: &Cpu, file: FileId) -> bool {
+        self.manager.files(cpu, &Caller::default()).stat(file).is_ok_and(|stat| stat.writable_mappings > 0)
+    }
+
     fn file_truncate(&self, cpu: &Cpu, file: FileId, size: u64) -> Result<(), MmError> {
         self.manager.mapped_files(cpu, &Caller::default()).set_size(file, size)
     }

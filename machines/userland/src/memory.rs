@@ -363,6 +363,9 @@ pub trait Memory {
     /// Returns the size in bytes.
     fn file_size(&self, cpu: &Cpu, file: FileId) -> u64;
 
+    /// Returns true if a shared mapping may write to it.
+    fn file_is_mapped_writable(&self, cpu: &Cpu, file: FileId) -> bool;
+
     /// Sets the size.
     ///
     /// # Errors

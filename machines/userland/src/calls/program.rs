@@ -114,10 +114,15 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
     /// Finds a file to execute and counts the caller among those that run it.
     ///
     /// # Errors
-    /// ETXTBSY while it is open for writing; EACCES, and what a path can lead to.
+    /// ETXTBSY while it is open for writing, or mapped by who had it open so; EACCES, and what a path can lead to.
     fn hold_executable(&self, directory: u64, path: &[u8], flags: u64) -> Result<Executable, Errno> {
         let mut world = self.world();
         let file = self.find_executable(&world, directory, path, flags)?;
+        // A mapping keeps its open file, so it counts as long as that. A memfd as it was made counts nowhere.
+        let is_memfd = world.files.inodes.get(file.inode).is_some_and(|inode| inode.memfd_name.is_some());
+        if !is_memfd && self.userland.memory().file_is_mapped_writable(self.cpu, file.contents) {
+            return Err(Errno::ETXTBSY);
+        }
         world.files.run_program(file.inode)?;
         Ok(file)
     }

@@ -1,18 +1,21 @@
 //! Programs that run are not written to, and what is being written does not run (ETXTBSY).
 
+use units::CpuId;
+use userland::{ManagedMemory, Memory};
+
 use crate::abi::{
     CHMOD, CLONE, CLOSE, EEXIST, EFAULT, ENOTDIR, ETXTBSY, EXECVE, EXECVEAT, EXIT, EXIT_GROUP, FORK, MEMFD_CREATE,
-    O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, OPEN, RENAME, SCHED_YIELD, TRUNCATE, UNLINK, WAITID,
+    MMAP, MUNMAP, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, OPEN, RENAME, SCHED_YIELD, TRUNCATE, UNLINK, WAITID,
 };
-use crate::common::{DATA, Host, Task};
+use crate::common::{DATA, Host, Task, machine};
 
-fn open(host: &Host<'_>, task: &mut Task, path: &str, flags: u64) -> i64 {
+fn open<M: Memory>(host: &Host<'_, M>, task: &mut Task<M>, path: &str, flags: u64) -> i64 {
     let path = host.text(task, DATA, path);
     host.call(task, OPEN, &[path, flags, 0o644])
 }
 
 /// Executes a path; `Err` says that the program was replaced.
-fn execute(host: &Host<'_>, task: &mut Task, path: &str) -> Result<i64, userland::Leaving> {
+fn execute<M: Memory>(host: &Host<'_, M>, task: &mut Task<M>, path: &str) -> Result<i64, userland::Leaving> {
     let path = host.text(task, DATA, path);
     host.step(task, EXECVE, &[path, 0, 0])
 }
@@ -107,4 +110,19 @@ fn a_program_is_free_again_once_the_last_who_runs_it_has_ended() {
     assert_eq!(open(&host, &mut one, &again, O_WRONLY), ETXTBSY);
     host.leave(two, EXIT_GROUP, &[0]);
     assert!(open(&host, &mut one, &again, O_WRONLY) > 0);
+}
+
+#[test]
+fn a_file_that_a_shared_mapping_may_write_is_not_executed() {
+    let machine = machine();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let (host, mut task) = Host::with(ManagedMemory::new(&cpu, machine.kernel()).unwrap(), &cpu);
+    let fd = open(&host, &mut task, "/bin/script", O_RDWR) as u64;
+    let area = host.call(&mut task, MMAP, &[0, 4096, 1, 1, fd, 0]) as u64;
+    assert_eq!(host.call(&mut task, CLOSE, &[fd]), 0);
+    assert!(matches!(execute(&host, &mut task, "/bin/script"), Ok(ETXTBSY)));
+    assert_eq!(host.call(&mut task, MUNMAP, &[area, 4096]), 0);
+    let fd = open(&host, &mut task, "/bin/script", O_RDONLY) as u64;
+    assert!(host.call(&mut task, MMAP, &[0, 4096, 1, 1, fd, 0]) > 0);
+    assert!(execute(&host, &mut task, "/bin/script").is_err(), "it was replaced");
 }

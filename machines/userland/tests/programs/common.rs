@@ -384,6 +384,10 @@ impl Memory for Pages {
         self.state().files[&file.raw()].1.len() as u64
     }
 
+    fn file_is_mapped_writable(&self, _: &Cpu, _: FileId) -> bool {
+        false
+    }
+
     fn file_truncate(&self, _: &Cpu, file: FileId, size: u64) -> Result<(), MmError> {
         if size > 1 << 24 {
             return Err(MmError::NoMemory);
