@@ -190,8 +190,10 @@ static void other_numbers_and_errors(void)
 	volatile char *start = map(PAGES * PAGE, MAP_PRIVATE);
 	char byte;
 	touch(start, UINT64_MAX);
-	CHECK(number_behind("/proc/self/smaps_rollup", "Referenced:") >= PAGES * 4);
-	CHECK(clear_refs("2") == 1 && number_behind("/proc/self/smaps_rollup", "Referenced:") < PAGES * 4);
+	/* Pages of the program's file stay as they are, and there may be many. */
+	long before = number_behind("/proc/self/smaps_rollup", "Referenced:");
+	CHECK(before >= PAGES * 4);
+	CHECK(clear_refs("2") == 1 && number_behind("/proc/self/smaps_rollup", "Referenced:") <= before - PAGES * 4);
 	CHECK(clear_refs("1") == 1 && clear_refs(" 3") == 2 && marks(start) == UINT64_MAX);
 	CHECK(munmap((void *)start, PAGES * PAGE) == 0);
 	long peak = number_behind("/proc/self/status", "VmHWM:");
