@@ -49,7 +49,7 @@ pub(crate) struct Khugepaged {
     pages_to_scan: u32,
     scan_sleep_millisecs: u32,
     limits: KhugepagedLimits,
-    /// When the turn before ended, by the machine's clock.
+    /// When the turn before began, by the machine's clock.
     last_ns: u64,
     /// Number of the address space that has the next turn, or the next one above, and the address in it.
     at: (u64, VirtAddr),

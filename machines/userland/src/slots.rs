@@ -34,13 +34,9 @@ impl<T> PartialEq for Key<T> {
 impl<T> Eq for Key<T> {}
 
 impl<T> Key<T> {
-    const fn new(index: u32) -> Self {
+    /// Returns the key of a place by its number, as [`Key::raw`] tells it.
+    pub(crate) const fn new(index: u32) -> Self {
         Self { index, of: PhantomData }
-    }
-
-    /// Returns the key of a place whose number [`Key::raw`] told.
-    pub(crate) const fn of(index: u32) -> Self {
-        Self::new(index)
     }
 
     /// Returns the number of the place, for what programs see as a number, or is kept where no type says of what it is.

@@ -116,7 +116,7 @@ impl<M: Memory, D: Machine> Drop for WorldGuard<'_, M, D> {
             self.kick();
         }
         while let Some(slot) = self.guard.files.take_released_page() {
-            if let Some(page) = self.guard.pages.remove(crate::slots::Key::of(slot.0)) {
+            if let Some(page) = self.guard.pages.remove(crate::slots::Key::new(slot.0)) {
                 self.userland.memory.put_page(self.cpu, page);
             }
         }

@@ -195,28 +195,24 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         match node {
             ProcNode::ProcessFile(pid, file) => self.process_text((pid, None, subject), file),
             ProcNode::TaskFile(pid, tid, file) => self.process_text((pid, Some(tid), subject), file),
-            ProcNode::Global(file) => {
+            _ => {
                 let mut text = Text::default();
-                self.global_text(file, &mut text).map_err(|_| Errno::ENOMEM)?;
+                self.machine_text(node, &mut text).ok_or(Errno::EINVAL)?.map_err(|_| Errno::ENOMEM)?;
                 Ok(text.0)
             }
-            ProcNode::Sys(SysNode::File(file)) => {
-                let mut text = Text::default();
-                self.userland.memory().write_huge_file(file, &mut text).map_err(|_| Errno::ENOMEM)?;
-                Ok(text.0)
-            }
-            ProcNode::Sys(SysNode::Thread(file)) => {
-                let mut text = Text::default();
-                self.world().khugepaged.write(file, &mut text).map_err(|_| Errno::ENOMEM)?;
-                Ok(text.0)
-            }
-            ProcNode::Sysctl(SysctlNode::File(file)) => {
-                let mut text = Text::default();
-                self.userland.memory().write_vm_file(self.cpu, file, &mut text).map_err(|_| Errno::ENOMEM)?;
-                Ok(text.0)
-            }
-            _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// Writes what a file that is of no process says; `None` for a directory.
+    fn machine_text(&self, node: ProcNode, text: &mut Text) -> Option<core::fmt::Result> {
+        let memory = self.userland.memory();
+        Some(match node {
+            ProcNode::Global(file) => self.global_text(file, text),
+            ProcNode::Sys(SysNode::File(file)) => memory.write_huge_file(file, text),
+            ProcNode::Sys(SysNode::Thread(file)) => self.world().khugepaged.write(file, text),
+            ProcNode::Sysctl(SysctlNode::File(file)) => memory.write_vm_file(self.cpu, file, text),
+            _ => return None,
+        })
     }
 
     /// Sets what a file of /proc/sys is about to what was written at its beginning; what is written behind that counts for nothing (Linux: SYSCTL_WRITES_STRICT).

@@ -138,7 +138,7 @@ impl<M: Memory, D: Machine> Context<'_, M, D> {
         let World { files, pages, .. } = &mut *world;
         let memory = self.userland.memory();
         let read_page = |slot: PageSlot, offset, to: &mut [u8]| {
-            if let Some(page) = pages.get(Key::of(slot.0)) {
+            if let Some(page) = pages.get(Key::new(slot.0)) {
                 memory.read_page(page, offset, to);
             }
         };
