@@ -1,7 +1,7 @@
 //! mmkit on the hosted machine: a booted kernel with zone accounting, migratetypes, watermarks and vmstat counters on.
 
 use frame_table::{FrameTable, OwnedBlock};
-use page_allocator::{Geometry, PageAllocator};
+use page_allocator::{FreeHighRule, Geometry, PageAllocator};
 use sim::SimPlatform;
 use sync::Cpu;
 use units::{CpuId, Gfp, Order};
@@ -33,10 +33,16 @@ impl FrameAllocator for OnCpu<'_> {
     }
 }
 
+/// Runs a workload on CPU 0 if it mixes orders; in the others no rule empties the CPU's lists.
+pub(crate) fn run_mixing(workload: Workload, quick: u64, rule: FreeHighRule) -> Option<f64> {
+    if workload.mixes_orders() { run(workload, quick, rule) } else { None }
+}
+
 /// Runs a workload on CPU 0.
-pub(crate) fn run(workload: Workload, quick: u64) -> Option<f64> {
+pub(crate) fn run(workload: Workload, quick: u64, rule: FreeHighRule) -> Option<f64> {
     let kernel = machine::boot(MEMORY_BYTES, 1);
     let cpu = kernel.pages().platform().cpu(CpuId::ZERO)?;
+    kernel.pages().set_free_high_rule(&cpu, rule);
     workloads::on(&mut OnCpu { pages: kernel.pages(), cpu: &cpu }, workload, quick)
 }
 

@@ -11,6 +11,7 @@ mod two_threads;
 mod workloads;
 
 use clap::Args;
+use page_allocator::FreeHighRule;
 
 use crate::clock::median;
 use workloads::Workload;
@@ -56,11 +57,23 @@ struct Candidate {
     metadata_bytes_per_frame: fn() -> f64,
 }
 
-fn candidates() -> [Candidate; 6] {
+fn candidates() -> [Candidate; 8] {
     [
         Candidate {
             name: "mmkit",
-            run: mmkit::run,
+            run: |workload, quick| mmkit::run(workload, quick, FreeHighRule::Batch),
+            pair_of_two: mmkit::pair_of_two,
+            metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
+        },
+        Candidate {
+            name: "mmkit, 6.16's free_high",
+            run: |workload, quick| mmkit::run_mixing(workload, quick, FreeHighRule::BatchAndHalfOfHighMin),
+            pair_of_two: mmkit::pair_of_two,
+            metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
+        },
+        Candidate {
+            name: "mmkit, no free_high",
+            run: |workload, quick| mmkit::run_mixing(workload, quick, FreeHighRule::Never),
             pair_of_two: mmkit::pair_of_two,
             metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
         },

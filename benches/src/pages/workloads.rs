@@ -45,6 +45,11 @@ impl Workload {
             Self::HotOrder9 => "hot order 9",
         }
     }
+
+    /// Returns true if blocks of different orders come and go.
+    pub(crate) const fn mixes_orders(self) -> bool {
+        matches!(self, Self::MixGeometric | Self::MixUniform)
+    }
 }
 
 /// Runs a workload on a fresh allocator; `quick` divides the operations. `None` if memory ran out, which no workload should meet.

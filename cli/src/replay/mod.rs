@@ -95,6 +95,8 @@ enum FreeHigh {
     /// A batch and half of high_min, since Linux 6.16: the recorded kernel's rule.
     #[value(name = "6.16")]
     Since616,
+    /// They never do: no kernel's rule, to see what the rules cost and save.
+    Never,
 }
 
 /// Form of a report.
@@ -172,6 +174,7 @@ fn simulated(
         free_high_rule: match arguments.free_high {
             FreeHigh::Before616 => FreeHighRule::Batch,
             FreeHigh::Since616 => FreeHighRule::BatchAndHalfOfHighMin,
+            FreeHigh::Never => FreeHighRule::Never,
         },
         interrupted,
     };

@@ -28,6 +28,8 @@ pub enum FreeHighRule {
     Batch,
     /// A batch and half of `high_min`: a task that frees a few dozen pages no longer gives the CPU's lists away (since 6.16).
     BatchAndHalfOfHighMin,
+    /// They never do, so a CPU whose load mixes orders keeps its blocks up to `high`; not in Linux.
+    Never,
 }
 
 /// Whether a run of frees of high orders empties the set (Linux: the `free_high` of free_frozen_page_commit).
@@ -103,6 +105,8 @@ impl PcpCounters {
         self.free_high_run = match rule {
             FreeHighRule::Batch => self.limits.batch,
             FreeHighRule::BatchAndHalfOfHighMin => self.limits.batch + self.limits.high_min / 2,
+            // No run gets that long.
+            FreeHighRule::Never => u32::MAX,
         };
     }
 

@@ -156,6 +156,14 @@ fn since_6_16_a_run_of_frees_must_reach_half_of_high_min_to_empty_the_lists() {
 }
 
 #[test]
+fn without_a_rule_only_high_limits_what_frees_of_high_orders_leave_here() {
+    let mut pcp = PcpCounters { free_count: 63 << 5, prev_free_high_order: true, ..holding(3091, 3100) };
+    pcp.set_free_high_rule(FreeHighRule::Never);
+    assert_eq!(freed(&mut pcp, order(3), ZonePressure::None), 0, "the longest run is no reason");
+    assert!(freed(&mut pcp, order(1), ZonePressure::None) > 0, "high is reached");
+}
+
+#[test]
 fn a_large_cache_lets_high_orders_wait_for_a_batch() {
     let few = PcpCounters { free_count: 100, prev_free_high_order: true, ..holding(10, 3100) };
     assert_eq!(freed(&mut { few }, order(1), ZonePressure::None), 0);
