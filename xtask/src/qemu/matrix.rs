@@ -82,7 +82,7 @@ impl Entry {
             ),
             initrd: None,
             instructions: Instructions::Free,
-            timeout: Duration::from_secs(300),
+            timeout: Duration::from_secs(600),
         }
     }
 }
