@@ -22,6 +22,11 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
+/// Returns the smallest value; 0 for no value.
+pub(crate) fn least(values: &mut [f64]) -> f64 {
+    values.iter().copied().min_by(f64::total_cmp).unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +35,7 @@ mod tests {
     fn the_median_ignores_outliers() {
         assert_eq!(median(&mut [9.0, 1.0, 1000.0, 2.0, 3.0]), 3.0);
         assert_eq!(median(&mut []), 0.0);
+        assert_eq!((least(&mut [9.0, 1.0, 2.0]), least(&mut [])), (1.0, 0.0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod workloads;
 use clap::Args;
 use page_allocator::FreeHighRule;
 
-use crate::clock::median;
+use crate::clock::{least, median};
 use workloads::Workload;
 
 /// Frames of the region that every candidate manages: 16 GiB of 4 KiB pages.
@@ -133,7 +133,10 @@ pub(crate) fn run(options: &Options) {
             measure(candidate, options, samples);
         }
     }
-    print_table(&candidates, &mut samples);
+    println!("ns per operation, median of the rounds; one 16 GiB region; - = not run (minutes per round)");
+    print_table(&candidates, &samples, median);
+    println!("\nfastest round, where others on the machine disturbed least");
+    print_table(&candidates, &samples, least);
 }
 
 fn measure(candidate: &Candidate, options: &Options, samples: &mut [Vec<f64>]) {
@@ -150,8 +153,7 @@ fn headings() -> impl Iterator<Item = &'static str> {
     Workload::ALL.iter().map(|workload| workload.name()).chain(TWO_THREADS.map(|(heading, _)| heading))
 }
 
-fn print_table(candidates: &[Candidate], samples: &mut [Vec<Vec<f64>>]) {
-    println!("ns per operation, median; one 16 GiB region; - = not run (minutes per round)");
+fn print_table(candidates: &[Candidate], samples: &[Vec<Vec<f64>>], of_rounds: fn(&mut [f64]) -> f64) {
     print!("{:<24}", "allocator");
     for name in headings().chain(["B/frame"]) {
         print!(" {name:>17}");
@@ -159,8 +161,8 @@ fn print_table(candidates: &[Candidate], samples: &mut [Vec<Vec<f64>>]) {
     println!();
     for (candidate, samples) in candidates.iter().zip(samples) {
         print!("{:<24}", candidate.name);
-        for column in samples.iter_mut() {
-            if column.is_empty() { print!(" {:>17}", "-") } else { print!(" {:>17.1}", median(column)) }
+        for column in samples {
+            if column.is_empty() { print!(" {:>17}", "-") } else { print!(" {:>17.1}", of_rounds(&mut column.clone())) }
         }
         let metadata = (candidate.metadata_bytes_per_frame)();
         if metadata.is_nan() { println!(" {:>17}", "-") } else { println!(" {metadata:>17.2}") }
