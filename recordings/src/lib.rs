@@ -8,5 +8,8 @@ pub mod boot_log;
 mod fields;
 mod input_error;
 mod lines;
+mod node_files;
 pub mod pages;
 pub mod processes;
+
+pub use node_files::{CpuList, NodeDistances};

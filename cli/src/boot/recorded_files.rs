@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use page_allocator::layout::ZoneSet;
 use proc_files::parse::ZoneInfo;
+use recordings::NodeDistances;
 use recordings::pages::{InputError, Place};
-use units::{NodeId, NodeMask};
 
 use super::settings::Settings;
 
@@ -15,13 +15,6 @@ use super::settings::Settings;
 #[derive(Clone, Debug)]
 pub(super) struct RecordedFiles {
     directory: PathBuf,
-}
-
-/// Distances between nodes as /sys shows them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct NodeDistances {
-    /// Rows of the nodes that had a file; the columns are the online nodes.
-    rows: Vec<(NodeId, Vec<u8>)>,
 }
 
 /// Settings that boot takes as they are; min_free_kbytes it computes.
@@ -87,32 +80,11 @@ impl RecordedFiles {
 
     /// Reads the distances of all nodes.
     pub(super) fn distances(&self) -> Result<NodeDistances, InputError> {
-        let mut distances = NodeDistances::default();
-        for node in NodeMask::ALL.iter() {
-            let file = format!("node-node{node}-distance");
-            let text = self.text(&file)?;
-            if text.trim().is_empty() {
-                continue;
-            }
-            let row: Result<Vec<u8>, _> = text.split_whitespace().map(str::parse).collect();
-            let row = row.map_err(|_| self.bad_value(&file, &text, "distances from 10 to 255, one for each node"))?;
-            distances.rows.push((node, row));
-        }
-        Ok(distances)
+        NodeDistances::read(&self.directory)
     }
 
     fn bad_value(&self, file: &str, text: &str, expected: &'static str) -> InputError {
         let found: String = text.trim().chars().take(40).collect();
         InputError::new(&self.directory.join(file), Place::Line(1), format!("\"{found}\""), expected)
-    }
-}
-
-impl NodeDistances {
-    /// Returns the distance between two nodes; 10 and 20 where the files say nothing.
-    pub(super) fn get(&self, from: NodeId, to: NodeId) -> u8 {
-        let column = self.rows.iter().position(|(node, _)| *node == to);
-        let row = self.rows.iter().find(|(node, _)| *node == from);
-        let known = row.zip(column).and_then(|((_, row), column)| row.get(column).copied());
-        known.unwrap_or(if from == to { 10 } else { 20 })
     }
 }

@@ -5,11 +5,12 @@
 
 use frame_table::PageType;
 use page_allocator::AllocRequest;
-use recordings::pages::{Action, BulkPage, Event};
+use recordings::pages::{Action, BulkPage, Event, GuidedReplay};
 use sim::CpuGuard;
-use units::{Gfp, MigrateType, Order, Pfn};
+use units::{Gfp, MigrateType, NodeId, Order, Pfn};
 
 use super::machine::ReplayAllocator;
+use super::node_rule::NodeRule;
 
 /// What became of the demand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,6 +33,21 @@ pub(super) struct DemandCounts {
     pub(super) unmatched_frees: u64,
     /// Frees of blocks that we had not been able to hand out.
     pub(super) frees_of_failed: u64,
+    /// Where requests were served, on a machine of several nodes.
+    pub(super) by_node: NodeCounts,
+}
+
+/// Requests by the node that they were served from; all are zero on a machine of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct NodeCounts {
+    /// Requests whose caller named another node than its CPU's.
+    pub(super) named: u64,
+    /// Requests that we served from another node than the CPU's.
+    pub(super) remote: u64,
+    /// Those that the recorded kernel did.
+    pub(super) recorded_remote: u64,
+    /// Requests that both served from the same node.
+    pub(super) same_node: u64,
 }
 
 /// Where a recorded frame is here.
@@ -57,6 +73,7 @@ pub(super) struct Demand<'a> {
     allocator: &'a ReplayAllocator,
     cpus: &'a [CpuGuard<'a>],
     places: Vec<Place>,
+    rule: Option<NodeRule<'a>>,
     counts: DemandCounts,
 }
 
@@ -66,26 +83,46 @@ const CONTENTS: Gfp = Gfp::ZERO.union(Gfp::COMP);
 impl<'a> Demand<'a> {
     pub(super) fn new(allocator: &'a ReplayAllocator, cpus: &'a [CpuGuard<'a>], end: Pfn) -> Self {
         let frames = usize::try_from(end.raw()).unwrap_or(usize::MAX);
-        Self { allocator, cpus, places: vec![Place::AT_START; frames], counts: DemandCounts::default() }
+        let places = vec![Place::AT_START; frames];
+        Self { allocator, cpus, places, rule: None, counts: DemandCounts::default() }
+    }
+
+    /// Decides by `rule` which node a request asks for; without it every request asks for the CPU's own.
+    #[must_use]
+    pub(super) fn with_rule(self, rule: Option<NodeRule<'a>>) -> Self {
+        Self { rule, ..self }
+    }
+
+    /// Returns the node of a recorded frame, if there are several.
+    pub(super) fn node_of(&self, pfn: Pfn) -> Option<NodeId> {
+        self.rule.as_ref()?.node_of(pfn)
     }
 
     pub(super) fn counts(&self) -> DemandCounts {
         self.counts
     }
 
-    /// Gives one event to the allocator; what the recorded allocator did by itself is passed over.
+    /// Gives one event to the allocator; what the recorded allocator did by itself is passed over. `lists` are the recorded free lists.
     #[inline]
-    pub(super) fn serve(&mut self, event: &Event) {
+    pub(super) fn serve(&mut self, event: &Event, lists: &GuidedReplay) {
         let Some(cpu) = self.cpus.get(event.cpu.index()) else { return };
         match event.action {
-            Action::Alloc { pfn, order, gfp, .. } => self.alloc(cpu, pfn, order, gfp),
+            Action::Alloc { pfn, order, gfp, .. } => {
+                let request = AllocRequest::new(gfp - CONTENTS, order);
+                let named = pfn.and_then(|pfn| self.named(lists, cpu, pfn, &request));
+                self.alloc(cpu, pfn, &AllocRequest { node: named, ..request });
+            }
             Action::Free { pfn, order, .. } => self.free(cpu, pfn, order),
             _ => {}
         }
     }
 
-    /// Serves pages that one call took in bulk.
-    pub(super) fn serve_bulk(&mut self, pages: &[BulkPage]) {
+    fn named(&self, lists: &GuidedReplay, cpu: &CpuGuard<'_>, pfn: Pfn, request: &AllocRequest) -> Option<NodeId> {
+        self.rule.as_ref()?.asked_for(lists, cpu.id(), pfn, request.order, request.gfp)
+    }
+
+    /// Serves pages of one node that one call took in bulk.
+    pub(super) fn serve_bulk(&mut self, pages: &[BulkPage], lists: &GuidedReplay) {
         let Some(first) = pages.first() else { return };
         let Some(cpu) = self.cpus.get(first.cpu.index()) else { return };
         let gfp = match first.migrate_type {
@@ -93,6 +130,10 @@ impl<'a> Demand<'a> {
             MigrateType::Reclaimable => Gfp::KERNEL | Gfp::RECLAIMABLE,
             _ => Gfp::KERNEL | Gfp::HIGHMEM,
         };
+        let single = AllocRequest::new(gfp, Order::ZERO);
+        if let Some(node) = self.named(lists, cpu, first.pfn, &single) {
+            return self.serve_singly(cpu, pages, &single.on_node(node));
+        }
         let mut recorded = pages.iter();
         let frames = &self.allocator.map().frames;
         let places = &mut self.places;
@@ -105,11 +146,23 @@ impl<'a> Demand<'a> {
         self.counts.bulk_pages += taken;
     }
 
+    /// Serves bulk pages of another node: a bulk request cannot name one here, and takes the same pages one by one.
+    #[cold]
+    fn serve_singly(&mut self, cpu: &CpuGuard<'_>, pages: &[BulkPage], request: &AllocRequest) {
+        for page in pages {
+            let Ok(block) = self.allocator.alloc_request(cpu, request) else { return };
+            let place = Place::at(block.into_raw(&self.allocator.map().frames));
+            set(&mut self.places, page.pfn, place);
+            self.counts.bulk_pages += 1;
+        }
+    }
+
     #[inline]
-    fn alloc(&mut self, cpu: &CpuGuard<'_>, recorded: Option<Pfn>, order: Order, gfp: Gfp) {
+    fn alloc(&mut self, cpu: &CpuGuard<'_>, recorded: Option<Pfn>, request: &AllocRequest) {
+        let order = request.order;
         self.counts.allocations += 1;
         self.counts.recorded_failed += u64::from(recorded.is_none());
-        let block = self.allocator.alloc_request(cpu, &AllocRequest::new(gfp - CONTENTS, order));
+        let block = self.allocator.alloc_request(cpu, request);
         let Ok(block) = block else {
             self.counts.failed += 1;
             if let Some(pfn) = recorded {
@@ -124,7 +177,19 @@ impl<'a> Demand<'a> {
         };
         let ours = block.into_raw(&self.allocator.map().frames);
         self.counts.same_pfn += u64::from(ours == pfn);
+        self.count_nodes(cpu, request, ours, pfn);
         self.place(pfn, order, |offset| Place::at(ours.add(offset)));
+    }
+
+    #[inline]
+    fn count_nodes(&mut self, cpu: &CpuGuard<'_>, request: &AllocRequest, ours: Pfn, recorded: Pfn) {
+        let Some(rule) = &self.rule else { return };
+        let (own, here, there) = (Some(rule.own_node(cpu.id())), rule.node_of(ours), rule.node_of(recorded));
+        let counts = &mut self.counts.by_node;
+        counts.named += u64::from(request.node.is_some());
+        counts.remote += u64::from(here != own);
+        counts.recorded_remote += u64::from(there != own);
+        counts.same_node += u64::from(here == there);
     }
 
     #[inline]

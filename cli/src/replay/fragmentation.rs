@@ -38,13 +38,15 @@ pub(super) fn free_pages(blocks: &FreeBlocks) -> u64 {
 pub(super) struct Sample {
     /// Milliseconds since the first event.
     pub(super) time_ms: u64,
+    pub(super) node: u8,
+    pub(super) zone: &'static str,
     pub(super) ours: SideSample,
     pub(super) recorded: SideSample,
     /// Pages on all per-CPU lists of the zone, here.
     pub(super) pcp_pages: u64,
 }
 
-/// One side of a sample. Traffic counts from the start.
+/// One side of a sample. Traffic counts from the start, in all zones of the node.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(super) struct SideSample {
     pub(super) free_pages: u64,
@@ -56,11 +58,19 @@ pub(super) struct SideSample {
     pub(super) fallbacks: u64,
 }
 
+/// Header of what stands before the other columns if there are several nodes.
+pub(super) const CSV_NODE_HEADER: &str = "node,zone,";
+
 /// Header of the CSV form of samples.
 pub(super) const CSV_HEADER: &str = "time_ms,pcp_pages,free,unusable,fragmentation,refilled,drained,fallbacks,\
     recorded_free,recorded_unusable,recorded_fragmentation,recorded_refilled,recorded_drained,recorded_fallbacks";
 
 impl Sample {
+    /// Returns the columns of [`CSV_NODE_HEADER`].
+    pub(super) fn csv_node(&self) -> String {
+        format!("{},{},", self.node, self.zone)
+    }
+
     /// Returns the line of a CSV file with [`CSV_HEADER`].
     pub(super) fn csv_line(&self) -> String {
         let side = |side: &SideSample| {
@@ -117,7 +127,9 @@ mod tests {
             drained: 5,
             fallbacks: 6,
         };
-        let line = Sample { time_ms: 1000, ours: side, recorded: side, pcp_pages: 7 }.csv_line();
+        let sample = Sample { time_ms: 1000, node: 1, zone: "Normal", ours: side, recorded: side, pcp_pages: 7 };
+        let line = sample.csv_line();
+        assert_eq!(sample.csv_node(), "1,Normal,");
         assert_eq!(line, "1000,7,1,2,-3,4,5,6,1,2,-3,4,5,6");
         assert_eq!(line.split(',').count(), CSV_HEADER.split(',').count());
     }

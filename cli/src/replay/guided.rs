@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use recordings::pages::{GuidedOutcome, GuidedReplay, Recording};
+use recordings::pages::{GuidedOutcome, GuidedReplay, Recording, Snapshot};
 use serde::Serialize;
 
 use super::watch::{Watch, events_per_second, thread_cpu_time};
@@ -30,6 +30,19 @@ struct Report {
     extra: u64,
     excused: u64,
     sample: Vec<String>,
+    /// Of a machine of several nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    zones: Vec<ZoneReport>,
+}
+
+/// One zone at the end.
+#[derive(Serialize)]
+struct ZoneReport {
+    node: u8,
+    zone: &'static str,
+    free: u64,
+    recorded_free: u64,
+    off: u64,
 }
 
 /// Runs guided replay and prints its report to `out`.
@@ -42,8 +55,11 @@ pub(super) fn run(
     let before = recording.kinds_before()?;
     let after = recording.kinds_after()?;
     let mut reader = recording.events()?;
-    let pageblock_order = recording.before()?.pageblock_order;
-    let mut replay = GuidedReplay::new(&before, &after, reader.header().start_mono_ns, pageblock_order);
+    let snapshot = recording.before()?;
+    let mut replay = GuidedReplay::new(&before, &after, reader.header().start_mono_ns, snapshot.pageblock_order);
+    if snapshot.nodes().len() > 1 {
+        replay = replay.counting(snapshot.zones.iter().map(|zone| zone.span));
+    }
     let watch = Watch::start("guided replay", interrupted);
     let started = thread_cpu_time();
     let mut complete = true;
@@ -58,12 +74,25 @@ pub(super) fn run(
     watch.finish();
     let outcome = replay.finish(&after);
     let rate = events_per_second(outcome.counts.events, cpu_time);
-    let report = Report::new(recording.name(), complete, cpu_time.as_secs_f64(), rate, outcome);
+    let zones = zone_reports(&snapshot, &outcome);
+    let report = Report { zones, ..Report::new(recording.name(), complete, cpu_time.as_secs_f64(), rate, outcome) };
     match format {
         super::Format::Text => report.write_text(out)?,
         super::Format::Json => super::write_json(out, &report)?,
     }
     Ok(())
+}
+
+fn zone_reports(snapshot: &Snapshot, outcome: &GuidedOutcome) -> Vec<ZoneReport> {
+    let zones = snapshot.zones.iter().zip(&outcome.zones);
+    let report = zones.map(|(zone, outcome)| ZoneReport {
+        node: zone.node.raw(),
+        zone: zone.zone.name(),
+        free: outcome.free,
+        recorded_free: outcome.recorded_free,
+        off: outcome.off,
+    });
+    report.collect()
 }
 
 impl Report {
@@ -87,6 +116,7 @@ impl Report {
             extra: outcome.extra,
             excused: outcome.excused,
             sample: outcome.sample.iter().map(|pfn| format!("{pfn:x}")).collect(),
+            zones: Vec::new(),
         }
     }
 
@@ -105,6 +135,10 @@ impl Report {
         writeln!(out, "free frames       {:>10}  recorded {}", self.free, self.recorded_free)?;
         writeln!(out, "frames off        {:>10}  missing {}, extra {}", self.off, self.missing, self.extra)?;
         writeln!(out, "excused           {:>10}  frames that changed during the last scan or after it", self.excused)?;
+        for ZoneReport { node, zone, free, recorded_free, off } in &self.zones {
+            let name = format!("node {node} {zone}");
+            writeln!(out, "{name:<18}{free:>10}  recorded {recorded_free}, off {off}")?;
+        }
         if !self.sample.is_empty() {
             writeln!(out, "off at            {}", self.sample.join(" "))?;
         }

@@ -7,10 +7,11 @@ use boot_memory::firmware::CoreSize;
 use kernel_mm::Kernel;
 use page_allocator::layout::{ArchRules, MemoryRange, MovableRule, ZoneLimits, ZoneSet};
 use page_allocator::{FreeHighRule, Geometry, PageAllocator};
-use recordings::pages::{InitialState, PcpList, Snapshot};
+use recordings::NodeDistances;
+use recordings::pages::{CpuNodes, InitialState, PcpList, PresentRange, Snapshot};
 use sim::{CpuGuard, RecordedMachine, SimMachine, SimPlatform};
 use sync::Cpu;
-use units::{CpuId, NodeId, Order, Pfn, PfnRange, ZoneType};
+use units::{CpuId, NodeId, Order, Pfn, ZoneType};
 
 use super::recorder::Recorder;
 use super::zone_settings::SettingsSource;
@@ -28,8 +29,9 @@ pub(super) type ReplayKernel = Kernel<SimPlatform, Recorder>;
 #[derive(Clone, Copy)]
 pub(super) struct Plan<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) present: &'a [PfnRange],
-    pub(super) nr_cpus: usize,
+    pub(super) present: &'a [PresentRange],
+    pub(super) cpu_nodes: &'a CpuNodes,
+    pub(super) distances: &'a NodeDistances,
     /// Watermarks, reserves and per-CPU limits.
     pub(super) settings: &'a SettingsSource,
     pub(super) free_high_rule: FreeHighRule,
@@ -38,38 +40,32 @@ pub(super) struct Plan<'a> {
 /// Boots the machine with every frame in use and no list filled.
 ///
 /// # Errors
-/// The host has no room, the recording is one of several nodes, or the recorded zones are not those that a kernel lays over the recorded memory.
+/// The host has no room, or the recorded zones are not those that a kernel lays over the recorded memory.
 pub(super) fn boot(plan: Plan<'_>) -> Result<ReplayMachine, Failure> {
-    let Plan { snapshot, present, nr_cpus, .. } = plan;
-    let node = only_node(snapshot)?;
+    let Plan { snapshot, present, cpu_nodes, .. } = plan;
     let configured = ZoneSet::of(&snapshot.zone_kinds);
-    let first = present.first().map_or(Pfn::ZERO, |range| range.start);
+    let first = present.first().map_or(Pfn::ZERO, |range| range.frames.start);
     let recorded = RecordedMachine {
         geometry: geometry(snapshot)?,
-        memory: present.iter().map(|&frames| MemoryRange::plain(frames, node)).collect(),
+        memory: present.iter().map(|range| MemoryRange::plain(range.frames, range.node)).collect(),
         arch: arch_rules(configured),
         limits: ZoneLimits::stacked(configured, first, |kind| end_of(snapshot, kind)),
         movable: movable_rule(snapshot),
-        cpu_nodes: vec![node; nr_cpus],
-        distances: Vec::new(),
+        cpu_nodes: cpu_nodes.nodes.clone(),
+        distances: distance_table(plan),
         profile: snapshot.profile,
     };
-    let machine = SimMachine::boot_recorded(&recorded, Recorder::default())
+    let machine = SimMachine::boot_recorded(&recorded, Recorder::of(snapshot.zones.iter().map(|zone| zone.span)))
         .map_err(|error| Failure::Machine(error.to_string()))?;
     check_zones(&machine, snapshot)?;
     Ok(machine)
 }
 
-/// Returns the node of the recorded zones: no file of a page trace says which CPUs are near which node, so there may be one only.
-fn only_node(snapshot: &Snapshot) -> Result<NodeId, Failure> {
-    let node = snapshot.zones.first().map_or(NodeId::ZERO, |zone| zone.node);
-    match snapshot.zones.iter().find(|zone| zone.node != node) {
-        None => Ok(node),
-        Some(other) => {
-            let text = format!("zoneinfo has zones of nodes {node} and {}; a page trace covers one node", other.node);
-            Err(Failure::Machine(text))
-        }
-    }
+/// Returns the distances between all nodes up to the last that has memory or a CPU.
+fn distance_table(plan: Plan<'_>) -> Vec<Vec<u8>> {
+    let last = plan.snapshot.nodes().into_iter().chain(plan.cpu_nodes.nodes.iter().copied()).max();
+    let nodes: Vec<NodeId> = (0..=u64::from(last.unwrap_or_default().raw())).filter_map(NodeId::try_new).collect();
+    nodes.iter().map(|from| nodes.iter().map(|to| plan.distances.get(*from, *to)).collect()).collect()
 }
 
 /// Tells architectures apart by the kinds of zones that their kernels have.
@@ -102,8 +98,12 @@ fn check_zones(machine: &ReplayMachine, snapshot: &Snapshot) -> Result<(), Failu
     let ours = machine.pages().zones();
     for (zone, recorded) in ours.iter().zip(&snapshot.zones) {
         if (zone.node(), zone.kind(), zone.span()) != (recorded.node, recorded.zone, recorded.span) {
-            let (name, span) = (recorded.zone.name(), recorded.span);
-            let text = format!("zone {name} spans {span:?} in the recording, but {:?} after a boot", zone.span());
+            let (node, name, span) = (recorded.node, recorded.zone.name(), recorded.span);
+            let (at, ours) = (zone.node(), zone.kind().name());
+            let text = format!(
+                "zone {name} of node {node} spans {span:?} in the recording, but a boot gives zone {ours} of node {at} {:?}",
+                zone.span()
+            );
             return Err(Failure::Machine(text));
         }
     }
@@ -157,7 +157,7 @@ pub(super) fn load(machine: &ReplayMachine, cpu: &Cpu, plan: Plan<'_>, state: &I
         let loaded = allocator.load_free_block(cpu, block.pfn, block.order, block.migrate_type);
         refused += u64::from(loaded.is_err());
     }
-    plan.settings.apply(machine.kernel(), cpu, plan.snapshot);
+    plan.settings.apply(machine.kernel(), cpu, plan.snapshot, plan.cpu_nodes);
     allocator.set_free_high_rule(cpu, plan.free_high_rule);
     for set in &state.page_sets {
         for (list, blocks) in PcpList::all().zip(&set.lists) {

@@ -6,8 +6,14 @@ mod demand;
 mod fragmentation;
 mod guided;
 mod machine;
+mod near;
+mod node_report;
+mod node_rule;
+#[cfg(test)]
+mod numa_tests;
 mod processes;
 mod recorder;
+mod remote_lists;
 mod report;
 mod simulate;
 #[cfg(test)]
@@ -25,7 +31,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use page_allocator::FreeHighRule;
 use page_allocator::layout::ZoneSet;
-use recordings::pages::{InitialState, ListOrder, Recording, Surroundings, present_ranges};
+use proc_files::Release;
+use recordings::CpuList;
+use recordings::pages::{InitialState, ListOrder, Recording, Snapshot, Surroundings, present_ranges};
 use recordings::processes::TaskId;
 use serde::Serialize;
 use units::CpuId;
@@ -45,7 +53,7 @@ pub(crate) struct ReplayArguments {
     /// A page trace, NAME.trace.zst, with the directories NAME.before and NAME.after beside it, or a process trace, NAME.vmtrace.zst, with NAME.vm.
     trace: PathBuf,
     /// Applies the recorded list operations instead of simulating, and compares the free frames with the recorded ones.
-    #[arg(long, conflicts_with_all = ["phase", "settings", "proc_file", "csv", "list_order", "free_high"])]
+    #[arg(long, conflicts_with_all = ["phase", "settings", "proc_file", "csv", "list_order", "free_high", "node_cpus"])]
     guided: bool,
     /// Milliseconds after each full second at which CPU 0 runs its vmstat timer; the replay is run at each, details are of the first.
     #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [60, 70, 80, 90, 100],
@@ -57,13 +65,16 @@ pub(crate) struct ReplayArguments {
     /// Where the order inside the free lists comes from at the start.
     #[arg(long, value_enum, default_value_t = FreeListOrder::Recorded)]
     list_order: FreeListOrder,
-    /// How long a run of frees must be before frees of orders 1 to 3 empty a CPU's lists.
-    #[arg(long, value_enum, default_value_t = FreeHigh::Since616)]
-    free_high: FreeHigh,
+    /// How long a run of frees must be before frees of orders 1 to 3 empty a CPU's lists; by default as in the recorded kernel's release.
+    #[arg(long, value_enum)]
+    free_high: Option<FreeHigh>,
+    /// Says which CPUs are near a node of a machine with several, instead of the recording's node-nodeN-cpulist files: 0=0-3,8.
+    #[arg(long, value_name = "NODE=CPUS", value_parser = near::parse)]
+    node_cpus: Vec<CpuList>,
     /// Prints a /proc file of the simulated machine after the replay, instead of the report.
     #[arg(long = "proc", value_name = "FILE", value_enum)]
     proc_file: Option<ProcFile>,
-    /// Writes the course of the largest zone, once a second, as comma-separated values.
+    /// Writes the course of the largest zone of each node, once a second, as comma-separated values.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Of a process trace: prints our /proc/PID/maps of a task at its exit, instead of the report.
@@ -92,7 +103,7 @@ enum FreeHigh {
     /// A batch, up to Linux 6.15.
     #[value(name = "6.12")]
     Before616,
-    /// A batch and half of high_min, since Linux 6.16: the recorded kernel's rule.
+    /// A batch and half of high_min, since Linux 6.16.
     #[value(name = "6.16")]
     Since616,
     /// They never do: no kernel's rule, to see what the rules cost and save.
@@ -129,8 +140,9 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
 fn run_processes(arguments: &ReplayArguments, format: Format) -> Result<(), Failure> {
     let is_of_pages =
         arguments.guided || arguments.proc_file.is_some() || arguments.csv.is_some() || !arguments.settings.is_empty();
-    if is_of_pages {
-        return Err(Failure::Usage("--guided, --proc, --csv and --set are for page traces, NAME.trace.zst".to_owned()));
+    if is_of_pages || !arguments.node_cpus.is_empty() {
+        let text = "--guided, --proc, --csv, --set and --node-cpus are for page traces, NAME.trace.zst";
+        return Err(Failure::Usage(text.to_owned()));
     }
     let output = match (arguments.maps, arguments.smaps) {
         (Some(task), _) => Output::Maps(task),
@@ -164,18 +176,17 @@ fn simulated(
         FreeListOrder::Recorded => ListOrder::Recorded,
         FreeListOrder::Ascending => ListOrder::Ascending,
     };
+    let cpu_nodes = near::cpu_nodes(recording, before, &arguments.node_cpus)?;
     let state = InitialState::infer(&surroundings, list_order, || recording.events())?;
     let scenario = Scenario {
         recording,
         surroundings: &surroundings,
         state: &state,
         present: &present_ranges(before, &surroundings.kinds),
+        cpu_nodes: &cpu_nodes,
+        distances: &recording.node_distances()?,
         settings: &zone_settings,
-        free_high_rule: match arguments.free_high {
-            FreeHigh::Before616 => FreeHighRule::Batch,
-            FreeHigh::Since616 => FreeHighRule::BatchAndHalfOfHighMin,
-            FreeHigh::Never => FreeHighRule::Never,
-        },
+        free_high_rule: free_high_rule(arguments.free_high, before),
         interrupted,
     };
     let runs = run_phases(&scenario, &arguments.phase)?;
@@ -186,12 +197,22 @@ fn simulated(
     if let (Some(file), Some(machine)) = (arguments.proc_file, &first.machine) {
         return write_proc_file(out, file, machine);
     }
-    let report = Report::new(recording.name(), first, &runs, before, &surroundings.after);
+    let Some(report) = Report::new(recording.name(), &runs, &surroundings, &cpu_nodes) else { return Ok(()) };
     match format {
         Format::Text => report.write_text(out)?,
         Format::Json => write_json(out, &report)?,
     }
     Ok(())
+}
+
+/// Returns the rule that was asked for, or that of the recorded release.
+fn free_high_rule(asked: Option<FreeHigh>, before: &Snapshot) -> FreeHighRule {
+    let recorded = if before.profile.release < Release::V6_18 { FreeHigh::Before616 } else { FreeHigh::Since616 };
+    match asked.unwrap_or(recorded) {
+        FreeHigh::Before616 => FreeHighRule::Batch,
+        FreeHigh::Since616 => FreeHighRule::BatchAndHalfOfHighMin,
+        FreeHigh::Never => FreeHighRule::Never,
+    }
 }
 
 /// Runs the scenario at each phase, until the user ends it.
@@ -222,8 +243,11 @@ fn write_proc_file(out: &mut impl Write, file: ProcFile, machine: &ReplayMachine
 }
 
 fn write_csv(path: &Path, run: &Run) -> io::Result<()> {
-    let mut text = format!("{}\n", fragmentation::CSV_HEADER);
+    let several = run.samples.iter().any(|sample| sample.node != run.samples[0].node);
+    let node = |text: String| if several { text } else { String::new() };
+    let mut text = format!("{}{}\n", node(fragmentation::CSV_NODE_HEADER.to_owned()), fragmentation::CSV_HEADER);
     for sample in &run.samples {
+        text.push_str(&node(sample.csv_node()));
         text.push_str(&sample.csv_line());
         text.push('\n');
     }

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
-use recordings::pages::Snapshot;
+use recordings::pages::{CpuNodes, Snapshot, Surroundings, ZoneSnapshot};
 use serde::Serialize;
 use units::MigrateType;
 
 use super::fragmentation::Sample;
+use super::node_report::NodeReport;
+use super::recorder::ListTraffic;
 use super::simulate::{FreeCounts, Run};
 use super::watch::events_per_second;
 
@@ -29,21 +31,41 @@ pub(super) struct Report {
     failed_here_only: u64,
     /// The same by order, up to the largest that failed.
     failed_here_by_order: Vec<u64>,
-    refilled_pages: Pair,
-    drained_pages: Pair,
-    fallbacks: Pair,
+    #[serde(flatten)]
+    traffic: TrafficReport,
     unmatched_frees: u64,
     not_loaded_blocks: u64,
     warnings: u64,
+    /// Of a machine of several nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<NodeReport>,
     zones: Vec<ZoneReport>,
     samples: Vec<Sample>,
 }
 
 /// One figure here and in the recording.
 #[derive(Clone, Copy, Serialize)]
-struct Pair {
-    ours: u64,
-    recorded: u64,
+pub(super) struct Pair {
+    pub(super) ours: u64,
+    pub(super) recorded: u64,
+}
+
+/// What moved between the buddy lists and the per-CPU lists.
+#[derive(Clone, Copy, Serialize)]
+struct TrafficReport {
+    refilled_pages: Pair,
+    drained_pages: Pair,
+    fallbacks: Pair,
+}
+
+impl TrafficReport {
+    fn new(ours: ListTraffic, recorded: ListTraffic) -> Self {
+        Self {
+            refilled_pages: Pair { ours: ours.refilled, recorded: recorded.refilled },
+            drained_pages: Pair { ours: ours.drained, recorded: recorded.drained },
+            fallbacks: Pair { ours: ours.fallbacks, recorded: recorded.fallbacks },
+        }
+    }
 }
 
 /// One run in short.
@@ -51,9 +73,8 @@ struct Pair {
 struct Phase {
     phase_ms: u64,
     residual: f64,
-    refilled_pages: Pair,
-    drained_pages: Pair,
-    fallbacks: Pair,
+    #[serde(flatten)]
+    traffic: TrafficReport,
 }
 
 #[derive(Serialize)]
@@ -62,6 +83,8 @@ struct ZoneReport {
     zone: &'static str,
     /// Pages by which the free blocks differ.
     distance: u64,
+    #[serde(flatten)]
+    traffic: TrafficReport,
     lists: Vec<ListReport>,
 }
 
@@ -95,7 +118,8 @@ fn by_order(counts: &FreeCounts, orders: usize, migrate_type: Option<MigrateType
 /// Returns the distance of our end from the recorded one, as a share of the distance that the recorded kernel went.
 fn residual(run: &Run, before: &Snapshot, after: &Snapshot) -> f64 {
     let (mut off, mut went) = (0, 0);
-    for ((counts, before), after) in run.free.iter().zip(&before.zones).zip(&after.zones) {
+    for (counts, before) in run.free.iter().zip(&before.zones) {
+        let Some(after) = after.zone(before.node, before.zone) else { continue };
         off += distance(&by_order(counts, after.free_blocks.len(), None), &after.free_blocks);
         went += distance(&before.free_blocks, &after.free_blocks);
     }
@@ -103,12 +127,19 @@ fn residual(run: &Run, before: &Snapshot, after: &Snapshot) -> f64 {
 }
 
 impl Report {
-    /// Makes the report of `runs`, which is not empty.
-    pub(super) fn new(recording: &str, first: &Run, runs: &[Run], before: &Snapshot, after: &Snapshot) -> Self {
+    /// Makes the report of `runs`; `None` if there are none.
+    pub(super) fn new(
+        recording: &str,
+        runs: &[Run],
+        surroundings: &Surroundings,
+        cpu_nodes: &CpuNodes,
+    ) -> Option<Self> {
+        let first = runs.first()?;
+        let Surroundings { before, after, .. } = surroundings;
         let phases: Vec<Phase> = runs.iter().map(|run| Phase::new(run, before, after)).collect();
         let demand = first.demand;
         let served = demand.allocations - demand.failed;
-        Self {
+        Some(Self {
             recording: recording.to_owned(),
             mean_residual: phases.iter().map(|phase| phase.residual).sum::<f64>() / phases.len().max(1) as f64,
             phases,
@@ -122,15 +153,14 @@ impl Report {
             failed: Pair { ours: demand.failed, recorded: demand.recorded_failed },
             failed_here_only: demand.failed_here_only.iter().sum(),
             failed_here_by_order: up_to_last(&demand.failed_here_only),
-            refilled_pages: Pair { ours: first.ours.refilled, recorded: first.recorded.refilled },
-            drained_pages: Pair { ours: first.ours.drained, recorded: first.recorded.drained },
-            fallbacks: Pair { ours: first.ours.fallbacks, recorded: first.recorded.fallbacks },
+            traffic: TrafficReport::new(first.ours(), first.recorded()),
             unmatched_frees: demand.unmatched_frees,
             not_loaded_blocks: first.not_loaded,
             warnings: first.warnings,
-            zones: zone_reports(first, after),
+            nodes: NodeReport::new(before, cpu_nodes, demand.by_node, served),
+            zones: zone_reports(first, before, after),
             samples: first.samples.clone(),
-        }
+        })
     }
 
     /// Writes the report as text.
@@ -146,6 +176,9 @@ impl Report {
         self.write_figures(out)?;
         for zone in &self.zones {
             zone.write_text(out)?;
+            if self.nodes.is_some() {
+                zone.write_traffic(out)?;
+            }
         }
         self.write_samples(out)?;
         self.write_phases(out)
@@ -154,9 +187,9 @@ impl Report {
     fn write_figures(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "\n{:<28}{:>12}{:>12}", "", "ours", "recorded")?;
         let rows = [
-            ("pages refilled", self.refilled_pages),
-            ("pages drained", self.drained_pages),
-            ("fallbacks", self.fallbacks),
+            ("pages refilled", self.traffic.refilled_pages),
+            ("pages drained", self.traffic.drained_pages),
+            ("fallbacks", self.traffic.fallbacks),
             ("failed requests", self.failed),
         ];
         for (name, Pair { ours, recorded }) in rows {
@@ -167,7 +200,8 @@ impl Report {
         writeln!(out, "{:<28}{:>11.2}%", "same frame as recorded", self.same_pfn_share * 100.0)?;
         writeln!(out, "{:<28}{:>12}", "pages of bulk requests", self.bulk_pages)?;
         writeln!(out, "{:<28}{:>12}", "frees without a holder", self.unmatched_frees)?;
-        writeln!(out, "{:<28}{:>12}", "blocks not loaded", self.not_loaded_blocks)
+        writeln!(out, "{:<28}{:>12}", "blocks not loaded", self.not_loaded_blocks)?;
+        self.nodes.iter().try_for_each(|nodes| nodes.write_text(out))
     }
 
     /// Says which orders could not be served, and why nothing was done about it.
@@ -181,9 +215,16 @@ impl Report {
     }
 
     fn write_samples(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "\nlargest zone over time, thousandths for a huge page (ours | recorded)")?;
+        let what = if self.nodes.is_some() { "largest zone of each node" } else { "largest zone" };
+        writeln!(out, "\n{what} over time, thousandths for a huge page (ours | recorded)")?;
         writeln!(out, "{:>8} {:>21} {:>13} {:>13}", "ms", "free pages", "unusable", "fragmentation")?;
-        for Sample { time_ms, ours, recorded, .. } in &self.samples {
+        let mut samples: Vec<&Sample> = self.samples.iter().collect();
+        samples.sort_by_key(|sample| sample.node);
+        let mut node = samples.first().map(|sample| sample.node).filter(|_| self.nodes.is_none());
+        for Sample { time_ms, node: of, zone, ours, recorded, .. } in samples {
+            if node.replace(*of) != Some(*of) {
+                writeln!(out, "node {of}, zone {zone}")?;
+            }
             writeln!(
                 out,
                 "{time_ms:>8} {:>9} | {:>9} {:>5} | {:>5} {:>5} | {:>5}",
@@ -206,9 +247,9 @@ impl Report {
                 "{:>8} ms  {:>8.4}  {:>10}  {:>10}  {:>9}",
                 phase.phase_ms,
                 phase.residual,
-                phase.refilled_pages.ours,
-                phase.drained_pages.ours,
-                phase.fallbacks.ours
+                phase.traffic.refilled_pages.ours,
+                phase.traffic.drained_pages.ours,
+                phase.traffic.fallbacks.ours
             )?;
         }
         writeln!(out, "       mean  {:>8.4}", self.mean_residual)
@@ -220,15 +261,15 @@ impl Phase {
         Self {
             phase_ms: run.phase_ms,
             residual: residual(run, before, after),
-            refilled_pages: Pair { ours: run.ours.refilled, recorded: run.recorded.refilled },
-            drained_pages: Pair { ours: run.ours.drained, recorded: run.recorded.drained },
-            fallbacks: Pair { ours: run.ours.fallbacks, recorded: run.recorded.fallbacks },
+            traffic: TrafficReport::new(run.ours(), run.recorded()),
         }
     }
 }
 
-fn zone_reports(run: &Run, after: &Snapshot) -> Vec<ZoneReport> {
-    let zone = |(counts, after): (&FreeCounts, &recordings::pages::ZoneSnapshot)| {
+fn zone_reports(run: &Run, before: &Snapshot, after: &Snapshot) -> Vec<ZoneReport> {
+    let zones = run.free.iter().zip(&before.zones).zip(&run.traffic);
+    let zone = |((counts, before), traffic): ((&FreeCounts, &ZoneSnapshot), &(ListTraffic, ListTraffic))| {
+        let after = after.zone(before.node, before.zone)?;
         let orders = after.free_blocks.len();
         let all = ListReport {
             migrate_type: "all types",
@@ -243,9 +284,10 @@ fn zone_reports(run: &Run, after: &Snapshot) -> Vec<ZoneReport> {
         });
         let in_use = |list: &ListReport| list.ours.iter().chain(&list.recorded).any(|count| *count > 0);
         let lists = std::iter::once(all).chain(typed.filter(in_use)).collect();
-        ZoneReport { node: after.node.raw(), zone: after.zone.name(), distance, lists }
+        let traffic = TrafficReport::new(traffic.0, traffic.1);
+        Some(ZoneReport { node: after.node.raw(), zone: after.zone.name(), distance, traffic, lists })
     };
-    run.free.iter().zip(&after.zones).map(zone).collect()
+    zones.filter_map(zone).collect()
 }
 
 impl ZoneReport {
@@ -263,6 +305,16 @@ impl ZoneReport {
             }
         }
         Ok(())
+    }
+
+    fn write_traffic(&self, out: &mut impl Write) -> io::Result<()> {
+        let TrafficReport { refilled_pages, drained_pages, fallbacks } = self.traffic;
+        let rows = [("pages refilled", refilled_pages), ("pages drained", drained_pages), ("fallbacks", fallbacks)];
+        write!(out, " ")?;
+        for (name, Pair { ours, recorded }) in rows {
+            write!(out, " {name} {ours} | {recorded} ")?;
+        }
+        writeln!(out)
     }
 }
 

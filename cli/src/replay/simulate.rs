@@ -5,14 +5,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use page_allocator::FreeHighRule;
-use recordings::pages::{Action, Event, FreeMap, GuidedReplay, InitialState, Recording, Surroundings, TraceReader};
+use recordings::NodeDistances;
+use recordings::pages::{
+    Action, BulkPage, CpuNodes, Event, FreeMap, GuidedReplay, InitialState, PresentRange, Recording, Surroundings,
+    TraceReader,
+};
 use sim::CpuGuard;
-use units::{CpuId, MigrateType, Order, PfnRange};
+use units::{CpuId, MigrateType, NodeId, Order, Pfn, PfnRange};
 
 use super::demand::{Demand, DemandCounts};
 use super::fragmentation::{self, FreeBlocks, Sample, SideSample};
 use super::machine::{self, Plan, ReplayAllocator, ReplayKernel, ReplayMachine};
+use super::node_rule::NodeRule;
 use super::recorder::ListTraffic;
+use super::remote_lists::RemoteLists;
 use super::timer::VmstatTimers;
 use super::watch::{Watch, thread_cpu_time};
 use super::zone_settings::SettingsSource;
@@ -23,7 +29,9 @@ pub(super) struct Scenario<'a> {
     pub(super) recording: &'a Recording,
     pub(super) surroundings: &'a Surroundings,
     pub(super) state: &'a InitialState,
-    pub(super) present: &'a [PfnRange],
+    pub(super) present: &'a [PresentRange],
+    pub(super) cpu_nodes: &'a CpuNodes,
+    pub(super) distances: &'a NodeDistances,
     pub(super) settings: &'a SettingsSource,
     pub(super) free_high_rule: FreeHighRule,
     pub(super) interrupted: &'a Arc<AtomicBool>,
@@ -41,28 +49,40 @@ pub(super) struct Run {
     /// Processor time of the event loop: reading, parsing and serving.
     pub(super) cpu_time: Duration,
     pub(super) demand: DemandCounts,
-    pub(super) ours: ListTraffic,
-    pub(super) recorded: ListTraffic,
+    /// List traffic of each zone, ours and the recorded.
+    pub(super) traffic: Vec<(ListTraffic, ListTraffic)>,
     pub(super) warnings: u64,
     /// Blocks of the inferred state that could not be loaded.
     pub(super) not_loaded: u64,
     /// Free blocks of each zone at the end.
     pub(super) free: Vec<FreeCounts>,
-    /// The zone with the most memory, once a second.
+    /// The zone of each node with the most memory, once a second.
     pub(super) samples: Vec<Sample>,
     /// The machine as it was at the end, until it is dropped to save memory.
     pub(super) machine: Option<ReplayMachine>,
+}
+
+impl Run {
+    /// Returns our list traffic in all zones.
+    pub(super) fn ours(&self) -> ListTraffic {
+        self.traffic.iter().map(|(ours, _)| *ours).sum()
+    }
+
+    /// Returns the recorded list traffic in all zones.
+    pub(super) fn recorded(&self) -> ListTraffic {
+        self.traffic.iter().map(|(_, recorded)| *recorded).sum()
+    }
 }
 
 impl Scenario<'_> {
     /// Replays the recording once.
     pub(super) fn run(&self, phase_ms: u64) -> Result<Run, Failure> {
         let mut reader = self.recording.events()?;
-        let nr_cpus = reader.header().nr_cpus;
         let plan = Plan {
             snapshot: &self.surroundings.before,
             present: self.present,
-            nr_cpus,
+            cpu_nodes: self.cpu_nodes,
+            distances: self.distances,
             settings: self.settings,
             free_high_rule: self.free_high_rule,
         };
@@ -79,6 +99,7 @@ impl Scenario<'_> {
         let Replay { demand, recorded, samples, events, .. } = replay;
         let (demand, free) = (demand.counts(), free_counts(allocator, boot_cpu));
         let (ours, warnings) = (allocator.hooks().traffic(), allocator.hooks().warnings());
+        let traffic = ours.into_iter().zip(recorded).collect();
         drop(cpus);
         Ok(Run {
             phase_ms,
@@ -86,8 +107,7 @@ impl Scenario<'_> {
             events,
             cpu_time,
             demand,
-            ours,
-            recorded,
+            traffic,
             warnings,
             not_loaded,
             free,
@@ -108,9 +128,12 @@ struct Replay<'a> {
     cpus: &'a [CpuGuard<'a>],
     demand: Demand<'a>,
     timers: VmstatTimers,
+    /// Lists of other nodes' zones, if there are several nodes.
+    remote_lists: Option<RemoteLists<'a>>,
     /// Bulk pages served so far.
     bulk: usize,
-    recorded: ListTraffic,
+    /// Recorded traffic of each zone.
+    recorded: Vec<ListTraffic>,
     recorded_lists: GuidedReplay,
     samples: Vec<Sample>,
     next_sample_ns: u64,
@@ -132,15 +155,22 @@ impl<'a> Replay<'a> {
         for block in &scenario.state.free_blocks {
             free.insert(PfnRange::with_len(block.pfn, block.order.nr_pages()));
         }
+        let cpu_nodes = &scenario.cpu_nodes.nodes;
+        let rule = NodeRule::new(before, cpu_nodes, scenario.distances);
+        let mut recorded_lists = GuidedReplay::from_map(free, before.pageblock_order);
+        if rule.is_some() {
+            recorded_lists = recorded_lists.counting(before.zones.iter().map(|zone| zone.span));
+        }
         Self {
             scenario,
             kernel,
             cpus,
-            demand: Demand::new(kernel.pages(), cpus, before.end()),
+            remote_lists: rule.is_some().then(|| RemoteLists::new(before, cpu_nodes)),
+            demand: Demand::new(kernel.pages(), cpus, before.end()).with_rule(rule),
             timers: VmstatTimers::new(cpus.len(), phase_ms, reader.header().start_mono_ns),
             bulk: 0,
-            recorded: ListTraffic::default(),
-            recorded_lists: GuidedReplay::from_map(free, before.pageblock_order),
+            recorded: vec![ListTraffic::default(); before.zones.len()],
+            recorded_lists,
             samples: Vec::new(),
             next_sample_ns: 0,
             events: 0,
@@ -152,7 +182,7 @@ impl<'a> Replay<'a> {
         let mut last_ns = 0;
         while let Some(event) = reader.next_event()? {
             self.before(&event);
-            self.demand.serve(&event);
+            self.demand.serve(&event, &self.recorded_lists);
             self.note_recorded(&event);
             self.events += 1;
             last_ns = event.time_ns;
@@ -168,12 +198,15 @@ impl<'a> Replay<'a> {
     /// Does what happens by itself up to the time of `event`.
     #[inline]
     fn before(&mut self, event: &Event) {
-        let (kernel, cpus) = (self.kernel, self.cpus);
+        let (kernel, cpus, remote_lists) = (self.kernel, self.cpus, &mut self.remote_lists);
         self.timers.run_due(event.time_ns, |id: CpuId| {
             if let Some(cpu) = cpus.get(id.index()) {
-                kernel.vmstat_update(cpu);
+                vmstat_update(kernel, cpu, remote_lists.as_mut());
             }
         });
+        if let (Some(remote_lists), Some(pfn)) = (&mut self.remote_lists, event.action.pfn()) {
+            remote_lists.note(event.cpu, pfn);
+        }
         if event.time_ns >= self.next_sample_ns {
             self.sample(event.time_ns);
             self.next_sample_ns = (event.time_ns / SAMPLE_INTERVAL_NS + 1) * SAMPLE_INTERVAL_NS;
@@ -188,8 +221,11 @@ impl<'a> Replay<'a> {
         let rest = self.scenario.state.bulk.get(self.bulk..).unwrap_or_default();
         let due = rest.iter().take_while(|page| page.event <= self.events).count();
         let due = rest.get(..due).unwrap_or_default();
-        for call in due.chunk_by(|a, b| (a.event, a.cpu, a.migrate_type) == (b.event, b.cpu, b.migrate_type)) {
-            self.demand.serve_bulk(call);
+        let node_of = |page: &BulkPage| self.demand.node_of(page.pfn);
+        let key = |page: &BulkPage| (page.event, page.cpu, page.migrate_type, node_of(page));
+        let calls: Vec<&[BulkPage]> = due.chunk_by(|a, b| key(a) == key(b)).collect();
+        for call in calls {
+            self.demand.serve_bulk(call, &self.recorded_lists);
         }
         self.bulk += due.len();
     }
@@ -198,29 +234,55 @@ impl<'a> Replay<'a> {
     #[inline]
     fn note_recorded(&mut self, event: &Event) {
         match event.action {
-            Action::ZoneLocked { order, refill, .. } if refill => self.recorded.refilled += order.nr_pages(),
-            Action::PcpuDrain { order, .. } => self.recorded.drained += order.nr_pages(),
-            Action::ExtFrag(_) => self.recorded.fallbacks += 1,
+            Action::ZoneLocked { pfn, order, refill, .. } if refill => {
+                self.count_recorded(pfn, |traffic| traffic.refilled += order.nr_pages());
+            }
+            Action::PcpuDrain { pfn, order, .. } => {
+                self.count_recorded(pfn, |traffic| traffic.drained += order.nr_pages());
+            }
+            Action::ExtFrag(fallback) => self.count_recorded(fallback.pfn, |traffic| traffic.fallbacks += 1),
             _ => {}
         }
         self.recorded_lists.apply(event);
     }
 
+    #[inline]
+    fn count_recorded(&mut self, pfn: Pfn, count: impl FnOnce(&mut ListTraffic)) {
+        let zone = self.scenario.surroundings.before.zone_of(pfn);
+        if let Some(traffic) = zone.and_then(|zone| self.recorded.get_mut(zone)) {
+            count(traffic);
+        }
+    }
+
+    /// Samples the largest zone of each node.
     #[cold]
     fn sample(&mut self, time_ns: u64) {
-        let zones = self.kernel.pages().zones().iter().zip(&self.scenario.surroundings.before.zones);
-        let Some((zone, recorded)) = zones.max_by_key(|(_, recorded)| recorded.managed) else { return };
-        let Some(cpu) = self.cpus.first() else { return };
+        let before = &self.scenario.surroundings.before;
+        let traffic: Vec<_> = self.kernel.pages().hooks().traffic().into_iter().zip(self.recorded.clone()).collect();
+        for node in before.nodes() {
+            let zones = before.zones.iter().enumerate().filter(|(_, zone)| zone.node == node);
+            let of_node = zones.clone().filter_map(|(number, _)| traffic.get(number));
+            let (ours, recorded) = (of_node.clone().map(|both| both.0).sum(), of_node.map(|both| both.1).sum());
+            let Some((largest, _)) = zones.max_by_key(|(_, zone)| zone.managed) else { continue };
+            let sample = self.sample_zone(time_ns, node, largest, [ours, recorded]);
+            self.samples.extend(sample);
+        }
+    }
+
+    /// `traffic` is that of the node, ours and the recorded.
+    fn sample_zone(&self, time_ns: u64, node: NodeId, number: usize, traffic: [ListTraffic; 2]) -> Option<Sample> {
+        let pages = self.kernel.pages();
+        let (zone, recorded) = (pages.zones().get(number)?, self.scenario.surroundings.before.zones.get(number)?);
+        let cpu = self.cpus.first()?;
         let mut ours: FreeBlocks = [0; Order::COUNT];
-        for (slot, counts) in ours.iter_mut().zip(self.kernel.pages().free_counts(cpu, zone)) {
+        for (slot, counts) in ours.iter_mut().zip(pages.free_counts(cpu, zone)) {
             *slot = counts.iter().copied().map(u64::from).sum();
         }
         let mut theirs: FreeBlocks = [0; Order::COUNT];
-        let limit = self.kernel.pages().map().geometry.max_order;
-        for block in self.recorded_lists.free_map().blocks(recorded.span, limit) {
+        for block in self.recorded_lists.free_map().blocks(recorded.span, pages.map().geometry.max_order) {
             theirs[block.order.index()] += 1;
         }
-        let order = self.kernel.pages().map().geometry.pageblock_order;
+        let order = pages.map().geometry.pageblock_order;
         let side = |blocks: &FreeBlocks, traffic: ListTraffic| SideSample {
             free_pages: fragmentation::free_pages(blocks),
             unusable_free_index: fragmentation::unusable_free_index(blocks, order),
@@ -229,11 +291,24 @@ impl<'a> Replay<'a> {
             drained: traffic.drained,
             fallbacks: traffic.fallbacks,
         };
-        self.samples.push(Sample {
+        Some(Sample {
             time_ms: time_ns / 1_000_000,
-            ours: side(&ours, self.kernel.pages().hooks().traffic()),
-            recorded: side(&theirs, self.recorded),
-            pcp_pages: self.kernel.pages().pcp_pages(cpu, zone),
-        });
+            node: node.raw(),
+            zone: recorded.zone.name(),
+            ours: side(&ours, traffic[0]),
+            recorded: side(&theirs, traffic[1]),
+            pcp_pages: pages.pcp_pages(cpu, zone),
+        })
     }
+}
+
+/// Does what the vmstat worker does on `cpu`.
+fn vmstat_update(kernel: &ReplayKernel, cpu: &CpuGuard<'_>, remote_lists: Option<&mut RemoteLists<'_>>) {
+    kernel.vmstat_update(cpu);
+    let Some(remote_lists) = remote_lists else { return };
+    remote_lists.tick(cpu.id(), |zone| {
+        if let Some(zone) = kernel.pages().zones().get(zone) {
+            kernel.pages().drain_zone_pages(cpu, zone);
+        }
+    });
 }

@@ -4,9 +4,9 @@ use kernel_mm::Kernel;
 use page_allocator::layout::{DEFAULT_SCALE_FACTOR, PcpZone, Release, WatermarkRule, pcp_size};
 use page_allocator::{Hooks, PcpLimits, Tunables, ZoneSettings};
 use platform::Platform;
-use recordings::pages::{Snapshot, ZoneSnapshot};
+use recordings::pages::{CpuNodes, Snapshot, ZoneSnapshot};
 use sync::Cpu;
-use units::ZoneType;
+use units::{NodeId, ZoneType};
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -24,13 +24,19 @@ pub(super) enum SettingsSource {
 
 impl SettingsSource {
     /// Gives every zone of the booted machine its settings.
-    pub(super) fn apply<P: Platform, H: Hooks>(&self, kernel: &Kernel<P, H>, cpu: &Cpu, snapshot: &Snapshot) {
+    pub(super) fn apply<P: Platform, H: Hooks>(
+        &self,
+        kernel: &Kernel<P, H>,
+        cpu: &Cpu,
+        snapshot: &Snapshot,
+        cpu_nodes: &CpuNodes,
+    ) {
         match self {
             Self::Recorded { watermark_boost_factor } => {
                 kernel.pages().set_watermark_boost_factor(*watermark_boost_factor);
                 let scale = Tunables::default().pcp_batch_scale_max;
                 for (zone, recorded) in kernel.pages().zones().iter().zip(&snapshot.zones) {
-                    kernel.pages().apply_settings(cpu, zone, &recorded_zone(recorded), scale);
+                    kernel.pages().apply_settings(cpu, zone, &recorded_zone(recorded, cpu_nodes), scale);
                 }
             }
             Self::Computed(tunables) => {
@@ -41,12 +47,15 @@ impl SettingsSource {
     }
 }
 
-fn recorded_zone(zone: &ZoneSnapshot) -> ZoneSettings {
+fn recorded_zone(zone: &ZoneSnapshot, cpu_nodes: &CpuNodes) -> ZoneSettings {
     let set = zone.pagesets.first().copied().unwrap_or_default();
     let narrow = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
     // Before 6.13 zoneinfo shows neither bound of the tuned high mark.
-    let bounds =
-        if set.high_max == 0 { computed_bounds(zone, 0, zone.watermarks[1]) } else { (set.high_min, set.high_max) };
+    let bounds = if set.high_max == 0 {
+        computed_bounds(zone, cpus_of(zone, cpu_nodes), zone.watermarks[1])
+    } else {
+        (set.high_min, set.high_max)
+    };
     ZoneSettings {
         watermarks: zone.watermarks,
         lowmem_reserve: zone.protection,
@@ -54,9 +63,18 @@ fn recorded_zone(zone: &ZoneSnapshot) -> ZoneSettings {
     }
 }
 
-fn computed_bounds(zone: &ZoneSnapshot, high_fraction: u64, low: u64) -> (u64, u64) {
-    let zone = PcpZone { managed: zone.managed, low, cpus: zone.pagesets.len() as u64 };
-    let size = pcp_size(zone, high_fraction, PAGE_SHIFT, Release::V6_12);
+/// Returns the number of CPUs among which the zone's pages are divided: those near its node, or all if there are none.
+fn cpus_of(zone: &ZoneSnapshot, cpu_nodes: &CpuNodes) -> u64 {
+    let near = |node: Option<NodeId>| node.is_none_or(|node| node == zone.node);
+    match zone.pagesets.iter().filter(|set| near(cpu_nodes.node_of(set.cpu))).count() {
+        0 => zone.pagesets.len() as u64,
+        cpus => cpus as u64,
+    }
+}
+
+fn computed_bounds(zone: &ZoneSnapshot, cpus: u64, low: u64) -> (u64, u64) {
+    let zone = PcpZone { managed: zone.managed, low, cpus };
+    let size = pcp_size(zone, 0, PAGE_SHIFT, Release::V6_12);
     (size.high_min, size.high_max)
 }
 
@@ -86,6 +104,7 @@ mod tests {
     use std::path::Path;
 
     use page_allocator::Watermark;
+    use recordings::NodeDistances;
     use recordings::pages::{InitialState, Recording, Surroundings, present_ranges};
     use units::CpuId;
 
@@ -101,7 +120,15 @@ mod tests {
     fn booted(recorded: &Surroundings, settings: &SettingsSource) -> ReplayMachine {
         let present = present_ranges(&recorded.before, &recorded.kinds);
         let free_high_rule = page_allocator::FreeHighRule::default();
-        let plan = Plan { snapshot: &recorded.before, present: &present, nr_cpus: 2, settings, free_high_rule };
+        let cpu_nodes = CpuNodes::on_one_node(&recorded.before, 2).unwrap();
+        let plan = Plan {
+            snapshot: &recorded.before,
+            present: &present,
+            cpu_nodes: &cpu_nodes,
+            distances: &NodeDistances::default(),
+            settings,
+            free_high_rule,
+        };
         let machine = machine::boot(plan).unwrap();
         let nothing = InitialState {
             free_blocks: Vec::new(),

@@ -31,6 +31,17 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.with_every_pcp(cpu, zone, |pcp| self.drain_pcp(cpu, zone, pcp));
     }
 
+    /// Gives back a batch of this CPU's lists for one zone, as the vmstat worker does with unused lists of other nodes' zones.
+    pub fn drain_zone_pages(&self, cpu: &Cpu, zone: &Zone) {
+        let Some(cell) = self.pcp(zone, cpu.id()) else { return };
+        self.with_pcp(cpu, cell, |pcp| {
+            let count = pcp.counters.count().min(pcp.counters.limits.batch);
+            if count > 0 {
+                pcp.drain(&mut self.lock(zone, cpu), count, 0);
+            }
+        });
+    }
+
     /// Empties the lists of a CPU that went offline, from another one.
     pub fn cpu_dead(&self, cpu: &Cpu, dead: CpuId) {
         for zone in self.zones() {

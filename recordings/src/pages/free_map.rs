@@ -114,6 +114,20 @@ impl FreeMap {
         runs
     }
 
+    /// Returns true if `range` has a free block of at least `order`.
+    pub fn has_block(&self, range: PfnRange, order: Order) -> bool {
+        let range = self.clip(range);
+        let mut pfn = range.start;
+        while pfn < range.end {
+            let start = self.next(pfn, range.end, 0);
+            pfn = self.next(start, range.end, u64::MAX);
+            if start.align_up(order.nr_pages()).add(order.nr_pages()) <= pfn {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Returns the first frame from `pfn` whose bit, after `flip`, is set; `end` if there is none below it.
     fn next(&self, pfn: Pfn, end: Pfn, flip: u64) -> Pfn {
         let mut pfn = pfn;
@@ -198,6 +212,17 @@ mod tests {
             .map(|block| (block.pfn.raw(), block.order.raw()))
             .collect();
         assert_eq!(blocks, [(3, 0), (4, 2), (8, 3), (16, 3), (1024, 9), (1536, 9), (2048, 9), (2560, 9)]);
+    }
+
+    #[test]
+    fn a_block_of_an_order_is_found_only_where_it_is_aligned() {
+        let mut map = FreeMap::new(Pfn::new(256));
+        map.insert(range(6, 13));
+        assert!(map.has_block(range(0, 256), Order::new_truncate(2)));
+        assert!(!map.has_block(range(0, 256), Order::new_truncate(3)));
+        assert!(!map.has_block(range(0, 11), Order::new_truncate(2)));
+        map.insert(range(13, 16));
+        assert!(map.has_block(range(0, 256), Order::new_truncate(3)));
     }
 
     #[test]

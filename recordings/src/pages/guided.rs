@@ -32,6 +32,8 @@ pub struct GuidedReplay {
     start_mono_ns: u64,
     last_scan_mono_ns: u64,
     counts: GuidedCounts,
+    /// Zones whose free frames are counted.
+    zones: Vec<(PfnRange, u64)>,
 }
 
 /// What was applied.
@@ -68,6 +70,19 @@ pub struct GuidedOutcome {
     pub excused: u64,
     /// The first few frames that differ outside the window.
     pub sample: Vec<Pfn>,
+    /// The zones that were counted, in their order.
+    pub zones: Vec<ZoneOutcome>,
+}
+
+/// How the free frames of one zone compare at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ZoneOutcome {
+    /// Free frames, as replayed.
+    pub free: u64,
+    /// Free frames in the last scan.
+    pub recorded_free: u64,
+    /// Frames that differ outside the scan's window.
+    pub off: u64,
 }
 
 impl GuidedOutcome {
@@ -99,7 +114,20 @@ impl GuidedReplay {
             start_mono_ns: 0,
             last_scan_mono_ns: u64::MAX,
             counts: GuidedCounts::default(),
+            zones: Vec::new(),
         }
+    }
+
+    /// Counts the free frames of each of these zones from now on.
+    #[must_use]
+    pub fn counting(mut self, zones: impl IntoIterator<Item = PfnRange>) -> Self {
+        self.zones = zones.into_iter().map(|span| (span, self.map.count(span))).collect();
+        self
+    }
+
+    /// Returns the free frames of a zone, by its number among those that are counted.
+    pub fn free_of(&self, zone: usize) -> u64 {
+        self.zones.get(zone).map_or(0, |(_, free)| *free)
     }
 
     /// Applies one event.
@@ -149,6 +177,7 @@ impl GuidedReplay {
             extra: 0,
             excused: 0,
             sample: Vec::new(),
+            zones: self.zones.iter().map(|(span, free)| zone_outcome(*span, *free, &recorded)).collect(),
         };
         for pfn in self.map.difference(&recorded) {
             let counter = match (self.uncertain.contains(pfn), recorded.contains(pfn)) {
@@ -157,6 +186,10 @@ impl GuidedReplay {
                 (false, false) => &mut outcome.extra,
             };
             *counter += 1;
+            let zone = self.zones.iter().rposition(|(span, _)| span.contains(pfn));
+            if let Some(zone) = zone.and_then(|zone| outcome.zones.get_mut(zone)) {
+                zone.off += u64::from(!self.uncertain.contains(pfn));
+            }
             if !self.uncertain.contains(pfn) && outcome.sample.len() < 6 {
                 outcome.sample.push(pfn);
             }
@@ -168,7 +201,11 @@ impl GuidedReplay {
         let range = PfnRange::with_len(pfn, order.nr_pages());
         self.counts.takes += 1;
         let known = self.touched.insert(range) == 0;
-        let wrong = order.nr_pages() - self.map.remove(range);
+        let removed = self.map.remove(range);
+        if let Some(free) = self.counter(pfn) {
+            *free = free.saturating_sub(removed);
+        }
+        let wrong = order.nr_pages() - removed;
         self.judge(wrong, known, |counts| &mut counts.inconsistent_takes);
         self.note_uncertain(event, range);
     }
@@ -177,9 +214,18 @@ impl GuidedReplay {
         let range = PfnRange::with_len(pfn, order.nr_pages());
         self.counts.returns += 1;
         let known = self.touched.insert(range) == 0;
-        let wrong = order.nr_pages() - self.map.insert(range);
+        let inserted = self.map.insert(range);
+        if let Some(free) = self.counter(pfn) {
+            *free += inserted;
+        }
+        let wrong = order.nr_pages() - inserted;
         self.judge(wrong, known, |counts| &mut counts.inconsistent_returns);
         self.note_uncertain(event, range);
+    }
+
+    #[inline]
+    fn counter(&mut self, pfn: Pfn) -> Option<&mut u64> {
+        self.zones.iter_mut().rfind(|(span, _)| span.contains(pfn)).map(|(_, free)| free)
     }
 
     /// A frame's state before its first event is only what the scan, which ran later, says: not the events' fault.
@@ -202,6 +248,10 @@ impl GuidedReplay {
             *last = block;
         }
     }
+}
+
+fn zone_outcome(span: PfnRange, free: u64, recorded: &FreeMap) -> ZoneOutcome {
+    ZoneOutcome { free, recorded_free: recorded.count(span), off: 0 }
 }
 
 #[cfg(test)]

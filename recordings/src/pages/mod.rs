@@ -3,6 +3,7 @@
 //! A recording is `NAME.trace.zst` with the directories `NAME.before` and `NAME.after`; data/README.md describes the
 //! format. [`TraceReader`] streams the events, [`PfnKinds`] reads what each frame was used for.
 
+mod cpu_nodes;
 mod event;
 mod free_map;
 mod guided;
@@ -17,13 +18,14 @@ mod trace;
 
 pub use crate::input_error::{InputError, Place};
 pub use crate::lines::Progress;
+pub use cpu_nodes::{CpuListConflict, CpuNodeSource, CpuNodes};
 pub use event::{Action, Batch, Context, Event, ExtFrag};
 pub use free_map::{FreeBlock, FreeMap};
-pub use guided::{GuidedCounts, GuidedOutcome, GuidedReplay, pcp_holds};
+pub use guided::{GuidedCounts, GuidedOutcome, GuidedReplay, ZoneOutcome, pcp_holds};
 pub use initial::{BulkPage, InitialBlock, InitialPageSet, InitialState, ListOrder, Surroundings};
 pub use pcp_list::PcpList;
 pub use pfn_kinds::PfnKinds;
-pub use present::present_ranges;
+pub use present::{PresentRange, present_ranges};
 pub use proc_files::kpageflags::{PageKind, PageRun};
 pub use recording::Recording;
 pub use snapshot::{Snapshot, ZoneSnapshot};

@@ -4,14 +4,23 @@
 //! firmware keeps) or like frames of unknown use (a hole inside a section). /proc/pagetypeinfo does not count pageblocks without
 //! memory, and /proc/zoneinfo counts the frames of a zone that are memory, so both tell how many there are.
 
-use units::{Order, PfnRange};
+use units::{NodeId, Order, PfnRange};
 
 use super::snapshot::{Snapshot, ZoneSnapshot};
 use super::{PageKind, PfnKinds};
 
+/// Memory of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PresentRange {
+    /// The frames.
+    pub frames: PfnRange,
+    /// Their node.
+    pub node: NodeId,
+}
+
 /// Returns the ranges of frames that are memory, in ascending order; all lie in the snapshot's zones.
-pub fn present_ranges(snapshot: &Snapshot, kinds: &PfnKinds) -> Vec<PfnRange> {
-    let mut present: Vec<PfnRange> = Vec::new();
+pub fn present_ranges(snapshot: &Snapshot, kinds: &PfnKinds) -> Vec<PresentRange> {
+    let mut present: Vec<PresentRange> = Vec::new();
     for zone in &snapshot.zones {
         let runs = kinds.runs.iter().filter(|run| !matches!(run.kind, PageKind::Hole | PageKind::Offline));
         let mut ranges: Vec<PfnRange> = Vec::new();
@@ -24,8 +33,16 @@ pub fn present_ranges(snapshot: &Snapshot, kinds: &PfnKinds) -> Vec<PfnRange> {
         if let Some(firmware) = firmware.and_then(|run| end_of(run, counted.saturating_sub(zone.present))) {
             cut(&mut ranges, firmware);
         }
-        ranges.into_iter().for_each(|range| push(&mut present, range));
+        present.extend(ranges.into_iter().map(|frames| PresentRange { frames, node: zone.node }));
     }
+    present.sort_by_key(|range| range.frames.start);
+    present.dedup_by(|next, last| {
+        let joined = next.node == last.node && next.frames.start == last.frames.end;
+        if joined {
+            last.frames.end = next.frames.end;
+        }
+        joined
+    });
     present
 }
 
@@ -88,7 +105,7 @@ mod tests {
         let snapshot = recording.before().unwrap();
         let present = present_ranges(&snapshot, &recording.kinds_before().unwrap());
         for zone in &snapshot.zones {
-            let pages: u64 = present.iter().map(|range| range.intersection(zone.span).nr_pages()).sum();
+            let pages: u64 = present.iter().map(|range| range.frames.intersection(zone.span).nr_pages()).sum();
             assert_eq!(pages, zone.present, "{:?}", zone.zone);
         }
     }
@@ -98,7 +115,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/pages/cargo.trace.zst");
         let recording = Recording::at(&path).unwrap();
         let present = present_ranges(&recording.before().unwrap(), &recording.kinds_before().unwrap());
-        assert_eq!(present[0], PfnRange::new(Pfn::new(1), Pfn::new(0x9f)));
-        assert_eq!(present[1].start, Pfn::new(0x100));
+        assert_eq!(present[0].frames, PfnRange::new(Pfn::new(1), Pfn::new(0x9f)));
+        assert_eq!(present[1].frames.start, Pfn::new(0x100));
     }
 }

@@ -6,6 +6,7 @@ use super::pfn_kinds::PfnKinds;
 use super::snapshot::Snapshot;
 use super::trace::TraceReader;
 use crate::input_error::{InputError, Place, quoted};
+use crate::node_files::NodeDistances;
 
 /// Where the files of a recording are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +64,19 @@ impl Recording {
     /// As [`Snapshot::read`].
     pub fn after(&self) -> Result<Snapshot, InputError> {
         Snapshot::read(&self.after)
+    }
+
+    /// Returns the directory of the files from before the trace.
+    pub fn directory_before(&self) -> &Path {
+        &self.before
+    }
+
+    /// Reads the distances between the nodes, if the recording has them.
+    ///
+    /// # Errors
+    /// As [`NodeDistances::read`].
+    pub fn node_distances(&self) -> Result<NodeDistances, InputError> {
+        NodeDistances::read(&self.before)
     }
 
     /// Reads the scan that was made at the start of the trace.

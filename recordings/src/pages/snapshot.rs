@@ -106,6 +106,18 @@ impl Snapshot {
         Ok(Self { zones, zone_kinds, pageblock_order, profile: profile_of(&vmstat, &meminfo) })
     }
 
+    /// Returns the zone of a node and kind.
+    pub fn zone(&self, node: NodeId, kind: ZoneType) -> Option<&ZoneSnapshot> {
+        self.zones.iter().find(|zone| (zone.node, zone.zone) == (node, kind))
+    }
+
+    /// Returns the nodes that have memory, in the order of /proc/zoneinfo.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.zones.iter().map(|zone| zone.node).collect();
+        nodes.dedup();
+        nodes
+    }
+
     /// Returns the index of the zone that holds `pfn`.
     #[inline]
     pub fn zone_of(&self, pfn: Pfn) -> Option<usize> {
@@ -121,20 +133,29 @@ impl Snapshot {
 /// Frames above this are refused: 4 TiB, so that a damaged number does not ask for tables of that size.
 const FRAME_LIMIT: Pfn = Pfn::new(1 << 30);
 
-/// Checks that there are zones, that they lie on one node (traces of several are not recorded) and within reach.
+/// Checks that there are zones, that they lie within reach, and that a frame number tells the node of a frame.
 fn check_zones(file: &File, zones: &[ZoneSnapshot]) -> Result<(), InputError> {
-    let Some(first) = zones.first() else { return Err(file.lacks("a zone with managed pages")) };
-    let refuse = |found: String, expected: &str| Err(InputError::new(&file.path, Place::File, found, expected));
-    if let Some(other) = zones.iter().find(|zone| zone.node != first.node) {
-        return refuse(format!("zones of nodes {} and {}", first.node, other.node), "zones of one node");
+    if zones.is_empty() {
+        return Err(file.lacks("a zone with managed pages"));
     }
+    let refuse = |found: String, expected: &str| Err(InputError::new(&file.path, Place::File, found, expected));
     if let Some(zone) = zones.iter().find(|zone| zone.span.end > FRAME_LIMIT || zone.span.end < zone.span.start) {
         return refuse(format!("zone {} up to frame {:x}", zone.zone.name(), zone.span.end), "frames below 40000000");
+    }
+    if let Some((zone, other)) = interleaved(zones) {
+        let name = |zone: &ZoneSnapshot| format!("zone {} of node {}", zone.zone.name(), zone.node);
+        return refuse(format!("{} inside {}", name(other), name(zone)), "nodes whose zones do not overlap");
     }
     match zones.iter().find(|zone| zone.numbers().any(|number| number > FRAME_LIMIT.raw())) {
         Some(zone) => refuse(format!("zone {}", zone.zone.name()), "numbers of pages and blocks up to 2^30"),
         None => Ok(()),
     }
+}
+
+/// Finds two zones of different nodes that span the same frames.
+fn interleaved(zones: &[ZoneSnapshot]) -> Option<(&ZoneSnapshot, &ZoneSnapshot)> {
+    let overlap = |a: &ZoneSnapshot, b: &ZoneSnapshot| a.node != b.node && !a.span.intersection(b.span).is_empty();
+    zones.iter().find_map(|zone| Some((zone, zones.iter().find(|other| overlap(zone, other))?)))
 }
 
 fn zone_snapshot(
@@ -265,6 +286,18 @@ mod tests {
     fn numbers_that_no_machine_has_are_refused() {
         let error = changed("batch", "batch:    63", "batch:    18446744073709551615").unwrap_err();
         assert_eq!(error.expected, "numbers of pages and blocks up to 2^30");
+    }
+
+    #[test]
+    fn nodes_that_interleave_are_refused() {
+        let error = changed("interleaved", "Node 0, zone   Normal", "Node 1, zone   Normal");
+        assert!(error.unwrap_err().file.ends_with("buddyinfo"), "a zone that only zoneinfo has");
+        let snapshot = recorded("cargo.before");
+        let mut zones = snapshot.zones;
+        zones[2].node = NodeId::try_new(1).unwrap();
+        assert_eq!(interleaved(&zones), None);
+        zones[2].span.start = Pfn::new(0xf_ffff);
+        assert_eq!(interleaved(&zones).map(|(a, b)| (a.zone, b.zone)), Some((ZoneType::Dma32, ZoneType::Normal)));
     }
 
     #[test]

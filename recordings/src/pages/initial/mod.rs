@@ -84,6 +84,9 @@ impl Surroundings {
     }
 }
 
+/// Page sets of the largest machine that is taken: 4,096 CPUs with 16 zones.
+const MOST_PAGE_SETS: usize = 1 << 16;
+
 impl InitialState {
     /// Infers the state from two passes over the events; `events` opens the trace for each.
     ///
@@ -97,6 +100,10 @@ impl InitialState {
         let Surroundings { before, after, kinds } = surroundings;
         let mut reader = events()?;
         let nr_cpus = reader.header().nr_cpus;
+        if nr_cpus * before.zones.len() > MOST_PAGE_SETS {
+            let found = format!("{nr_cpus} CPUs and {} zones", before.zones.len());
+            return Err(reader.error(found, format!("at most {MOST_PAGE_SETS} per-CPU page sets")));
+        }
         let mut first = FirstEvents::new(before.end(), nr_cpus, before.pageblock_order);
         while let Some(event) = reader.next_event()? {
             if let Some(pfn) = event.action.pfn().filter(|pfn| *pfn >= before.end()) {

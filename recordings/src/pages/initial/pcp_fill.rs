@@ -53,7 +53,8 @@ pub(super) fn page_sets(
     for cpu in (0..nr_cpus as u64).filter_map(CpuId::try_new) {
         for (zone, snapshot) in before.zones.iter().enumerate() {
             let number = cpu.index() * before.zones.len() + zone;
-            let count_after = after.zones.get(zone).and_then(|zone| zone.pageset(cpu)).map_or(0, |set| set.count);
+            let zone_after = after.zone(snapshot.node, snapshot.zone);
+            let count_after = zone_after.and_then(|zone| zone.pageset(cpu)).map_or(0, |set| set.count);
             let net = shadow.net.get(number).copied().unwrap_or(0);
             let first = number * PcpList::COUNT;
             let lists = shadow.lists.get(first..first + PcpList::COUNT).unwrap_or_default();
@@ -120,7 +121,8 @@ impl SpareFrames {
         let mut frames = FreeMap::new(snapshot.end());
         let present = present_ranges(snapshot, kinds);
         let unknown = kinds.ranges(PageKind::Kernel);
-        for range in unknown.flat_map(|unknown| present.iter().map(move |present| unknown.intersection(*present))) {
+        for range in unknown.flat_map(|unknown| present.iter().map(move |present| unknown.intersection(present.frames)))
+        {
             for pfn in range.iter().filter(|pfn| first.first(*pfn) == FirstEvent::None) {
                 frames.insert(PfnRange::with_len(pfn, 1));
             }

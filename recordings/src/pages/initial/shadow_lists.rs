@@ -63,7 +63,7 @@ pub(super) struct ShadowLists<'a> {
     types: Vec<MigrateType>,
     lists: Vec<ShadowList>,
     net: Vec<i64>,
-    listed: Vec<u16>,
+    listed: Vec<u32>,
     claimed: FreeMap,
     passed_over: HashMap<Pfn, BulkPage>,
     bulk: Vec<BulkPage>,
@@ -315,7 +315,7 @@ impl<'a> ShadowLists<'a> {
 
     fn listed_number(&self, pfn: Pfn) -> Option<usize> {
         let index = usize::try_from(pfn.raw()).ok()?;
-        self.listed.get(index).and_then(|number| usize::from(*number).checked_sub(1))
+        self.listed.get(index).and_then(|number| (*number as usize).checked_sub(1))
     }
 
     fn is_listed(&self, pfn: Pfn, set: usize, list: PcpList) -> bool {
@@ -323,7 +323,7 @@ impl<'a> ShadowLists<'a> {
     }
 
     fn set_listed(&mut self, pfn: Pfn, place: Option<(usize, PcpList)>) {
-        let number = place.and_then(|(set, list)| u16::try_from(set * PcpList::COUNT + list.index() + 1).ok());
+        let number = place.and_then(|(set, list)| u32::try_from(set * PcpList::COUNT + list.index() + 1).ok());
         let slot = usize::try_from(pfn.raw()).ok().and_then(|index| self.listed.get_mut(index));
         if let Some(slot) = slot {
             *slot = number.unwrap_or(0);
