@@ -15,6 +15,8 @@ const CLOUD: Config = Config::X86_64
     .difference(Config::ZSWAP)
     .difference(Config::MEMORY_FAILURE)
     .difference(Config::GIGABYTE_PAGES);
+/// Linux 6.12.117 on a processor with pages of a gigabyte.
+const CLOUD_6_12: Config = CLOUD.union(Config::UNACCEPTED).union(Config::MEMORY_FAILURE).union(Config::GIGABYTE_PAGES);
 const I386: Config = Config::ZONE_DMA
     .union(Config::HIGHMEM)
     .union(Config::ZSWAP)
@@ -43,7 +45,8 @@ fn recorded(name: &str) -> Vec<(PathBuf, String, Profile)> {
             let machine = entry.unwrap().path();
             let Ok(text) = std::fs::read_to_string(machine.join(name)) else { continue };
             let directory = machine.file_name().unwrap().to_str().unwrap();
-            let profile = match directory.split('-').next() {
+            let profile = match directory.split(['-', '.']).next() {
+                Some("numa2") if kind == "pages" => Profile::new(Release::V6_12, CLOUD_6_12),
                 _ if kind == "pages" => Profile::new(Release::V6_18, VM_6_18),
                 Some("i386") => Profile::new(Release::V6_1, I386),
                 Some("linux612") => Profile::new(Release::V6_12, CLOUD.union(Config::UNACCEPTED)),
