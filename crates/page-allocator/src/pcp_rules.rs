@@ -53,7 +53,7 @@ pub struct PcpCounters {
     pub limits: PcpLimits,
     /// log2 of how much larger than the batch the next order-0 refill is.
     pub alloc_factor: u32,
-    /// Pages freed in a row, at most the batch scaled up; halved by every allocation.
+    /// Pages freed in a row, until they are the batch scaled up or more; halved by every allocation.
     pub free_count: u32,
     /// The last free was of an order between 1 and the costly order (Linux: PCPF_PREV_FREE_HIGH_ORDER).
     pub prev_free_high_order: bool,
@@ -65,7 +65,7 @@ pub struct PcpCounters {
     free_high_run: u32,
     /// log2 of how far a batch may grow (Linux: CONFIG_PCP_BATCH_SCALE_MAX).
     batch_scale_max: u32,
-    /// Pages to which a run of frees is counted: the batch scaled up.
+    /// Pages from which on a run of frees is not counted any further: the batch scaled up.
     longest_run: u32,
 }
 
@@ -205,8 +205,9 @@ impl PcpCounters {
         self.note_added(nr_pages);
         let free_high = if order <= Order::COSTLY { self.after_high_order() } else { FreeHigh::No };
         self.prev_free_high_order = order <= Order::COSTLY;
+        // The block that reaches the longest run counts whole.
         if self.free_count < self.longest_run {
-            self.free_count = (self.free_count + nr_pages).min(self.longest_run);
+            self.free_count += nr_pages;
         }
         free_high
     }
@@ -277,9 +278,15 @@ impl PcpCounters {
         if high < batch {
             return 1;
         }
+        // In this order: where `most` is less than a batch, it is what counts.
         let most = high - batch;
-        let pages = if self.free_count < batch { batch } else { self.free_count };
-        if pages < most || most < batch { pages } else { most }
+        if self.free_count >= most {
+            most
+        } else if self.free_count > batch {
+            self.free_count
+        } else {
+            batch
+        }
     }
 
     /// Lowers `high` at a vmstat interval; returns the pages above it, which go back (Linux: decay_pcp_high).

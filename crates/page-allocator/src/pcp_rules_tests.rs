@@ -110,12 +110,14 @@ fn a_long_run_of_frees_raises_high_to_hold_it() {
 }
 
 #[test]
-fn the_run_of_frees_is_capped_and_halved_by_allocations() {
+fn a_run_of_frees_ends_with_the_block_that_reaches_32_batches_and_is_halved_by_allocations() {
     let mut pcp = PcpCounters { free_count: 2015, ..holding(0, 20_000) };
-    freed(&mut pcp, order(2), ZonePressure::None);
-    assert_eq!(pcp.free_count, 2016);
+    freed(&mut pcp, order(9), ZonePressure::None);
+    freed(&mut pcp, order(9), ZonePressure::None);
+    freed(&mut pcp, Order::ZERO, ZonePressure::None);
+    assert_eq!(pcp.free_count, 2015 + 512);
     pcp.note_alloc();
-    assert_eq!(pcp.free_count, 1008);
+    assert_eq!(pcp.free_count, 1263);
 }
 
 #[test]
@@ -161,6 +163,15 @@ fn without_a_rule_only_high_limits_what_frees_of_high_orders_leave_here() {
     pcp.set_free_high_rule(FreeHighRule::Never);
     assert_eq!(freed(&mut pcp, order(3), ZonePressure::None), 0, "the longest run is no reason");
     assert!(freed(&mut pcp, order(1), ZonePressure::None) > 0, "high is reached");
+}
+
+#[test]
+fn a_batch_stays_even_where_high_is_less_than_two() {
+    let limits = PcpLimits { high_min: 100, high_max: 100, batch: 63 };
+    let mut full = PcpCounters::new(limits, 5);
+    full.note_added(99);
+    assert_eq!(freed(&mut PcpCounters { free_count: 50, ..full }, Order::ZERO, ZonePressure::None), 100 - 63);
+    assert_eq!(freed(&mut PcpCounters { free_count: 5, ..full }, Order::ZERO, ZonePressure::None), 63);
 }
 
 #[test]
