@@ -73,7 +73,7 @@ fn guided_replay_ends_at_the_recorded_free_frames_of_each_node() {
 fn simulated_replay_ends_near_the_recorded_kernel_on_both_nodes() {
     let report = report(&recording(), &["--phase", "60,100"]);
     for phase in report["phases"].as_array().unwrap() {
-        assert!(number(phase, "/residual") <= 0.14, "{phase}");
+        assert!(number(phase, "/residual") <= 0.1, "{phase}");
         near(phase, "/refilled_pages", 0.02);
         near(phase, "/drained_pages", 0.02);
         assert_eq!(phase["fallbacks"], json!({ "ours": 3, "recorded": 3 }));
@@ -85,7 +85,7 @@ fn simulated_replay_ends_near_the_recorded_kernel_on_both_nodes() {
         assert!(number(&report, &format!("/zones/{index}/distance")) <= off, "{}", report["zones"][index]);
     }
     assert_eq!(report["zones"][0]["refilled_pages"], json!({ "ours": 3359, "recorded": 3359 }));
-    near(&report, "/zones/3/refilled_pages", 0.01);
+    near(&report, "/zones/3/refilled_pages", 0.03);
     for name in ["failed_here_only", "unmatched_frees", "not_loaded_blocks"] {
         assert_eq!(report[name], 0, "{name}");
     }
