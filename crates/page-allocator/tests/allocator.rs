@@ -220,6 +220,20 @@ fn a_fragment_keeps_its_block_until_the_last_one_goes() {
 }
 
 #[test]
+fn a_folio_lives_as_long_as_someone_refers_to_it() {
+    let m = small(4096);
+    let cpu = &m.cpus[0];
+    let folio = m.allocator.alloc_folio(cpu, Gfp::KERNEL, order(3)).unwrap();
+    let frames = &m.allocator.map().frames;
+    assert_eq!(frames.compound_head(folio.pfn().add(7)), Some(folio.pfn()), "it is compound");
+    let other = folio.get(frames);
+    m.allocator.free_counted(cpu, folio);
+    assert_eq!(m.allocator.check_invariants(cpu), Ok(4096 - 8));
+    m.allocator.put(cpu, other);
+    assert_eq!(m.allocator.check_invariants(cpu), Ok(4096));
+}
+
+#[test]
 fn an_isolated_pageblock_gives_nothing_and_comes_back() {
     let m = small(2048);
     let cpu = &m.cpus[0];

@@ -150,11 +150,6 @@ impl Memblock {
         self.reserved.regions()
     }
 
-    /// Iterates over reserved ranges that carry all of `flags`.
-    pub fn reserved_with(&self, flags: RegionFlags) -> impl Iterator<Item = PhysRange> + Clone + '_ {
-        self.reserved().iter().filter(move |region| region.flags.contains(flags)).map(Region::range)
-    }
-
     /// Iterates over the whole frames of memory on `node`, or on every node (Linux: for_each_mem_pfn_range).
     pub fn mem_pfn_ranges(&self, node: Option<NodeId>) -> MemPfnRanges<'_> {
         MemPfnRanges {

@@ -45,7 +45,22 @@ impl ZonePlan {
 }
 
 /// Builds a machine of `plans`, one after the other in physical memory, all memory free.
+#[allow(dead_code, reason = "not every test wants its memory free")]
 pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debug: DebugOptions) -> Machine<H> {
+    let machine = unfilled_machine(plans, nr_cpus, hooks, debug);
+    for zone in machine.allocator.zones() {
+        machine.allocator.release_boot_range(&machine.cpus[0], zone.span()).unwrap();
+    }
+    machine
+}
+
+/// Builds a machine whose memory is all held by boot.
+pub(crate) fn unfilled_machine<H: Hooks>(
+    plans: &[ZonePlan],
+    nr_cpus: u64,
+    hooks: H,
+    debug: DebugOptions,
+) -> Machine<H> {
     static MACHINES: AtomicU32 = AtomicU32::new(1000);
     let number = MACHINES.fetch_add(1, Ordering::Relaxed);
     let cpus: Vec<Cpu> = (0..nr_cpus)
@@ -92,7 +107,6 @@ pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debu
     );
     allocator.init_pageblocks(span);
     for (zone, plan) in allocator.zones().iter().zip(plans) {
-        allocator.release_boot_range(&cpus[0], zone.span()).unwrap();
         allocator.apply_settings(&cpus[0], zone, &plan.settings, 5);
     }
     Machine { allocator, cpus }
