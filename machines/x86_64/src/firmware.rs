@@ -2,6 +2,7 @@
 //!
 //! Read once, on the boot page tables. Formats and checks are `boot_memory::firmware`'s; this file says where to look.
 
+use boot_memory::Nodes;
 use boot_memory::firmware::{
     FirmwareError, MadtEntry, MemoryMap, NumaMap, PhysRead, PvhStartInfo, parse_acpi_numa, parse_pvh, parse_rsdp,
     read_madt,
@@ -113,6 +114,13 @@ impl Firmware {
         self.info.read_command_line(memory, buffer)
     }
 
+    /// Forgets the nodes of CPUs and distances too if those of memory are not in use (Linux: numa_init, dummy_numa_init).
+    pub(crate) fn keep_nodes(&mut self, nodes: Nodes) {
+        if nodes == Nodes::One {
+            self.numa = NumaMap::new();
+        }
+    }
+
     /// Returns the first module, which is the initrd.
     pub(crate) fn initrd(&self) -> Option<PhysRange> {
         self.modules.iter().take(self.nr_modules).next().copied()
@@ -215,6 +223,17 @@ mod tests {
         assert!(firmware.loaded().eq([PhysRange::with_len(PhysAddr::new(BASE), START_INFO_BYTES), module]));
         let mut buffer = [0; MAX_COMMAND_LINE];
         assert_eq!(firmware.command_line(&memory, &mut buffer).unwrap(), "mem=64M");
+    }
+
+    #[test]
+    fn cpus_are_on_no_node_that_memory_is_not_on() {
+        let bytes = machine();
+        let memory = MemoryImage { base: PhysAddr::new(BASE), bytes: &bytes };
+        let mut firmware = read(&memory, PhysAddr::new(BASE), 1).unwrap();
+        firmware.keep_nodes(Nodes::Firmware);
+        assert_eq!(firmware.numa.cpus().len(), 2);
+        firmware.keep_nodes(Nodes::One);
+        assert!(firmware.numa.cpus().is_empty() && firmware.numa.nodes().is_empty());
     }
 
     #[test]

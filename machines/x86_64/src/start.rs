@@ -1,6 +1,5 @@
 //! The order of the boot, from the entry code to the end of the run.
 
-use boot_memory::Nodes;
 use boot_memory::firmware::RangeKind;
 use boot_memory::memblock::BootContext;
 use page_allocator::Checks;
@@ -117,8 +116,8 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     unsafe { paging::activate(&tables) };
     let mut log = ConsoleLog;
     let mut cx = BootContext::new(&(), &mut log, "numa_register_memblks");
-    let nodes = memblock.set_nodes(&firmware.numa, options.numa, &mut cx)?;
-    let nodes = nr_nodes(nodes, &firmware);
+    firmware.keep_nodes(memblock.set_nodes(&firmware.numa, options.numa, &mut cx)?);
+    let nodes = u64::from(firmware.numa.nodes().len()).max(1);
     // SAFETY: the new tables map the page there, uncached.
     unsafe { apic::set_base(paging::APIC_PAGE) };
     // SAFETY: the tables are active; CPUs that are started load the same ones.
@@ -164,14 +163,6 @@ fn work(kernel: &BareKernel, own: &MachineOptions<'_>) -> bool {
             reports::print_zoneinfo(kernel);
             passed
         }
-    }
-}
-
-/// Returns the number of nodes in use.
-fn nr_nodes(nodes: Nodes, firmware: &Firmware) -> u64 {
-    match nodes {
-        Nodes::Firmware => u64::from(firmware.numa.nodes().len()),
-        Nodes::One => 1,
     }
 }
 

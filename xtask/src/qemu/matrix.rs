@@ -32,7 +32,7 @@ const SMALLEST: Entry = Entry {
     last_words: None,
 };
 
-const MATRIX: [Entry; 9] = [
+const MATRIX: [Entry; 10] = [
     SMALLEST,
     Entry { kind: MachineType::Pc, cpus: 2, memory: "512M", ..SMALLEST },
     Entry { kind: MachineType::Q35, cpus: 4, nodes: &["512M", "512M"], ..SMALLEST },
@@ -44,6 +44,13 @@ const MATRIX: [Entry; 9] = [
         cpu: "max",
         nodes: &["3G", "3G"],
         options: "mem=6G movablecore=1G memblock=debug mmkit.stress=0",
+        ..SMALLEST
+    },
+    Entry {
+        kind: MachineType::Pc,
+        cpus: 2,
+        nodes: &["128M", "128M"],
+        options: "numa=off mmkit.expect_nodes=1 mmkit.stress=1000",
         ..SMALLEST
     },
     Entry { options: "mem=64M kernelcore=50% memmap=1M$32M", ..SMALLEST },
