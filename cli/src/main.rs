@@ -7,6 +7,7 @@
 mod boot;
 mod diff;
 mod failure;
+mod output_file;
 mod proc_file;
 mod replay;
 

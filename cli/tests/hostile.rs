@@ -175,3 +175,14 @@ fn kernel_options_of_any_form_boot_the_machine_or_say_why_not() {
     }
     assert!(refused > 20, "{refused} of 120 were refused");
 }
+
+#[test]
+fn an_output_that_would_replace_its_input_is_refused() {
+    let trace = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("spared.trace");
+    std::fs::write(&trace, "# mmtrace 1\n").unwrap();
+    let output = run(&[OsStr::new("replay"), trace.as_os_str(), OsStr::new("--csv"), trace.as_os_str()]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("would replace the input") && told.contains("spared.trace"), "{told}");
+    assert_eq!(std::fs::read_to_string(&trace).unwrap(), "# mmtrace 1\n");
+}

@@ -55,6 +55,19 @@ impl fmt::Display for Place {
     }
 }
 
+/// Reads a file of text.
+///
+/// # Errors
+/// A file that cannot be read, or the first byte that is no UTF-8.
+pub fn read_text(path: &Path) -> Result<String, InputError> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| InputError::new(path, Place::File, error.to_string(), "a readable text file"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or(u64::MAX);
+        InputError::new(path, Place::Byte(at), "bytes that are no UTF-8", "text")
+    })
+}
+
 /// Quotes the start of `bytes` so that it can stand in a one-line message.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     const LONGEST: usize = 40;
@@ -71,6 +84,16 @@ mod tests {
     fn the_message_names_file_line_found_and_expected() {
         let error = InputError::new(Path::new("a.zst"), Place::Line(7), quoted(b"x\n"), "a number");
         assert_eq!(error.to_string(), "a.zst, line 7: found \"x\\n\", expected a number");
+    }
+
+    #[test]
+    fn text_that_is_none_is_refused_where_it_stops_being_text() {
+        let path = std::env::temp_dir().join(format!("mmkit-text-{}", std::process::id()));
+        std::fs::write(&path, b"free 7\n\xff\xfe").unwrap();
+        let error = read_text(&path).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((error.place, error.expected.as_str()), (Place::Byte(7), "text"));
+        assert_eq!(read_text(&path).unwrap_err().place, Place::File, "no such file");
     }
 
     #[test]

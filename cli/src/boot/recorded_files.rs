@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use page_allocator::layout::ZoneSet;
 use proc_files::parse::ZoneInfo;
 use recordings::NodeDistances;
-use recordings::pages::{InputError, Place};
+use recordings::pages::{InputError, Place, read_text};
 
 use super::settings::Settings;
 
@@ -33,14 +33,10 @@ impl RecordedFiles {
     /// A file that exists but cannot be read, or is not text.
     pub(super) fn text(&self, name: &str) -> Result<String, InputError> {
         let path = self.directory.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|error| {
-                let at = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or(u64::MAX);
-                InputError::new(&path, Place::Byte(at), "bytes that are no UTF-8", "text")
-            }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(InputError::new(&path, Place::File, error.to_string(), "a readable file")),
+        if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return Ok(String::new());
         }
+        read_text(&path)
     }
 
     /// Reads /proc/zoneinfo.
@@ -85,6 +81,6 @@ impl RecordedFiles {
 
     fn bad_value(&self, file: &str, text: &str, expected: &'static str) -> InputError {
         let found: String = text.trim().chars().take(40).collect();
-        InputError::new(&self.directory.join(file), Place::Line(1), format!("\"{found}\""), expected)
+        InputError::new(&self.directory.join(file), Place::Line(1), format!("{found:?}"), expected)
     }
 }

@@ -22,7 +22,6 @@ mod timer;
 mod watch;
 mod zone_settings;
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +44,7 @@ use self::simulate::{Run, Scenario};
 use self::zone_settings::SettingsSource;
 use crate::boot::Settings;
 use crate::failure::Failure;
+use crate::output_file;
 use crate::proc_file::{ProcFile, write_memory_ranges};
 
 /// Arguments of `mmkit replay`.
@@ -125,6 +125,9 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     }
     if arguments.maps.is_some() || arguments.smaps.is_some() {
         return Err(Failure::Usage("--maps and --smaps are for process traces, NAME.vmtrace.zst".to_owned()));
+    }
+    if let Some(csv) = &arguments.csv {
+        output_file::spare_input(csv, &arguments.trace)?;
     }
     let recording = Recording::at(&arguments.trace)?;
     let interrupted = watch::note_ctrl_c();
@@ -251,7 +254,7 @@ fn write_csv(path: &Path, run: &Run) -> io::Result<()> {
         text.push_str(&sample.csv_line());
         text.push('\n');
     }
-    fs::write(path, text)
+    output_file::write(path, &text)
 }
 
 /// Writes `report` as one JSON document.

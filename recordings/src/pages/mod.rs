@@ -16,7 +16,7 @@ mod recording;
 mod snapshot;
 mod trace;
 
-pub use crate::input_error::{InputError, Place};
+pub use crate::input_error::{InputError, Place, read_text};
 pub use crate::lines::Progress;
 pub use cpu_nodes::{CpuListConflict, CpuNodeSource, CpuNodes};
 pub use event::{Action, Batch, Context, Event, ExtFrag};

@@ -27,7 +27,8 @@ impl Recording {
         let name = file_name.strip_suffix(".trace.zst").or_else(|| file_name.strip_suffix(".trace"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             let found = format!("the name {}", quoted(file_name.as_bytes()));
-            return Err(InputError::new(trace, Place::File, found, "NAME.trace.zst or NAME.trace"));
+            let expected = "NAME.trace.zst or NAME.vmtrace.zst, or either without .zst";
+            return Err(InputError::new(trace, Place::File, found, expected));
         };
         Ok(Self {
             name: name.to_owned(),

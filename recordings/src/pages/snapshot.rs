@@ -2,7 +2,6 @@
 //!
 //! Text is parsed by `proc_files`; this file only picks what the replay needs and checks that the files fit together.
 
-use std::fs;
 use std::path::Path;
 
 use proc_files::Profile;
@@ -12,7 +11,7 @@ use proc_files::zoneinfo::PageSet;
 use units::{CpuId, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
 
 use super::profile::profile_of;
-use crate::input_error::{InputError, Place};
+use crate::input_error::{InputError, Place, read_text};
 
 /// State of the page allocator at one moment, as far as /proc shows it.
 #[derive(Clone, Debug)]
@@ -212,10 +211,8 @@ struct File {
 impl File {
     fn read(directory: &Path, name: &str) -> Result<Self, InputError> {
         let path = directory.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Self { path, text }),
-            Err(error) => Err(InputError::new(&path, Place::File, error.to_string(), "a readable text file")),
-        }
+        let text = read_text(&path)?;
+        Ok(Self { path, text })
     }
 
     fn parse<T>(&self, parser: impl Fn(&str) -> Result<T, ParseError>) -> Result<T, InputError> {
@@ -229,6 +226,8 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn recorded(name: &str) -> Snapshot {

@@ -6,7 +6,7 @@ use proc_files::parse::{Maps, ParseError, Smaps};
 use units::VirtAddr;
 
 use crate::fields::Fields;
-use crate::input_error::{InputError, Place, quoted};
+use crate::input_error::{InputError, Place, quoted, read_text};
 
 /// A task at an exec or at its exit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ impl ProcessState {
         check_order(&file("maps"), &maps)?;
         let smaps = file("smaps");
         let smaps = if smaps.exists() { Some(parse(&smaps, Smaps::parse)?) } else { None };
-        let counts = Counts::parse(&file("counts"), &text(&file("counts"))?)?;
+        let counts = Counts::parse(&file("counts"), &read_text(&file("counts"))?)?;
         Ok(Self { maps, smaps, counts })
     }
 }
@@ -73,13 +73,8 @@ impl Counts {
     }
 }
 
-fn text(path: &Path) -> Result<String, InputError> {
-    std::fs::read_to_string(path)
-        .map_err(|error| InputError::new(path, Place::File, error.to_string(), "a readable text file"))
-}
-
 fn parse<T>(path: &Path, parse: fn(&str) -> Result<T, ParseError>) -> Result<T, InputError> {
-    parse(&text(path)?).map_err(|error| InputError::from_parse(path, error))
+    parse(&read_text(path)?).map_err(|error| InputError::from_parse(path, error))
 }
 
 /// Refuses areas that overlap or fall: a replay takes them for an address space.
