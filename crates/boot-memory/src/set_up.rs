@@ -56,12 +56,16 @@ impl Memblock {
         taken.chain(low).try_for_each(|range| self.reserve(range.start, range.len(), cx))
     }
 
-    /// Adds what `map` calls usable.
+    /// Adds what `map` calls usable, and marks what of it is mirrored (Linux: efi_find_mirror).
     ///
     /// # Errors
     /// [`MemblockError`] if a list is full.
     pub fn add_usable(&mut self, map: &MemoryMap, cx: &mut BootContext<'_>) -> Result<(), MemblockError> {
-        map.of_kind(RangeKind::Usable).try_for_each(|entry| self.add(entry.range.start, entry.range.len(), cx))
+        map.of_kind(RangeKind::Usable).try_for_each(|entry| {
+            let (start, len) = (entry.range.start, entry.range.len());
+            self.add(start, len, cx)?;
+            if entry.flags.contains(RangeFlags::MIRROR) { self.mark_mirror(start, len, cx) } else { Ok(()) }
+        })
     }
 
     /// Says which node memory is on; returns whether the firmware's nodes are in use.

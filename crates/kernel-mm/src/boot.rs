@@ -6,7 +6,7 @@ use boot_memory::memblock::Memblock;
 use frame_table::BootArena;
 use object_allocator::ObjectAllocator;
 use page_allocator::layout::boot_log::{self, MemoryFigures};
-use page_allocator::layout::{MemmapCost, MobilityGrouping, policy_zone};
+use page_allocator::layout::{MemmapCost, MobilityGrouping, MovableRule, policy_zone};
 use page_allocator::{Hooks, PageAllocator, Zone};
 use platform::Platform;
 use sync::{Cpu, SpinLock};
@@ -14,7 +14,7 @@ use units::{MigrateType, PfnRange, ZoneType};
 
 use crate::config::{BootConfig, Deferral, HandOver};
 use crate::error::BootError;
-use crate::handover;
+use crate::handover::{self, ZonedMemory};
 use crate::kernel::Kernel;
 use crate::line_log::LineLog;
 use crate::settings;
@@ -37,6 +37,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         if config.cpu_nodes.is_empty() {
             return Err(BootError::NoCpu);
         }
+        let config = &apart(*config);
         let mut builder = TableBuilder { arena: &mut arena, machine: &platform, config, cpu };
         let memory = builder.memory_ranges()?;
         let nodes = builder.node_layouts(&memory)?;
@@ -54,10 +55,11 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         }
         let allocator = PageAllocator::new(platform, hooks, parts);
         let memblock = config.described.unwrap_or(arena.memblock());
+        let zoned = ZonedMemory { ranges: &memory, zones: allocator.zones(), rule: config.movable };
         for (zone, &part) in allocator.zones().iter().zip(early.iter()) {
-            handover::init_frames(&allocator, memblock, &memory, zone, part);
+            handover::init_frames(&allocator, memblock, zoned, zone, part);
             if config.hand_over == HandOver::Release {
-                handover::release(&allocator, cpu, memblock, &memory, zone, part)?;
+                handover::release(&allocator, cpu, memblock, zoned, zone, part)?;
             }
         }
         let reserved_low = config.arch.reserved_low(memory.iter().copied(), free_ranges(memblock));
@@ -66,7 +68,7 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
         allocator.set_group_by_mobility(grouping);
         if config.hand_over == HandOver::Release {
             settings::apply(&allocator, cpu, &config.tunables, config.release, |zone| {
-                handover::free_in(memblock, &memory, zone, zone.span()).map(PfnRange::nr_pages).sum()
+                handover::free_in(memblock, zoned, zone, zone.span()).map(PfnRange::nr_pages).sum()
             });
         }
         let figures = memory_figures(&allocator, memblock, config);
@@ -84,6 +86,12 @@ impl<P: Platform, H: Hooks> Kernel<P, H> {
             tunables: SpinLock::new(config.tunables),
         })
     }
+}
+
+/// Defers nothing where zones overlap: a section that waits would be of both.
+fn apart(config: BootConfig<'_>) -> BootConfig<'_> {
+    let deferral = if config.movable == MovableRule::Mirror { Deferral::None } else { config.deferral };
+    BootConfig { deferral, ..config }
 }
 
 /// Returns what Linux counts for descriptors; `dma_reserve` is the reserved frames below 16 MiB.

@@ -4,11 +4,11 @@
 
 use boot_memory::memblock::Memblock;
 use frame_table::PageFlags;
-use page_allocator::layout::MemoryRange;
+use page_allocator::layout::{MemoryKind, MemoryRange, MovableRule};
 use page_allocator::{Hooks, PageAllocator, Zone};
 use platform::Platform;
 use sync::Cpu;
-use units::PfnRange;
+use units::{PfnRange, ZoneType};
 
 use crate::error::BootError;
 use crate::tables::free_ranges;
@@ -19,20 +19,47 @@ pub(crate) fn early_part(zone: &Zone, first_deferred: Option<u64>) -> PfnRange {
     PfnRange::new(zone.span().start, end)
 }
 
-/// Iterates over the memory of a zone within `part`. The spans of nodes that interleave hold memory of other nodes too.
-fn own_memory<'a>(memory: &'a [MemoryRange], zone: &'a Zone, part: PfnRange) -> impl Iterator<Item = PfnRange> + 'a {
-    let on_node = memory.iter().filter(|range| range.node == zone.node());
-    on_node.map(move |range| range.frames.intersection(part)).filter(|range| !range.is_empty())
+/// The memory of a machine, and what tells which zone it belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct ZonedMemory<'a> {
+    pub(crate) ranges: &'a [MemoryRange],
+    pub(crate) zones: &'a [Zone],
+    pub(crate) rule: MovableRule,
+}
+
+impl<'a> ZonedMemory<'a> {
+    /// Iterates over the memory of a zone within `part`. The spans of nodes that interleave hold memory of other nodes too.
+    fn own(self, zone: &'a Zone, part: PfnRange) -> impl Iterator<Item = PfnRange> + 'a {
+        let on_node = self.ranges.iter().filter(|range| range.node == zone.node());
+        on_node.map(move |range| self.share(range, zone).intersection(part)).filter(|range| !range.is_empty())
+    }
+
+    /// Cuts from a range what belongs to the other of Normal and Movable, whose spans overlap under kernelcore=mirror
+    /// (Linux: overlap_memmap_init).
+    fn share(self, range: &MemoryRange, zone: &Zone) -> PfnRange {
+        let is_movable = |other: &&Zone| other.node() == zone.node() && other.kind() == ZoneType::Movable;
+        let frames = range.frames;
+        let Some(movable) = self.zones.iter().find(is_movable).filter(|_| self.rule == MovableRule::Mirror) else {
+            return frames;
+        };
+        match (zone.kind(), range.kind) {
+            (ZoneType::Movable, MemoryKind::Mirrored) => PfnRange::default(),
+            (ZoneType::Normal, kind) if kind != MemoryKind::Mirrored => {
+                PfnRange::new(frames.start, frames.end.min(movable.span().start))
+            }
+            _ => frames,
+        }
+    }
 }
 
 /// Iterates over the free memory of a zone within `part`.
 pub(crate) fn free_in<'a>(
     memblock: &'a Memblock,
-    memory: &'a [MemoryRange],
+    memory: ZonedMemory<'a>,
     zone: &'a Zone,
     part: PfnRange,
 ) -> impl Iterator<Item = PfnRange> + 'a {
-    let own = own_memory(memory, zone, part);
+    let own = memory.own(zone, part);
     own.flat_map(|own| free_ranges(memblock).map(move |free| free.intersection(own))).filter(|range| !range.is_empty())
 }
 
@@ -41,7 +68,7 @@ pub(crate) fn free_in<'a>(
 pub(crate) fn init_frames<P: Platform, H: Hooks>(
     allocator: &PageAllocator<P, H>,
     memblock: &Memblock,
-    memory: &[MemoryRange],
+    memory: ZonedMemory<'_>,
     zone: &Zone,
     early: PfnRange,
 ) {
@@ -51,7 +78,7 @@ pub(crate) fn init_frames<P: Platform, H: Hooks>(
         frames.init_range(range, zone.place(), PageFlags::empty());
     }
     // Reserved memory of deferred sections is initialised too: only free memory waits.
-    for part in own_memory(memory, zone, zone.span()) {
+    for part in memory.own(zone, zone.span()) {
         for reserved in memblock.reserved_frames() {
             init_reserved(allocator, zone, reserved.frames.intersection(part));
         }
@@ -83,7 +110,7 @@ pub(crate) fn release<P: Platform, H: Hooks>(
     allocator: &PageAllocator<P, H>,
     cpu: &Cpu,
     memblock: &Memblock,
-    memory: &[MemoryRange],
+    memory: ZonedMemory<'_>,
     zone: &Zone,
     early: PfnRange,
 ) -> Result<u64, BootError> {

@@ -1,5 +1,6 @@
 //! The tables of the page allocator, cut from boot memory.
 
+use core::fmt::Write as _;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use boot_memory::memblock::Memblock;
@@ -63,7 +64,11 @@ impl<M: PhysMemory> TableBuilder<'_, '_, M> {
         let (limits, shift) = (&self.config.limits, self.config.geometry.page_shift);
         let ranges = memory.iter().copied();
         let movable = MovableStarts::compute(ranges.clone(), limits, self.config.movable, self.config.geometry);
+        let warning = MovableStarts::mirror_warning(ranges.clone(), self.config.movable, shift);
         let log = &mut LineLog::new(self.arena.log());
+        if let Some(warning) = warning {
+            let _logged = writeln!(log, "{warning}");
+        }
         let _logged = boot_log::write_zone_ranges(log, limits, shift);
         let _logged = boot_log::write_movable_starts(log, &movable, shift);
         let _logged = boot_log::write_memory_ranges(log, ranges.clone(), shift);

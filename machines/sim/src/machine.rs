@@ -112,6 +112,9 @@ impl<H: Hooks> SimMachine<H> {
             BootOptions::parse(&command_line).map_err(|error| MachineError::CommandLine(error.to_string()))?;
         let platform = platform(description, options)?;
         let mut log = Lines::default();
+        if let Some(note) = boot_options.unknown_note() {
+            log.line(format_args!("{note}"));
+        }
         let (memblock, nodes) = boot_memblock::fill(description, &boot_options, &platform, &mut log)?;
         let mut memblock = Box::new(memblock);
         make_kernel_tables(description, &mut memblock, &platform, &mut log)?;

@@ -26,6 +26,9 @@ pub(crate) fn apply_options<'a>(
         let _ = writeln!(log, "{error}");
         BootError::BadOption
     })?;
+    if let Some(note) = options.unknown_note() {
+        let _ = writeln!(log, "{note}");
+    }
     if options.apply_to(map)? == MapOrigin::User {
         let _ = writeln!(log, "user-defined physical RAM map:");
         let _ = map.write_log("user", log);
@@ -58,13 +61,14 @@ mod tests {
     #[test]
     fn options_change_the_map_and_both_maps_are_logged() {
         let (mut map, mut log) = (map(), String::new());
-        let options = apply_options(&mut map, "mem=128M", &mut log).unwrap();
+        let options = apply_options(&mut map, "mem=128M init=/bin/sh quiet", &mut log).unwrap();
         assert_eq!(options.mem, Some(128 << 20));
         assert_eq!(map.bytes_of(RangeKind::Usable), (127 << 20) + 0x9_fc00 - 0x1000);
-        let expected = "Command line: mem=128M\n\
+        let expected = "Command line: mem=128M init=/bin/sh quiet\n\
             BIOS-provided physical RAM map:\n\
             BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable\n\
             BIOS-e820: [mem 0x0000000000100000-0x000000000fffffff] usable\n\
+            Unknown kernel command line parameters \"quiet\", will be passed to user space.\n\
             user-defined physical RAM map:\n\
             user: [mem 0x0000000000000000-0x000000000009fbff] usable\n\
             user: [mem 0x0000000000100000-0x0000000007ffffff] usable\n\

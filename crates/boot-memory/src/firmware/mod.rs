@@ -33,7 +33,7 @@ pub use numa_map::{
 };
 pub use options::{
     BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, MemoryDebug, NumaOption, OptionError, OptionToken,
-    SlabDebug, TransparentHugepage, option_tokens,
+    SlabDebug, TransparentHugepage, UnknownNote, option_tokens,
 };
 pub use phys_read::{MemoryImage, PhysRead};
 pub use pvh::{PvhModule, PvhStartInfo, parse_pvh};

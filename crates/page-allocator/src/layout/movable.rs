@@ -96,6 +96,19 @@ impl MovableStarts {
         found
     }
 
+    /// Says what kernelcore=mirror cannot do for `memory`, in the kernel log's words; `None` if it does what it says.
+    pub fn mirror_warning(memory: impl MemoryRanges, rule: MovableRule, page_shift: u32) -> Option<&'static str> {
+        if rule != MovableRule::Mirror {
+            return None;
+        }
+        let keep_end = MIRROR_KEEP_END.pfn_down(page_shift);
+        if !memory.clone().any(|range| range.kind == MemoryKind::Mirrored) {
+            return Some("The system has no mirror memory, ignore kernelcore=mirror.");
+        }
+        let low = memory.clone().any(|range| range.kind != MemoryKind::Mirrored && range.frames.start < keep_end);
+        low.then_some("This configuration results in unmirrored kernel memory.")
+    }
+
     /// Returns the first frame of ZONE_MOVABLE on `node`, or `None` if the node has no such zone.
     pub fn start(&self, node: NodeId) -> Option<Pfn> {
         let start = self.starts[node.index()];

@@ -256,6 +256,15 @@ fn mirrored_memory_stays_the_kernels_wherever_it_lies() {
     assert_eq!(node.present(), 3200);
     let plain = [range(8, MemoryKind::Plain)];
     assert_eq!(MovableStarts::compute(plain.into_iter(), &limits, MovableRule::Mirror, PAGE).start(NodeId::ZERO), None);
+
+    let warning = |memory: &[MemoryRange], rule| {
+        MovableStarts::mirror_warning(memory.iter().copied(), rule, PAGE.page_shift).unwrap_or_default()
+    };
+    assert!(warning(&plain, MovableRule::Mirror).contains("has no mirror memory"));
+    assert_eq!(warning(&memory, MovableRule::Mirror), "");
+    let low = [memory[1], plain[0]];
+    assert!(warning(&low, MovableRule::Mirror).contains("unmirrored kernel memory"));
+    assert_eq!(warning(&plain, MovableRule::NONE), "");
 }
 
 #[test]

@@ -207,7 +207,8 @@ fn firmware_map(arch: Arch, file: &MachineFile, nodes: &[Node]) -> Result<Memory
         if kind == RangeKind::Usable {
             check_height(arch, range).map_err(|fault| At(entry.range.span(), fault))?;
         }
-        map.push_entry(MapEntry { range, kind, flags: RangeFlags::empty() }).map_err(full(entry.range.span()))?;
+        let flags = if entry.mirror { RangeFlags::MIRROR } else { RangeFlags::empty() };
+        map.push_entry(MapEntry { range, kind, flags }).map_err(full(entry.range.span()))?;
     }
     if file.firmware.is_empty() {
         let ranges = nodes.iter().flat_map(|node| &node.memory);

@@ -20,7 +20,7 @@
 //!   { range = "0x0-0x9fbff", kind = "usable" },
 //!   { range = "0x9fc00-0x9ffff", kind = "reserved" },
 //!   { range = "1M+3071M", kind = "usable" },
-//!   { range = "4G+1G", kind = "usable" },
+//!   { range = "4G+1G", kind = "usable", mirror = true },    # mirrored by the hardware: for kernelcore=mirror
 //! ]
 //! ```
 

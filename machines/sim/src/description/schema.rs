@@ -86,6 +86,8 @@ pub(super) struct DistanceRule {
 pub(super) struct FirmwareTable {
     pub(super) range: Spanned<RangeText>,
     pub(super) kind: KindText,
+    #[serde(default)]
+    pub(super) mirror: bool,
 }
 
 /// `START+SIZE`, sizes with suffixes, or `0xSTART-0xLAST`, both inclusive.

@@ -47,6 +47,47 @@ fn options_reach_the_kernel() {
 }
 
 #[test]
+fn only_memory_that_is_mirrored_or_below_4_gib_is_the_kernels_under_kernelcore_mirror() {
+    let text = r#"
+        arch = "x86-64"
+        nodes = [{ cpus = 1, memory = ["0+1G", "4G+1G"] }]
+        firmware = [
+            { range = "0+1G", kind = "usable" },
+            { range = "4G+256M", kind = "usable", mirror = true },
+            { range = "0x110000000-0x13fffffff", kind = "usable" },
+        ]"#;
+    let warns = |machine: &SimMachine, words: &str| machine.boot_log().iter().any(|line| line.contains(words));
+    let machine = boot_text(text, "kernelcore=mirror");
+    let zone = |kind| machine.pages().zone(NodeId::ZERO, kind).unwrap().present();
+    assert_eq!((zone(ZoneType::Normal), zone(ZoneType::Movable)), ((256 << 20) >> 12, (768 << 20) >> 12));
+    assert!(warns(&machine, "unmirrored kernel memory"), "{:?}", machine.boot_log());
+    let plain = boot_text(&text.replace(", mirror = true", ""), "kernelcore=mirror");
+    assert!(plain.pages().zone(NodeId::ZERO, ZoneType::Movable).is_none_or(|zone| zone.present() == 0));
+    assert!(warns(&plain, "no mirror memory"), "{:?}", plain.boot_log());
+}
+
+#[test]
+fn memory_that_can_be_unplugged_is_movable_under_movable_node() {
+    let text = r#"
+        arch = "x86-64"
+        nodes = [{ cpus = 1, memory = ["0+1G"] }, { memory = ["4G+1G"], hotplug = true }]"#;
+    let one = NodeId::try_new(1).unwrap();
+    let movable =
+        |append| boot_text(text, append).pages().zone(one, ZoneType::Movable).map_or(0, |zone| zone.present());
+    assert_eq!([movable("movable_node"), movable("")], [(1 << 30) >> 12, 0]);
+}
+
+#[test]
+fn options_that_do_nothing_are_named_in_the_log() {
+    let options = SimOptions { append: "mem=256M cma=16M mmkit.seed=1 bogus".into(), ..SimOptions::default() };
+    let machine = boot("small", &options).unwrap();
+    let expected = "Unknown kernel command line parameters \"cma=16M bogus\", will be passed to user space.";
+    assert_eq!(machine.boot_log().iter().filter(|line| line.starts_with("Unknown")).collect::<Vec<_>>(), [expected]);
+    let quiet = boot("small", &SimOptions::default()).unwrap();
+    assert!(!quiet.boot_log().iter().any(|line| line.starts_with("Unknown")));
+}
+
+#[test]
 fn less_memory_is_refused_or_works_but_never_panics() {
     let mut booted = 0;
     for pages in (1..64).chain((64..2048).step_by(61)).chain([4096, 16384]) {

@@ -143,10 +143,17 @@ impl<'a> BootOptions<'a> {
         self.command_line
     }
 
-    /// Iterates over the options that this type knows nothing about.
+    /// Iterates over the options that change nothing: those that this type knows nothing about, and `cma=`, which is checked, though no
+    /// area is set aside yet.
     pub fn unknown(&self) -> impl Iterator<Item = OptionToken<'a>> + use<'a> {
         let known = |token: &OptionToken<'_>| KNOWN.iter().chain(&memory_debug::NAMES).any(|known| token.is(known));
         option_tokens(self.command_line).filter(move |token| !known(token))
+    }
+
+    /// Returns the line of the kernel log that names the options of [`Self::unknown`] which are no machine's own, or `None` if there are none.
+    pub fn unknown_note(&self) -> Option<UnknownNote<'a>> {
+        let note = UnknownNote(*self);
+        note.options().next().is_some().then_some(note)
     }
 
     /// Iterates over what `mem=` and `memmap=` do to the map, in the order of the command line.
@@ -207,7 +214,27 @@ impl<'a> BootOptions<'a> {
     }
 }
 
-const KNOWN: [&str; 8] = ["mem", "memmap", "numa", "movable_node", "kernelcore", "movablecore", "memblock", "cma"];
+const KNOWN: [&str; 7] = ["mem", "memmap", "numa", "movable_node", "kernelcore", "movablecore", "memblock"];
+
+/// Says in the kernel log's words which options do nothing (Linux: print_unknown_bootoptions).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownNote<'a>(BootOptions<'a>);
+
+impl<'a> UnknownNote<'a> {
+    fn options(&self) -> impl Iterator<Item = OptionToken<'a>> + use<'a> {
+        self.0.unknown().filter(|token| token.name != "init" && !token.name.starts_with("mmkit."))
+    }
+}
+
+impl fmt::Display for UnknownNote<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unknown kernel command line parameters \"")?;
+        for (index, token) in self.options().enumerate() {
+            write!(f, "{}{}", if index == 0 { "" } else { " " }, token.text)?;
+        }
+        write!(f, "\", will be passed to user space.")
+    }
+}
 
 fn parse_numa(value: Option<&str>) -> Result<NumaOption, &'static str> {
     match value {
