@@ -72,7 +72,8 @@ impl AllocFlags {
         if !gfp.contains(Gfp::DIRECT_RECLAIM) {
             if !gfp.contains(Gfp::NOMEMALLOC) {
                 flags = flags.union(Self::NON_BLOCK);
-                if order.raw() > 0 {
+                // Whoever merely does not wait must not use up what is kept for those who cannot.
+                if order.raw() > 0 && flags.contains(Self::MIN_RESERVE) {
                     flags = flags.union(Self::HIGHATOMIC);
                 }
             }
@@ -102,6 +103,13 @@ mod tests {
         let flags = AllocFlags::slow(Gfp::KERNEL, Order::ZERO);
         assert_eq!(flags, AllocFlags::CPUSET | AllocFlags::KSWAPD);
         assert_eq!(flags.watermark(), Watermark::Min);
+    }
+
+    #[test]
+    fn a_request_without_high_gets_no_highatomic_reserve() {
+        let flags = AllocFlags::slow(Gfp::NOWAIT, Order::new_truncate(1));
+        assert_eq!(flags & AllocFlags::RESERVES, AllocFlags::NON_BLOCK);
+        assert!(!flags.contains(AllocFlags::HIGHATOMIC));
     }
 
     #[test]

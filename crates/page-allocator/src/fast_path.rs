@@ -127,7 +127,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         if !self.watermark_allows(cpu, context, zone, flags) {
             return None;
         }
-        let block = self.take_from_zone(cpu, context, zone, preferred, flags)?;
+        let mut taken = self.take_from_zone(cpu, context, zone, preferred, flags);
+        while taken.is_none() && self.grow_deferred(cpu, zone, request.order) {
+            taken = self.take_from_zone(cpu, context, zone, preferred, flags);
+        }
+        let block = taken?;
         if flags.contains(AllocFlags::HIGHATOMIC) {
             self.lock(zone, cpu).reserve_highatomic(block.pfn(), request.order);
         }
@@ -177,15 +181,15 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             .pcp_index
             .get(order, context.migratetype)
             .and_then(|index| self.take_from_pcp(cpu, context, zone, index, flags, &events))
-            .or_else(|| self.take_from_buddy(cpu, context, zone, flags, &events))?;
-        if zone.node() != preferred.node() {
+            .or_else(|| self.take_from_buddy(cpu, context, zone, flags, &events));
+        if block.is_some() && zone.node() != preferred.node() {
             self.count_foreign(cpu, preferred);
         }
         if flags.contains(AllocFlags::KSWAPD) && zone.flags().contains(ZoneFlags::BOOSTED) {
             self.clear_zone_flags(zone, ZoneFlags::BOOSTED);
             self.hooks.wake_kswapd(zone, Order::ZERO, zone.kind());
         }
-        Some(block)
+        block
     }
 
     /// Returns what one allocation adds to the zone's event counts.

@@ -7,7 +7,7 @@ use platform::Platform;
 use sync::Cpu;
 use units::{Gfp, NodeMask, Order, ZoneType};
 
-use crate::alloc_context::{AllocContext, AllocError, TaskFlags};
+use crate::alloc_context::{AllocContext, AllocError};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::PageAllocator;
 use crate::compact_retry::{CompactRound, CompactVerdict, Room, compact_gap};
@@ -81,8 +81,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             SlowStep::JudgeCompaction => Err(self.judge_compaction(run, state.compact_priority())),
             SlowStep::Kill => self.kill(cpu, run),
             SlowStep::TryNofailReserve => {
-                let found = self.walk(cpu, run, AllocFlags::MIN_RESERVE | AllocFlags::CPUSET);
-                let found = found.or_else(|_| self.walk(cpu, run, AllocFlags::MIN_RESERVE));
+                let found = self.walk_beyond_cpuset(cpu, run, AllocFlags::MIN_RESERVE);
                 found.map_err(|_| if run.may_ever_progress { Outcome::NoBlock } else { Outcome::Hopeless })
             }
             SlowStep::Fail => Err(Outcome::Hopeless),
@@ -91,6 +90,11 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
 
     fn walk(&self, cpu: &Cpu, run: &SlowRun<'_>, flags: AllocFlags) -> StepResult {
         self.take_from_zones(cpu, &run.context, flags).ok_or(Outcome::NoBlock)
+    }
+
+    /// Walks the zones of the cpuset, and if that fails all (Linux: __alloc_pages_cpuset_fallback).
+    fn walk_beyond_cpuset(&self, cpu: &Cpu, run: &SlowRun<'_>, flags: AllocFlags) -> StepResult {
+        self.walk(cpu, run, flags | AllocFlags::CPUSET).or_else(|_| self.walk(cpu, run, flags))
     }
 
     /// Wakes kswapd once for each node of the walk.
@@ -111,7 +115,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.wake_kswapds(run);
         let reserves = if table.ignores_watermarks() {
             AllocFlags::NO_WATERMARKS
-        } else if table.task.contains(TaskFlags::OOM_VICTIM) && !table.gfp.contains(Gfp::NOMEMALLOC) {
+        } else if table.has_reserves() {
             AllocFlags::OOM
         } else {
             AllocFlags::empty()
@@ -230,19 +234,20 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         let futile = request.order > Order::COSTLY
             || request.gfp.intersects(Gfp::RETRY_MAYFAIL | Gfp::THISNODE)
             || run.context.highest < ZoneType::Normal;
-        if futile && !request.gfp.contains(Gfp::NOFAIL) {
+        if futile {
             return Err(Outcome::Hopeless);
         }
         let progress = self.hooks.out_of_memory(request);
         run.may_ever_progress |= progress != Progress::Never;
-        if !progress.is_made() {
-            return Err(Outcome::Hopeless);
+        let must_succeed = request.gfp.contains(Gfp::NOFAIL);
+        if must_succeed && let Ok(block) = self.walk_beyond_cpuset(cpu, run, AllocFlags::NO_WATERMARKS) {
+            return Ok(block);
         }
-        run.no_progress = 0;
-        if request.gfp.contains(Gfp::NOFAIL) {
-            return self.walk(cpu, run, AllocFlags::NO_WATERMARKS).map_err(|_| Outcome::Worthwhile);
+        if progress.is_made() || must_succeed && run.may_ever_progress {
+            run.no_progress = 0;
+            return Err(Outcome::Worthwhile);
         }
-        Err(Outcome::Worthwhile)
+        Err(Outcome::Hopeless)
     }
 
     fn unreserve_highatomic(&self, cpu: &Cpu, context: &AllocContext<'_>, how: Unreserve) -> bool {

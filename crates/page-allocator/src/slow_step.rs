@@ -89,16 +89,21 @@ impl SlowRequest {
         self.may_reclaim() && self.gfp.contains(Gfp::IO)
     }
 
-    /// Returns true if the task may ignore watermarks (Linux: gfp_pfmemalloc_allowed).
+    /// Returns true if the task may ignore watermarks (Linux: __gfp_pfmemalloc_flags).
     pub const fn ignores_watermarks(&self) -> bool {
         !self.gfp.contains(Gfp::NOMEMALLOC)
             && (self.gfp.contains(Gfp::MEMALLOC) || self.task.contains(TaskFlags::MEMALLOC))
     }
 
+    /// Returns true if the task may go below the min watermark by what it is (Linux: gfp_pfmemalloc_allowed).
+    pub const fn has_reserves(&self) -> bool {
+        self.ignores_watermarks() || self.task.contains(TaskFlags::OOM_VICTIM) && !self.gfp.contains(Gfp::NOMEMALLOC)
+    }
+
     /// Costly requests likely have enough single pages; types that stick are better compacted than spread over pageblocks.
     fn compacts_first(&self) -> bool {
         let sticky = self.order > Order::ZERO && self.migratetype != MigrateType::Movable;
-        self.may_compact() && (self.is_costly() || sticky) && !self.ignores_watermarks()
+        self.may_compact() && (self.is_costly() || sticky) && !self.has_reserves()
     }
 }
 
@@ -164,7 +169,10 @@ impl SlowState {
                 }
                 _ => SlowStep::Kill,
             },
-            SlowStep::Kill if request.task.contains(TaskFlags::OOM_VICTIM) => Self::give_up(request),
+            // It had its part of the reserves, and must not go round for ever.
+            SlowStep::Kill if request.task.contains(TaskFlags::OOM_VICTIM) && !request.ignores_watermarks() => {
+                Self::give_up(request)
+            }
             SlowStep::Kill if outcome == Outcome::Worthwhile => SlowStep::TryReserves,
             SlowStep::Kill => Self::give_up(request),
             SlowStep::TryNofailReserve if outcome == Outcome::Hopeless => SlowStep::Fail,

@@ -81,6 +81,18 @@ fn a_request_that_must_not_fail_gets_the_min_reserve() {
 }
 
 #[test]
+fn a_killed_task_tries_its_reserves_before_it_compacts_and_goes_round_once() {
+    let killed = SlowRequest { task: TaskFlags::OOM_VICTIM, ..request(Gfp::KERNEL, 4) };
+    assert_eq!(hopeless(killed)[..2], [TryMinWatermark, TryReserves]);
+    let without = SlowRequest { gfp: Gfp::KERNEL | Gfp::NOMEMALLOC, ..killed };
+    assert_eq!(hopeless(without)[..2], [TryMinWatermark, Compact(Async)]);
+    let after_kill =
+        |request: &SlowRequest| SlowState { step: Kill, ..SlowState::START }.after(request, Outcome::Worthwhile);
+    assert_eq!(after_kill(&killed).step(), Fail);
+    assert_eq!(after_kill(&SlowRequest { gfp: Gfp::KERNEL | Gfp::MEMALLOC, ..killed }).step(), TryReserves);
+}
+
+#[test]
 fn what_is_judged_worthwhile_is_retried_with_reserves() {
     let kernel = request(Gfp::KERNEL, 0);
     for step in [JudgeReclaim, JudgeCompaction, Kill] {

@@ -1,14 +1,14 @@
 //! A small machine on the host's heap, put together by hand.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use collections::{BootSlice, PerCpuSlice};
 use frame_table::{FrameTable, HeapMemory, MemoryModel, PageFlags, SectionMap};
-use mmkit_page_allocator::layout::{NodeZonelists, ZoneRef, ZoneSet, ZonelistWriter};
+use mmkit_page_allocator::layout::{MemoryRange, NodeZonelists, ZoneRef, ZoneSet, ZonelistWriter};
 use mmkit_page_allocator::{
-    CpuPlace, DebugOptions, FrameMap, Geometry, Hooks, PageAllocator, PageblockTypes, Parts, PcpLimits, PcpSet, Zone,
-    ZoneSettings,
+    CpuPlace, DebugOptions, Deferred, FrameMap, Geometry, Hooks, PageAllocator, PageblockTypes, Parts, PcpLimits,
+    PcpSet, Zone, ZoneSettings,
 };
 use sync::{Cpu, IrqControl, OwnerCell};
 use units::{CpuId, NodeId, Pfn, PfnRange, PhysAddr, PhysRange, ZoneType};
@@ -31,8 +31,13 @@ pub(crate) struct ZonePlan {
     pub(crate) node: u64,
     pub(crate) kind: ZoneType,
     pub(crate) pages: u64,
+    /// Pages at the start of the zone that are there from the beginning; the others come when they are needed, by `SECTION`.
+    pub(crate) early: u64,
     pub(crate) settings: ZoneSettings,
 }
+
+/// Pages by which a zone grows.
+pub(crate) const SECTION: u64 = 1024;
 
 pub(crate) const PCP: PcpLimits = PcpLimits { high_min: 32, high_max: 64, batch: 8 };
 
@@ -40,16 +45,17 @@ impl ZonePlan {
     pub(crate) fn normal(pages: u64) -> Self {
         let settings =
             ZoneSettings { watermarks: [128, 160, 192, 224], lowmem_reserve: [0; ZoneType::COUNT], pcp: PCP };
-        Self { node: 0, kind: ZoneType::Normal, pages, settings }
+        Self { node: 0, kind: ZoneType::Normal, pages, early: pages, settings }
     }
 }
 
-/// Builds a machine of `plans`, one after the other in physical memory, all memory free.
+/// Builds a machine of `plans`, one after the other in physical memory, all early memory free.
 #[allow(dead_code, reason = "not every test wants its memory free")]
 pub(crate) fn machine<H: Hooks>(plans: &[ZonePlan], nr_cpus: u64, hooks: H, debug: DebugOptions) -> Machine<H> {
     let machine = unfilled_machine(plans, nr_cpus, hooks, debug);
-    for zone in machine.allocator.zones() {
-        machine.allocator.release_boot_range(&machine.cpus[0], zone.span()).unwrap();
+    for (zone, plan) in machine.allocator.zones().iter().zip(plans) {
+        let early = PfnRange::with_len(zone.span().start, plan.early);
+        machine.allocator.release_boot_range(&machine.cpus[0], early).unwrap();
     }
     machine
 }
@@ -80,7 +86,7 @@ pub(crate) fn unfilled_machine<H: Hooks>(
         let node = NodeId::try_new(plan.node).unwrap();
         let range = PfnRange::with_len(start, plan.pages);
         let zone = Zone::new(node, plan.kind, range, plan.pages, number);
-        frames.init_range(range, zone.place(), PageFlags::empty());
+        frames.init_range(PfnRange::with_len(start, plan.early), zone.place(), PageFlags::empty());
         zones.push(zone);
         start = range.end;
     }
@@ -90,6 +96,11 @@ pub(crate) fn unfilled_machine<H: Hooks>(
     let pcps = PerCpuSlice::divide(leak(cells.collect()), rows);
     let last_node = plans.iter().map(|plan| plan.node).max().unwrap_or(0);
     let cpus_on = (0..nr_cpus).map(|id| CpuPlace::on(NodeId::try_new(id % (last_node + 1)).unwrap())).collect();
+    let late = zones.iter().zip(plans).filter(|(_, plan)| plan.early < plan.pages);
+    let late: Vec<MemoryRange> = late.map(|(zone, _)| MemoryRange::plain(zone.span(), zone.node())).collect();
+    let marks =
+        zones.iter().zip(plans).map(|(zone, plan)| AtomicU64::new(zone.span().start.raw() + plan.early)).collect();
+    let deferred = (!late.is_empty()).then(|| Deferred::new(leak(marks), leak(late), SECTION));
     let allocator = PageAllocator::new(
         memory,
         hooks,
@@ -101,7 +112,7 @@ pub(crate) fn unfilled_machine<H: Hooks>(
             pcps,
             cpus: leak(cpus_on),
             configured: ZoneSet::of(&ZONES),
-            deferred: None,
+            deferred,
             debug,
         },
     );
