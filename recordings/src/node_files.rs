@@ -3,13 +3,11 @@
 //! The files lie beside the others of a recording as `node-nodeN-distance` and `node-nodeN-cpulist`. Each may be missing.
 //! Linux 6.12: drivers/base/node.c (`node_read_distance`, `cpulist_read`), lib/vsprintf.c (lists of bits).
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use units::{CpuId, NodeId, NodeMask};
 
-use crate::input_error::{InputError, Place, quoted};
+use crate::input_error::{InputError, Place, quoted, read_text};
 
 /// Distance of a node to itself (Linux: LOCAL_DISTANCE).
 const LOCAL_DISTANCE: u8 = 10;
@@ -117,15 +115,10 @@ impl CpuList {
 
 /// Reads a file of one line, without what surrounds it; `None` if there is none.
 fn line_of(path: &Path) -> Result<Option<String>, InputError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(InputError::new(path, Place::File, error.to_string(), "a readable file")),
-    };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or(u64::MAX);
-        InputError::new(path, Place::Byte(at), "bytes that are no UTF-8", "text")
-    })?;
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_text(path)?;
     let mut lines = text.trim().lines();
     let first = lines.next().unwrap_or_default().to_owned();
     match lines.next() {
@@ -136,6 +129,8 @@ fn line_of(path: &Path) -> Result<Option<String>, InputError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn directory(test: &str, files: &[(&str, &str)]) -> PathBuf {

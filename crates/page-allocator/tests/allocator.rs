@@ -10,7 +10,7 @@ use mmkit_page_allocator::{
     AllocError, AllocRequest, BadPage, Checks, DebugOptions, ExtFrag, NoPressure, PageFragCache, Pressure, TaskFlags,
     Tracepoints, Untraced, Zone,
 };
-use units::{Gfp, MigrateType, NodeMask, Order, Pfn, ZoneType};
+use units::{CpuId, Gfp, MigrateType, NodeMask, Order, Pfn, ZoneType};
 
 fn order(raw: u8) -> Order {
     Order::new_truncate(raw)
@@ -83,6 +83,23 @@ fn every_order_comes_and_goes_and_all_pages_merge_again() {
     let counts = m.allocator.free_counts(cpu, zone(&m));
     assert_eq!(counts[10].iter().sum::<u32>(), 4);
     assert_eq!(counts[..10].iter().flatten().sum::<u32>(), 0);
+}
+
+#[test]
+fn the_vmstat_workers_drain_gives_back_a_batch_at_most() {
+    let m = small(4096);
+    let (cpu, zone) = (&m.cpus[0], zone(&m));
+    let listed = || m.allocator.pcp_pages(cpu, zone);
+    let batch = m.allocator.pcp_counters(cpu, zone, CpuId::ZERO).unwrap().limits.batch;
+    let pages: Vec<_> = (0..=batch).map(|_| m.allocator.alloc(cpu, Gfp::KERNEL, Order::ZERO).unwrap()).collect();
+    m.allocator.drain_local_pages(cpu);
+    pages.into_iter().for_each(|page| m.allocator.free(cpu, page));
+    let freed = listed();
+    assert!(freed > 0, "no page stayed on the list");
+    m.allocator.drain_zone_pages(cpu, zone);
+    assert_eq!(listed(), freed.saturating_sub(u64::from(batch)));
+    m.allocator.drain_zone_pages(cpu, zone);
+    assert_eq!((listed(), m.allocator.check_invariants(cpu)), (0, Ok(4096)));
 }
 
 #[test]

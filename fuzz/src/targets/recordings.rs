@@ -5,9 +5,11 @@ use std::path::Path;
 
 use recordings::boot_log::{BootLog, BootLogError, Until, replay};
 use recordings::pages::{
-    GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings, TraceReader, present_ranges,
+    CpuNodeSource, CpuNodes, GuidedReplay, InitialState, InputError, ListOrder, PfnKinds, Snapshot, Surroundings,
+    TraceReader, present_ranges,
 };
 use recordings::processes::{self, Counts};
+use recordings::{CpuList, NodeDistances};
 use units::{Order, Pfn};
 
 use super::{Target, outcome};
@@ -124,6 +126,9 @@ pub(super) const INITIAL_STATE: Target = Target {
 const DIVIDER: &str = "\n====\n";
 /// Files that a snapshot is read from.
 const SNAPSHOT_FILES: [&str; 5] = ["buddyinfo", "pagetypeinfo", "zoneinfo", "vmstat", "meminfo"];
+/// Files about nodes, which follow the trace in an input.
+const NODE_FILES: [&str; 4] =
+    ["node-node0-cpulist", "node-node1-cpulist", "node-node0-distance", "node-node1-distance"];
 const SMALL_SCAN: &str = "# mono_ns_begin 1 mono_ns_end 2\n0 1 r\n1 4000 b\n1000 4096 k\n2000 24576 b\n";
 const SMALL_TRACE: &str = "\
 # mmtrace 1
@@ -144,7 +149,7 @@ F 5 0 1 2201 0
 fn machine_seed() -> Vec<u8> {
     let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/boots/m128");
     let files = SNAPSHOT_FILES.map(|name| std::fs::read_to_string(boot.join(name)).unwrap_or_default());
-    [files.join(DIVIDER).as_str(), SMALL_SCAN, SMALL_TRACE].join(DIVIDER).into_bytes()
+    [files.join(DIVIDER).as_str(), SMALL_SCAN, SMALL_TRACE, "0-1", "", "10 20", "20 10"].join(DIVIDER).into_bytes()
 }
 
 fn infer(input: &str) -> Result<(), InputError> {
@@ -157,6 +162,10 @@ fn infer(input: &str) -> Result<(), InputError> {
         let _ = std::fs::write(directory.join(name), part);
     }
     let snapshot = Snapshot::read(&directory);
+    for (name, part) in NODE_FILES.iter().zip(input.split(DIVIDER).skip(SNAPSHOT_FILES.len() + 2)) {
+        let _ = std::fs::write(directory.join(name), part);
+    }
+    let nodes = CpuList::read_all(&directory).and_then(|lists| Ok((lists, NodeDistances::read(&directory)?)));
     let _ = std::fs::remove_dir_all(&directory);
     let before = snapshot?;
     let kinds = scan(parts.next().unwrap_or_default().as_bytes())?;
@@ -164,6 +173,16 @@ fn infer(input: &str) -> Result<(), InputError> {
     let trace = parts.next().unwrap_or_default();
     let surroundings = Surroundings { after: before.clone(), before, kinds };
     let events = || TraceReader::new(Path::new("fuzzed"), Box::new(Cursor::new(trace.as_bytes().to_vec())));
+    let (lists, distances) = nodes?;
+    let reader = events()?;
+    let nr_cpus = reader.header().nr_cpus;
+    let inferred = CpuNodes::inferred(&surroundings.before, reader)?;
+    // A conflict between the lists is one more bad input; the inference does not need them.
+    let listed = CpuNodes::listed(&lists, CpuNodeSource::Files, &surroundings.before, nr_cpus);
+    for nodes in listed.iter().chain([&inferred]) {
+        assert_eq!(nodes.nodes.len(), nr_cpus, "a node for every CPU");
+        assert!(nodes.nodes.iter().all(|node| distances.get(*node, *node) >= 10), "no node is nearer than itself");
+    }
     InitialState::infer(&surroundings, ListOrder::Recorded, events).map(|_| ())
 }
 
