@@ -110,9 +110,10 @@ impl Snapshot {
         self.zones.iter().find(|zone| (zone.node, zone.zone) == (node, kind))
     }
 
-    /// Returns the nodes that have memory, in the order of /proc/zoneinfo.
+    /// Returns the nodes that have memory, in ascending order.
     pub fn nodes(&self) -> Vec<NodeId> {
         let mut nodes: Vec<NodeId> = self.zones.iter().map(|zone| zone.node).collect();
+        nodes.sort_unstable();
         nodes.dedup();
         nodes
     }
