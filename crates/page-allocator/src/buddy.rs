@@ -7,7 +7,7 @@ use sync::{Cpu, SpinGuard, rank};
 use units::{MigrateType, Order, Pfn};
 
 use crate::alloc_flags::AllocFlags;
-use crate::fallback::FallbackPolicy;
+use crate::fallback::{FallbackPolicy, Found};
 use crate::frame_map::FrameMap;
 use crate::gates::Gates;
 use crate::trace::Tracepoints;
@@ -281,12 +281,15 @@ impl Drop for LockedZone<'_> {
 
 impl LockedZone<'_> {
     /// Takes a block for a request: of its own type, of CMA memory if it may, and else of another type (Linux: `__rmqueue`).
+    ///
+    /// `found` is where the last block of the same batch was found.
     pub(crate) fn take(
         &mut self,
         order: Order,
         migratetype: MigrateType,
         flags: AllocFlags,
         policy: FallbackPolicy,
+        found: &mut Found,
     ) -> Option<FreeBlock> {
         let cma = flags.contains(AllocFlags::CMA);
         // Keeps the use of CMA and ordinary memory in balance, so that CMA is not left over when memory gets short.
@@ -296,8 +299,27 @@ impl LockedZone<'_> {
         {
             return Some(block);
         }
-        self.take_smallest(order, migratetype)
-            .or_else(|| if cma { self.take_smallest(order, MigrateType::Cma) } else { None })
-            .or_else(|| self.take_fallback(order, migratetype, flags, policy))
+        if *found == Found::Own
+            && let Some(block) = self.take_smallest(order, migratetype)
+        {
+            return Some(block);
+        }
+        if *found <= Found::Cma {
+            if cma && let Some(block) = self.take_smallest(order, MigrateType::Cma) {
+                *found = Found::Cma;
+                return Some(block);
+            }
+            if let Some(block) = self.claim(order, migratetype, flags, policy) {
+                // Its own lists have been filled up.
+                *found = Found::Own;
+                return Some(block);
+            }
+        }
+        if flags.contains(AllocFlags::NOFRAGMENT) {
+            return None;
+        }
+        let block = self.steal(order, migratetype)?;
+        *found = Found::Stolen;
+        Some(block)
     }
 }

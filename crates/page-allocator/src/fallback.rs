@@ -1,8 +1,9 @@
 //! Taking memory of another migratetype when the wanted one has none left.
 //!
-//! The largest block is preferred, since it lets a whole pageblock change its type; a movable allocation that cannot take a whole
-//! pageblock takes the smallest block instead, because movable memory in a foreign pageblock does no lasting harm.
-//! Linux 6.12: `__rmqueue_fallback`, `find_suitable_fallback`, `steal_suitable_fallback`, `boost_watermark`.
+//! First a whole pageblock is claimed, beginning with those that have the largest free blocks; where none may change its type, the smallest
+//! block of another type is stolen, which leaves large ones whole.
+//! Linux 6.12 as of its stable releases (6.12.0 stole from the largest block): `__rmqueue_claim`, `__rmqueue_steal`, `find_suitable_fallback`,
+//! `try_to_steal_block`, `boost_watermark`.
 
 use frame_table::{FreeBlock, PageFlags, PageType};
 use units::{MigrateType, Order, Pfn, PfnRange};
@@ -38,18 +39,52 @@ struct Candidate {
     migratetype: MigrateType,
 }
 
+/// Where the last block of a batch was found; the search for the next one begins there, since the lists do not change in between
+/// (Linux: enum rmqueue_mode).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Found {
+    /// On the wanted type's own lists, or nowhere yet.
+    Own,
+    /// In CMA memory.
+    Cma,
+    /// On another type's lists, without its pageblock.
+    Stolen,
+}
+
 impl LockedZone<'_> {
-    /// Takes a block of another migratetype, and with it the pageblock if most of that is free or of the wanted kind.
-    pub(crate) fn take_fallback(
+    /// Claims a pageblock of another type for the wanted one, and takes a block of it.
+    pub(crate) fn claim(
         &mut self,
         order: Order,
         wanted: MigrateType,
         flags: AllocFlags,
         policy: FallbackPolicy,
     ) -> Option<FreeBlock> {
-        let (candidate, may_claim) = self.find_fallback(order, wanted, flags, policy)?;
-        let pfn = self.list(candidate.order, candidate.migratetype).blocks.front(&self.map.frames)?;
-        let block = self.steal(pfn, candidate, order, wanted, may_claim, flags, policy)?;
+        let geometry = self.map.geometry;
+        let lowest = if flags.contains(AllocFlags::NOFRAGMENT) { order.max(geometry.pageblock_order) } else { order };
+        for current in lowest.through(geometry.max_order).rev() {
+            let Some(candidate) = self.fallback_at(current, wanted) else { continue };
+            if !self.may_claim(current, wanted, policy) {
+                break;
+            }
+            if let Some(block) = self.claim_candidate(candidate, order, wanted, flags, policy) {
+                self.report_fallback(&block, candidate, order, wanted);
+                return Some(block);
+            }
+        }
+        None
+    }
+
+    /// Takes the smallest block of another type; its pageblock, and what is left of it, keep that type.
+    pub(crate) fn steal(&mut self, order: Order, wanted: MigrateType) -> Option<FreeBlock> {
+        let mut orders = order.through(self.map.geometry.max_order);
+        let candidate = orders.find_map(|current| self.fallback_at(current, wanted))?;
+        let block = self.take_and_expand(candidate, order)?;
+        self.report_fallback(&block, candidate, order, wanted);
+        Some(block)
+    }
+
+    fn report_fallback(&self, block: &FreeBlock, candidate: Candidate, order: Order, wanted: MigrateType) {
         if let Some(listener) = self.listener {
             listener.mm_page_alloc_extfrag(ExtFrag {
                 pfn: block.pfn(),
@@ -60,28 +95,6 @@ impl LockedZone<'_> {
                 change_ownership: self.map.pageblocks.get(block.pfn()) == wanted,
             });
         }
-        Some(block)
-    }
-
-    /// Chooses the block to take, and whether its pageblock may be claimed.
-    fn find_fallback(
-        &self,
-        order: Order,
-        wanted: MigrateType,
-        flags: AllocFlags,
-        policy: FallbackPolicy,
-    ) -> Option<(Candidate, bool)> {
-        let geometry = &self.map.geometry;
-        let lowest = if flags.contains(AllocFlags::NOFRAGMENT) { order.max(geometry.pageblock_order) } else { order };
-        let largest = lowest.through(geometry.max_order).rev().find_map(|order| self.fallback_at(order, wanted))?;
-        if self.may_claim(largest.order, wanted, policy) {
-            return Some((largest, true));
-        }
-        if wanted == MigrateType::Movable && largest.order > order {
-            let smallest = order.through(geometry.max_order).find_map(|order| self.fallback_at(order, wanted))?;
-            return Some((smallest, self.may_claim(smallest.order, wanted, policy)));
-        }
-        Some((largest, false))
     }
 
     fn fallback_at(&self, order: Order, wanted: MigrateType) -> Option<Candidate> {
@@ -98,17 +111,11 @@ impl LockedZone<'_> {
             || !policy.group_by_mobility
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one request, one candidate, one policy; a struct would be used once"
-    )]
-    fn steal(
+    fn claim_candidate(
         &mut self,
-        pfn: Pfn,
         candidate: Candidate,
         order: Order,
         wanted: MigrateType,
-        may_claim: bool,
         flags: AllocFlags,
         policy: FallbackPolicy,
     ) -> Option<FreeBlock> {
@@ -119,10 +126,9 @@ impl LockedZone<'_> {
             // The next allocation from this zone acts on it.
             self.zone.set_flags(ZoneFlags::BOOSTED);
         }
-        if may_claim && self.claim_pageblock(pfn, candidate.migratetype, wanted, policy) {
-            return self.take_smallest(order, wanted);
-        }
-        self.take_and_expand(candidate, order)
+        let pfn = self.list(candidate.order, candidate.migratetype).blocks.front(&self.map.frames)?;
+        let claimed = self.claim_pageblock(pfn, candidate.migratetype, wanted, policy);
+        if claimed { self.take_smallest(order, wanted) } else { None }
     }
 
     /// Takes a block that covers whole pageblocks, and gives them the wanted type.

@@ -10,6 +10,7 @@ use units::{Gfp, MigrateType, NodeId, Order};
 use crate::alloc_context::{AllocContext, AllocError, AllocRequest};
 use crate::alloc_flags::AllocFlags;
 use crate::allocator::{ListScope, PageAllocator, PcpSet, pressure_on};
+use crate::fallback::Found;
 use crate::pcp::PcpLists;
 use crate::pressure::{Hooks, NodeReclaim};
 use crate::zone::{Watermark, Zone, ZoneEvents, ZoneFlags};
@@ -277,7 +278,7 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
             flags.contains(AllocFlags::HIGHATOMIC).then(|| locked.take_smallest(order, MigrateType::HighAtomic));
         let block = reserved
             .flatten()
-            .or_else(|| locked.take(order, context.migratetype, flags, self.fallback_policy()))
+            .or_else(|| locked.take(order, context.migratetype, flags, self.fallback_policy(), &mut Found::Own))
             .or_else(|| {
                 // Failing here is worse than failing a later atomic allocation of a higher order.
                 let last_resort = flags.intersects(AllocFlags::OOM | AllocFlags::NON_BLOCK);

@@ -9,7 +9,7 @@ use units::{MigrateType, Order};
 
 use crate::alloc_flags::AllocFlags;
 use crate::buddy::{LockedZone, Placement};
-use crate::fallback::FallbackPolicy;
+use crate::fallback::{FallbackPolicy, Found};
 use crate::geometry::Geometry;
 use crate::pcp_index::{LISTS, list_of_pages, list_order};
 use crate::pcp_list::PcpList;
@@ -156,10 +156,10 @@ impl PcpLists {
         policy: FallbackPolicy,
     ) {
         let frames = &zone.map.frames;
-        let mut left = blocks;
+        let (mut left, mut found) = (blocks, Found::Own);
         while left > 0 {
             // Whose turn it is between CMA and the type's own memory is asked for each block.
-            if !flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0 {
+            if found == Found::Own && (!flags.contains(AllocFlags::CMA) || zone.zone.free_cma() == 0) {
                 let taken = zone.take_smallest_many(order, migratetype, left, self.lists[index].linked());
                 self.filled += u64::from(taken) << order.raw();
                 self.counters.note_added(taken << order.raw());
@@ -168,7 +168,7 @@ impl PcpLists {
                     break;
                 }
             }
-            let Some(block) = zone.take(order, migratetype, flags, policy) else { break };
+            let Some(block) = zone.take(order, migratetype, flags, policy, &mut found) else { break };
             self.push_back(frames, index, block);
             left -= 1;
         }
