@@ -1,7 +1,8 @@
 //! `mmkit boot --machine`: boots a described machine in this process and shows its log, its zones or one of its /proc files.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use boot_memory::firmware::RangeKind;
@@ -24,6 +25,9 @@ pub(super) struct BootedMachine {
     machine: SimMachine,
 }
 
+/// Most bytes of a file that describes a machine.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// Finds the ready machine `name`, or reads the description in the file of that name.
 ///
 /// # Errors
@@ -32,12 +36,25 @@ fn find(name: &str) -> Result<Machine, Failure> {
     if let Some(ready) = READY_MACHINES.iter().find(|ready| ready.name == name) {
         return Ok(Machine::parse(ready.name, ready.text)?);
     }
-    let text = fs::read_to_string(name).map_err(|error| {
+    Ok(Machine::from_bytes(name, &read_file(name)?)?)
+}
+
+/// Reads a file of a bounded size; one that has no end, or that waits for a writer, is refused unopened.
+fn read_file(name: &str) -> Result<Vec<u8>, InputError> {
+    let refuse = |found: String, expected: String| InputError::new(Path::new(name), Place::File, found, expected);
+    let missing = |error: io::Error| {
         let ready: Vec<&str> = READY_MACHINES.iter().map(|ready| ready.name).collect();
-        let expected = format!("a description, or one of the ready machines {}", ready.join(", "));
-        InputError::new(Path::new(name), Place::File, error.to_string(), expected)
-    })?;
-    Ok(Machine::parse(name, &text)?)
+        refuse(error.to_string(), format!("a description, or one of the ready machines {}", ready.join(", ")))
+    };
+    if !fs::metadata(name).map_err(missing)?.is_file() {
+        return Err(refuse("not a regular file".into(), "a regular file that describes a machine".into()));
+    }
+    let mut bytes = Vec::new();
+    File::open(name).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(missing)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(refuse("a longer file".into(), format!("a description of at most {MOST_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
 impl BootedMachine {

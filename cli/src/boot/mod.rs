@@ -33,7 +33,7 @@ pub(crate) use settings::{SettingError, Settings};
 /// Arguments of `mmkit boot`.
 #[derive(Args)]
 pub(crate) struct BootArguments {
-    /// A ready machine, or a file that describes one.
+    /// A ready machine, or a file that describes one: TOML, a devicetree blob (arm64) or the text of /proc/iomem (x86-64).
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "from_log", conflicts_with = "from_log")]
     machine: Option<String>,
     /// A kernel log recorded with memblock=debug; files recorded beside it (zoneinfo, sysctl-*, node-*-distance) are compared too.

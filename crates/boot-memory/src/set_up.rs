@@ -56,7 +56,7 @@ impl Memblock {
         taken.chain(low).try_for_each(|range| self.reserve(range.start, range.len(), cx))
     }
 
-    /// Adds what `map` calls usable, and marks what of it is mirrored (Linux: efi_find_mirror).
+    /// Adds what `map` calls usable, and marks what of it may be unplugged or is mirrored (Linux: efi_find_mirror).
     ///
     /// # Errors
     /// [`MemblockError`] if a list is full.
@@ -64,6 +64,9 @@ impl Memblock {
         map.of_kind(RangeKind::Usable).try_for_each(|entry| {
             let (start, len) = (entry.range.start, entry.range.len());
             self.add(start, len, cx)?;
+            if entry.flags.contains(RangeFlags::HOTPLUG) {
+                self.mark_hotplug(start, len, cx)?;
+            }
             if entry.flags.contains(RangeFlags::MIRROR) { self.mark_mirror(start, len, cx) } else { Ok(()) }
         })
     }

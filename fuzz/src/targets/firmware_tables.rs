@@ -145,7 +145,7 @@ fn pvh_seed() -> Vec<u8> {
     bytes
 }
 
-fn devicetree_seed() -> Vec<u8> {
+pub(super) fn devicetree_seed() -> Vec<u8> {
     const NAMES: [&str; 7] = [
         "#address-cells",
         "#size-cells",

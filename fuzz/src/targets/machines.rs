@@ -2,10 +2,11 @@
 
 use sim::description::Machine;
 
+use super::firmware_tables::devicetree_seed;
 use super::{Target, outcome};
 use crate::corpus::Seed;
 
-/// `Machine::parse`, and what is derived from an accepted description.
+/// `Machine::from_bytes` with TOML, devicetrees and /proc/iomem, and what is derived from an accepted description.
 pub(super) const MACHINE_FILE: Target = Target {
     name: "machine-file",
     seeds: &[
@@ -13,6 +14,8 @@ pub(super) const MACHINE_FILE: Target = Target {
         Seed::File("machines/sim/src/description/ready/server-2node.toml"),
         Seed::File("machines/sim/src/description/ready/arm64-64k.toml"),
         Seed::File("machines/sim/src/description/ready/i386-highmem.toml"),
+        Seed::Each("data/boots", "iomem"),
+        Seed::Made(devicetree_seed),
     ],
     tokens: &[
         "arch = ",
@@ -23,14 +26,14 @@ pub(super) const MACHINE_FILE: Target = Target {
         "firmware = [",
         "kind = \"usable\"",
         "range = ",
+        " : System RAM\n",
+        "  00100000-001fffff : reserved\n",
+        "numa-node-id\0",
         "G",
         "+",
         "-",
     ],
-    run: |input| {
-        let text = String::from_utf8_lossy(input);
-        outcome(Machine::parse("fuzzed.toml", &text).inspect(derived))
-    },
+    run: |input| outcome(Machine::from_bytes("fuzzed", input).inspect(derived)),
 };
 
 fn derived(machine: &Machine) {

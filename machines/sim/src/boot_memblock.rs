@@ -4,12 +4,14 @@
 //! without devices has any of it.
 
 use boot_memory::firmware::BootOptions;
-use boot_memory::memblock::{BootContext, BootLog, Memblock, MemblockConfig, RegionMemory, Wording};
+use boot_memory::memblock::{
+    BootContext, BootLog, MAX_ADDR_ACCESSIBLE, Memblock, MemblockConfig, MemblockError, RegionMemory, Wording,
+};
 use boot_memory::{LowMemory, Nodes};
-use units::PhysAddr;
+use units::{PhysAddr, PhysRange};
 
 use crate::MachineError;
-use crate::description::{Arch, LinuxVersion, Machine};
+use crate::description::{Arch, LinuxVersion, Machine, PlacedReservation};
 
 /// Where the direct map of a 32-bit kernel ends (Linux: MAXMEM with the default split).
 const LOWMEM_END: PhysAddr = PhysAddr::new(896 << 20);
@@ -38,6 +40,7 @@ pub(crate) fn fill(
     let low = if machine.arch.has_bios_range() { LowMemory::Reserved } else { LowMemory::Plain };
     memblock.reserve_taken(taken, low, &mut BootContext::new(regions, log, "setup_arch"))?;
     add_memory(&mut memblock, machine, options, &mut BootContext::new(regions, log, "e820__memblock_setup"))?;
+    keep_for_firmware(&mut memblock, machine, &mut BootContext::new(regions, log, "early_init_fdt_scan_reserved_mem"))?;
     let mut cx = BootContext::new(regions, log, "numa_register_memblks");
     let nodes = memblock.set_nodes(&machine.numa_map(), options.numa, &mut cx)?;
     memblock.dump_all(&mut cx);
@@ -70,6 +73,46 @@ fn add_memory(
     }
     memblock.trim_memory(1 << machine.arch.page_shift());
     Ok(())
+}
+
+/// Sets aside what the firmware wants left out of the direct map, and what it wants wherever there is room.
+///
+/// A reservation without room is left out and named in the log, as Linux does.
+fn keep_for_firmware(memblock: &mut Memblock, machine: &Machine, cx: &mut BootContext<'_>) -> Result<(), MachineError> {
+    machine.unmapped.iter().try_for_each(|range| memblock.mark_nomap(range.start, range.len(), cx))?;
+    for reservation in machine.placed.iter().filter(|reservation| reservation.size > 0) {
+        match place(memblock, reservation, cx)? {
+            Some(found) if reservation.unmapped => {
+                memblock.mark_nomap(found.start, found.len(), cx)?;
+                memblock.phys_free(found.start, found.len(), cx)?;
+            }
+            Some(_) => {}
+            None => cx.log.line(format_args!(
+                "OF: reserved mem: failed to allocate memory for node '{}': size {} MiB",
+                reservation.name,
+                reservation.size >> 20
+            )),
+        }
+    }
+    Ok(())
+}
+
+/// Reserves memory in the first of the wanted places that has room.
+fn place(
+    memblock: &mut Memblock,
+    reservation: &PlacedReservation,
+    cx: &mut BootContext<'_>,
+) -> Result<Option<PhysRange>, MemblockError> {
+    let anywhere = [PhysRange::new(PhysAddr::ZERO, MAX_ADDR_ACCESSIBLE)];
+    let wanted = reservation.within.iter().filter(|bounds| !bounds.is_empty());
+    let fallback = anywhere.iter().filter(|_| reservation.within.is_empty());
+    for &bounds in wanted.chain(fallback) {
+        match memblock.phys_alloc_range(reservation.size, reservation.alignment, bounds, cx) {
+            Err(MemblockError::NoMemory { .. }) => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

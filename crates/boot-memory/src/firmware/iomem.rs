@@ -75,6 +75,11 @@ pub fn parse_iomem(text: &str) -> Result<MemoryMap, FirmwareError> {
     Ok(map)
 }
 
+/// Returns true if a line of `text` is one of /proc/iomem, so that the whole is meant to be.
+pub fn is_iomem(text: &str) -> bool {
+    text.lines().any(|line| parse_line(line).is_some())
+}
+
 fn at_line(number: u32, problem: Problem) -> FirmwareError {
     FirmwareError { input: Input::Iomem, at: Place::Line(number), problem }
 }
@@ -141,6 +146,12 @@ fd00000000-ffffffffff : Reserved
     fn hidden_addresses_are_named_as_such() {
         let error = parse_iomem("00000000-00000000 : Reserved\n00000000-00000000 : System RAM\n").unwrap_err();
         assert!(error.to_string().contains("read it as root"), "{error}");
+    }
+
+    #[test]
+    fn one_line_of_the_form_tells_what_a_text_is_meant_to_be() {
+        assert!(is_iomem("damaged\n  01000000-01e01ef1 : Kernel code\n"));
+        assert!(!is_iomem("arch = \"x86-64\"\nnodes = [{ memory = [\"0x1000-0x1fff\"] }]\n"));
     }
 
     #[test]

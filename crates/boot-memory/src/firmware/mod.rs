@@ -25,7 +25,7 @@ pub use acpi::{
 pub use devicetree::{Chosen, Devicetree, Placement, RangeList, ReservedMemory, TreeNode, TreeProperty};
 pub use e820_log::parse_e820_log;
 pub use error::{FirmwareError, Input, Place, Problem};
-pub use iomem::{IomemLine, parse_iomem, read_iomem};
+pub use iomem::{IomemLine, is_iomem, parse_iomem, read_iomem};
 pub use memory_map::{MAX_MAP_ENTRIES, MapEntry, MapFull, MemoryMap, RangeFlags, RangeKind, UnknownKind};
 pub use numa_map::{
     CpuAffinity, LOCAL_DISTANCE, MAX_CPU_AFFINITIES, MAX_MEMORY_AFFINITIES, MemoryAffinity, NumaFull, NumaMap,

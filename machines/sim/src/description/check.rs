@@ -19,8 +19,11 @@ const LEAST_FREE_BYTES: u64 = 1 << 20;
 struct At(Range<usize>, Fault);
 
 pub(super) fn parse(name: &str, text: &str) -> Result<Machine, DescriptionError> {
-    let fail =
-        |at: Range<usize>, fault| DescriptionError { file: name.to_owned(), line: line_of(text, at.start), fault };
+    let fail = |at: Range<usize>, fault| DescriptionError {
+        file: name.to_owned(),
+        line: Some(line_of(text, at.start)),
+        fault,
+    };
     let file: MachineFile = toml::from_str(text).map_err(|error| {
         fail(error.span().unwrap_or(0..0), Fault::Syntax(error.message().trim_end().replace('\n', ", ")))
     })?;
@@ -62,9 +65,12 @@ fn build(name: &str, file: MachineFile) -> Result<Machine, At> {
         firmware,
         kernel_image: file.kernel.image.as_ref().map(|image| image.get_ref().0),
         kernel_reserved: file.kernel.reserved.iter().map(|range| range.get_ref().0).collect(),
+        unmapped: Vec::new(),
+        placed: Vec::new(),
     };
     check_memory(&machine, &numa).map_err(|fault| At(nodes_at, fault))?;
-    check_kernel(&machine, &file)?;
+    let image_at = file.kernel.image.as_ref().map_or(0..0, |image| image.span());
+    check_kernel(&machine).map_err(|fault| At(image_at, fault))?;
     Ok(machine)
 }
 
@@ -87,7 +93,7 @@ fn check_node_ranges(arch: Arch, nodes: &[NodeTable]) -> Result<(), At> {
     ranges.try_for_each(|range| check_height(arch, range.get_ref().0).map_err(|fault| At(range.span(), fault)))
 }
 
-fn check_height(arch: Arch, range: PhysRange) -> Result<(), Fault> {
+pub(super) fn check_height(arch: Arch, range: PhysRange) -> Result<(), Fault> {
     let bits = arch.physical_bits();
     if range.end.raw() > 1 << bits {
         return Err(Fault::AddressTooHigh { bits, range });
@@ -121,7 +127,7 @@ fn number_nodes(tables: &[NodeTable]) -> Result<Vec<Node>, Fault> {
 }
 
 /// Sorts ranges of one node and joins those that touch or overlap.
-fn joined(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
+pub(super) fn joined(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, kept| {
         let touches = next.start <= kept.end;
@@ -131,7 +137,7 @@ fn joined(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
     ranges
 }
 
-fn check_cpus(nodes: &[Node]) -> Result<(), Fault> {
+pub(super) fn check_cpus(nodes: &[Node]) -> Result<(), Fault> {
     let mut cpus: Vec<usize> = nodes.iter().flat_map(|node| node.cpus.iter().map(|cpu| cpu.index())).collect();
     cpus.sort_unstable();
     if !(1..=MAX_CPU_AFFINITIES).contains(&cpus.len()) {
@@ -227,7 +233,7 @@ fn check_cmdline(file: &MachineFile) -> Result<String, At> {
     }
 }
 
-fn check_memory(machine: &Machine, numa: &NumaMap) -> Result<(), Fault> {
+pub(super) fn check_memory(machine: &Machine, numa: &NumaMap) -> Result<(), Fault> {
     let shift = machine.arch.page_shift();
     for entry in machine.firmware.of_kind(RangeKind::Usable) {
         if let Some(orphan) = outside(entry.range, numa) {
@@ -237,7 +243,7 @@ fn check_memory(machine: &Machine, numa: &NumaMap) -> Result<(), Fault> {
             return Err(Fault::TooManyFrames(entry.range));
         }
     }
-    let found = free_bytes(machine);
+    let found = free_bytes(machine)?;
     let at_least = LEAST_FREE_BYTES.max(16 << shift);
     if found < at_least {
         return Err(Fault::TooLittleMemory { at_least, found });
@@ -246,7 +252,7 @@ fn check_memory(machine: &Machine, numa: &NumaMap) -> Result<(), Fault> {
 }
 
 /// Returns the first part of `range` that no node has.
-fn outside(range: PhysRange, numa: &NumaMap) -> Option<PhysRange> {
+pub(super) fn outside(range: PhysRange, numa: &NumaMap) -> Option<PhysRange> {
     let mut start = range.start;
     while start < range.end {
         let Some(owner) = numa.memory().iter().find(|affinity| affinity.range.contains(start)) else {
@@ -259,31 +265,23 @@ fn outside(range: PhysRange, numa: &NumaMap) -> Option<PhysRange> {
 }
 
 /// Returns the bytes of whole usable pages that neither the trimmed first megabyte nor the kernel holds.
-fn free_bytes(machine: &Machine) -> u64 {
+fn free_bytes(machine: &Machine) -> Result<u64, Fault> {
     let mut map = machine.firmware.clone();
-    if machine.arch.has_bios_range() && map.trim_bios_range().is_err() {
-        return 0;
+    let full = |_| Fault::TooMany("firmware and reserved ranges");
+    if machine.arch.has_bios_range() {
+        map.trim_bios_range().map_err(full)?;
     }
-    for &range in machine.kernel_image.iter().chain(&machine.kernel_reserved) {
+    for &range in machine.kernel_image.iter().chain(&machine.kernel_reserved).chain(&machine.unmapped) {
         let taken = boot_memory::firmware::RangeChange { range, from: Some(RangeKind::Usable), to: None };
-        if map.change(taken).is_err() {
-            return 0;
-        }
+        map.change(taken).map_err(full)?;
     }
     let shift = machine.arch.page_shift();
-    map.of_kind(RangeKind::Usable).map(|entry| entry.range.whole_frames(shift).nr_pages() << shift).sum()
+    Ok(map.of_kind(RangeKind::Usable).map(|entry| entry.range.whole_frames(shift).nr_pages() << shift).sum())
 }
 
-fn check_kernel(machine: &Machine, file: &MachineFile) -> Result<(), At> {
-    let in_memory = |range: PhysRange| {
-        let hits = machine.firmware.of_kind(RangeKind::Usable).map(|entry| entry.range.intersection(range).len());
-        hits.sum::<u64>() == range.len()
-    };
-    for given in file.kernel.image.iter() {
-        let range = given.get_ref().0;
-        if !in_memory(range) {
-            return Err(At(given.span(), Fault::KernelOutsideMemory(range)));
-        }
-    }
-    Ok(())
+/// Refuses a kernel that is not in usable memory as a whole.
+pub(super) fn check_kernel(machine: &Machine) -> Result<(), Fault> {
+    let Some(range) = machine.kernel_image else { return Ok(()) };
+    let hits = machine.firmware.of_kind(RangeKind::Usable).map(|entry| entry.range.intersection(range).len());
+    if hits.sum::<u64>() == range.len() { Ok(()) } else { Err(Fault::KernelOutsideMemory(range)) }
 }

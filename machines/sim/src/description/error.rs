@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-use units::PhysRange;
+use boot_memory::firmware::FirmwareError;
+use units::{NodeId, PhysRange};
 
 /// A machine description that cannot be used: which file, where in it, and why.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{file}, line {line}: {fault}")]
+#[error("{file}{at}: {fault}", at = AtLine(*.line))]
 pub struct DescriptionError {
     /// Name of the file, or of the ready machine.
     pub file: String,
-    /// Line in it, from 1.
-    pub line: usize,
+    /// Line in it, from 1; `None` if the fault names the place itself or is about the whole.
+    pub line: Option<usize>,
     /// What is wrong there.
     pub fault: Fault,
 }
@@ -22,6 +23,17 @@ pub enum Fault {
     /// Not TOML, or not of the described form; the text says what was expected.
     #[error("{0}")]
     Syntax(String),
+    /// A devicetree or a /proc/iomem that cannot be read.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// Bytes of none of the forms that a description has.
+    #[error(
+        "byte {0:#x}: expected text in UTF-8 (TOML or /proc/iomem), or a devicetree, which starts with the bytes d0 0d fe ed"
+    )]
+    NoText(usize),
+    /// The nodes of a devicetree are not numbered one by one.
+    #[error("expected node numbers from 0 without gaps; found {0}")]
+    NodeNumber(NodeId),
     /// A page size that the architecture does not have.
     #[error("expected a page size that {0} has")]
     PageSize(&'static str),
@@ -95,6 +107,15 @@ pub enum Fault {
     /// An option of the command line is wrong.
     #[error("{0}")]
     CommandLine(String),
+}
+
+/// Writes the line behind the name of the file.
+struct AtLine(Option<usize>);
+
+impl fmt::Display for AtLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
 }
 
 /// Writes a range as `START-LAST` in hexadecimal.

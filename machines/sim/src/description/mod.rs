@@ -1,4 +1,4 @@
-//! Descriptions of machines: architecture, CPUs, nodes, firmware map, kernel, command line, read from TOML.
+//! Descriptions of machines: architecture, CPUs, nodes, firmware map, kernel, command line, read from TOML, a devicetree or /proc/iomem.
 //!
 //! Used by the hosted machine to build itself and by the `mmkit` command (`--machine`). A description that parses is one that can
 //! boot: impossible ones are refused with file, line and what was expected. Plain values, no locking.
@@ -27,6 +27,7 @@
 mod arch;
 mod check;
 mod error;
+mod firmware;
 mod ready;
 mod schema;
 
@@ -115,6 +116,25 @@ pub struct Machine {
     pub kernel_image: Option<PhysRange>,
     /// What is reserved before memblock allocates anything, beside the image: initrd, firmware tables.
     pub kernel_reserved: Vec<PhysRange>,
+    /// Memory that the firmware wants left out of the direct map (`no-map`).
+    pub unmapped: Vec<PhysRange>,
+    /// Memory that the firmware wants reserved wherever there is room.
+    pub placed: Vec<PlacedReservation>,
+}
+
+/// A reservation whose place is found while the machine boots: a node of /reserved-memory with a `size`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlacedReservation {
+    /// Name of its node, for the log.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Power of two that the address is a multiple of; 0 if the firmware does not say.
+    pub alignment: u64,
+    /// Where it may lie, tried in this order; anywhere if empty.
+    pub within: Vec<PhysRange>,
+    /// Whether it is left out of the direct map (`no-map`).
+    pub unmapped: bool,
 }
 
 impl Machine {
@@ -124,6 +144,19 @@ impl Machine {
     /// [`DescriptionError`] with the line and what was expected there.
     pub fn parse(file: &str, text: &str) -> Result<Self, DescriptionError> {
         check::parse(file, text)
+    }
+
+    /// Reads a description in any form: a flattened devicetree (by its magic number), the text of /proc/iomem (by a line of its
+    /// form), else TOML; `file` is named in errors.
+    ///
+    /// A devicetree describes an arm64 machine with 4 KiB pages: its memory nodes, their NUMA nodes and distances, reservations, CPUs,
+    /// and the command line and initrd of /chosen. It does not say where the kernel lies, so no image is reserved; a `reusable`
+    /// reservation stays reserved. /proc/iomem describes an x86-64 machine of one node and one CPU.
+    ///
+    /// # Errors
+    /// [`DescriptionError`] with the place and what was expected there.
+    pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self, DescriptionError> {
+        firmware::from_bytes(file, bytes)
     }
 
     /// Returns the ready machine of that name, or `None` if there is none.

@@ -19,7 +19,7 @@ fn usable_frames(machine: &Machine, low: u64, high: u64) -> u64 {
 
 fn fault(text: &str) -> (usize, Fault) {
     let error = Machine::parse("test.toml", text).unwrap_err();
-    (error.line, error.fault)
+    (error.line.unwrap(), error.fault)
 }
 
 #[test]

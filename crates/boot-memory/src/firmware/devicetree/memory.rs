@@ -212,7 +212,7 @@ fn read_reserved<'a>(node: &TreeNode<'a>, cells: Cells) -> Result<ReservedMemory
         (Some(reg), _) => Placement::Fixed(RangeList::new(Some(reg), cells)?),
         (None, Some(size)) => Placement::Dynamic {
             size: any_width(&size)?,
-            alignment: node.property("alignment").map_or(Ok(0), |alignment| any_width(&alignment))?,
+            alignment: node.property("alignment").map_or(Ok(0), |alignment| power_of_two(&alignment))?,
             within: RangeList::new(node.property("alloc-ranges"), cells)?,
         },
         (None, None) => return Err(error(node.place(), Problem::Expected("reg or size in a reserved-memory node"))),
@@ -222,6 +222,14 @@ fn read_reserved<'a>(node: &TreeNode<'a>, cells: Cells) -> Result<ReservedMemory
         return Err(error(node.place(), Problem::Expected("no-map or reusable, not both")));
     }
     Ok(ReservedMemory { name: node.name, placement, no_map, reusable, cma_default })
+}
+
+/// Reads an alignment; 0 asks for none.
+fn power_of_two(property: &TreeProperty<'_>) -> Result<u64, FirmwareError> {
+    match any_width(property)? {
+        alignment if alignment == 0 || alignment.is_power_of_two() => Ok(alignment),
+        _ => Err(error(property.at as usize, Problem::Expected("an alignment that is a power of two"))),
+    }
 }
 
 /// Reads a number of one or two cells.

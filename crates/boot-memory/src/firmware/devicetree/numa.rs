@@ -12,7 +12,7 @@ use super::memory::{Cells, number};
 
 const TRIPLET: usize = 12;
 
-impl Devicetree<'_> {
+impl<'a> Devicetree<'a> {
     /// Reads nodes, their memory and CPUs, and distances; `None` if no memory node names its NUMA node.
     ///
     /// # Errors
@@ -39,10 +39,26 @@ impl Devicetree<'_> {
         Ok(Some(numa))
     }
 
+    /// Calls `visit` for every CPU, in the order of the blob, with the NUMA node that it names.
+    ///
+    /// # Errors
+    /// A node number that is too high or of another form.
+    pub fn cpus(&self, mut visit: impl FnMut(Option<NodeId>)) -> Result<(), FirmwareError> {
+        self.cpu_nodes().try_for_each(|node| {
+            visit(node_id(&node)?);
+            Ok(())
+        })
+    }
+
+    fn cpu_nodes(&self) -> impl Iterator<Item = TreeNode<'a>> + use<'a> {
+        let parent = self.root().and_then(|root| root.child("cpus"));
+        let is_cpu = |node: &TreeNode<'_>| node.property("device_type").is_some_and(|kind| kind.has_string("cpu"));
+        parent.into_iter().flat_map(|parent| parent.children()).filter(is_cpu)
+    }
+
     fn add_cpus(&self, numa: &mut NumaMap) -> Result<(), FirmwareError> {
         let Some(parent) = self.root().and_then(|root| root.child("cpus")) else { return Ok(()) };
-        let is_cpu = |node: &TreeNode<'_>| node.property("device_type").is_some_and(|kind| kind.has_string("cpu"));
-        for node in parent.children().filter(is_cpu) {
+        for node in self.cpu_nodes() {
             let Some(id) = node_id(&node)? else { continue };
             let cells = Cells::of(&parent)?;
             let missing = error(node.place(), Problem::Expected("reg of a CPU with one hardware number"));

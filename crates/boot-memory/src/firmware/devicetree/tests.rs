@@ -1,5 +1,7 @@
 //! Devicetrees made here, as dtc writes them: good, wrong, truncated and damaged ones.
 
+mod writer;
+
 extern crate std;
 use std::vec;
 use std::vec::Vec;
@@ -7,72 +9,9 @@ use std::vec::Vec;
 use proptest::prelude::*;
 use units::{NodeId, PhysAddr, PhysRange};
 
+use self::writer::Writer;
 use super::*;
-use crate::firmware::{FirmwareError, RangeFlags, RangeKind};
-
-/// Writes blobs, as dtc does.
-#[derive(Default)]
-struct Writer {
-    structure: Vec<u8>,
-    strings: Vec<u8>,
-    reservations: Vec<u64>,
-}
-
-impl Writer {
-    fn word(&mut self, word: u32) {
-        self.structure.extend(word.to_be_bytes());
-    }
-
-    fn pad(&mut self) {
-        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
-    }
-
-    fn node(&mut self, name: &str, body: impl FnOnce(&mut Self)) {
-        self.word(1);
-        self.structure.extend(name.bytes().chain([0]));
-        self.pad();
-        body(self);
-        self.word(2);
-    }
-
-    fn bytes(&mut self, name: &str, value: &[u8]) {
-        let at = self.strings.len() as u32;
-        self.strings.extend(name.bytes().chain([0]));
-        self.word(4);
-        self.word(3);
-        self.word(value.len() as u32);
-        self.word(at);
-        self.structure.extend(value);
-        self.pad();
-    }
-
-    fn cells(&mut self, name: &str, cells: &[u32]) {
-        let value: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
-        self.bytes(name, &value);
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.word(9);
-        let reservations: Vec<u8> =
-            self.reservations.iter().chain(&[0, 0]).flat_map(|word| word.to_be_bytes()).collect();
-        let structure_at = 40 + reservations.len();
-        let strings_at = structure_at + self.structure.len();
-        let header = [
-            0xd00d_feed,
-            strings_at + self.strings.len(),
-            structure_at,
-            strings_at,
-            40,
-            17,
-            16,
-            0,
-            self.strings.len(),
-            self.structure.len(),
-        ];
-        let header: Vec<u8> = header.iter().flat_map(|&word| (word as u32).to_be_bytes()).collect();
-        [header, reservations, self.structure, self.strings].concat()
-    }
-}
+use crate::firmware::{FirmwareError, Problem, RangeFlags, RangeKind};
 
 fn two_nodes() -> Vec<u8> {
     let mut writer = Writer { reservations: vec![0x4800_0000, 0x1000], ..Writer::default() };
@@ -187,6 +126,36 @@ fn nodes_cpus_and_distances_are_read_and_distances_hold_both_ways() {
     assert_eq!(numa.node_of(PhysAddr::new(0x1_0000_0000)), Some(second));
     assert_eq!((numa.cpus()[1].hardware_id, numa.cpus()[1].node), (0x100, second));
     assert_eq!((numa.distance(NodeId::ZERO, second), numa.distance(second, NodeId::ZERO)), (25, 25));
+}
+
+#[test]
+fn every_cpu_is_visited_with_the_node_that_it_names() {
+    let blob = two_nodes();
+    let mut cpus = Vec::new();
+    Devicetree::parse(&blob).unwrap().cpus(|node| cpus.push(node.map(|node| node.raw()))).unwrap();
+    assert_eq!(cpus, [Some(0), Some(1)]);
+}
+
+#[test]
+fn an_alignment_is_a_power_of_two() {
+    let with = |alignment| {
+        let mut writer = Writer::default();
+        writer.node("", |root| {
+            root.cells("#address-cells", &[1]);
+            root.cells("#size-cells", &[1]);
+            root.node("reserved-memory", |reserved| {
+                reserved.cells("#address-cells", &[1]);
+                reserved.cells("#size-cells", &[1]);
+                reserved.node("pool", |pool| {
+                    pool.cells("size", &[0x1000]);
+                    pool.cells("alignment", &[alignment]);
+                });
+            });
+        });
+        Devicetree::parse(&writer.finish()).unwrap().reserved_memory(|_| ())
+    };
+    assert_eq!((with(0), with(0x1000)), (Ok(()), Ok(())));
+    assert_eq!(with(0x3000).unwrap_err().problem, Problem::Expected("an alignment that is a power of two"));
 }
 
 #[test]
