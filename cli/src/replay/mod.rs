@@ -13,7 +13,6 @@ mod node_rule;
 mod numa_tests;
 mod processes;
 mod recorder;
-mod remote_lists;
 mod report;
 mod simulate;
 #[cfg(test)]

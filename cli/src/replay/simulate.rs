@@ -18,7 +18,6 @@ use super::fragmentation::{self, FreeBlocks, Sample, SideSample};
 use super::machine::{self, Plan, ReplayAllocator, ReplayKernel, ReplayMachine};
 use super::node_rule::NodeRule;
 use super::recorder::ListTraffic;
-use super::remote_lists::RemoteLists;
 use super::timer::VmstatTimers;
 use super::watch::{Watch, thread_cpu_time};
 use super::zone_settings::SettingsSource;
@@ -128,8 +127,6 @@ struct Replay<'a> {
     cpus: &'a [CpuGuard<'a>],
     demand: Demand<'a>,
     timers: VmstatTimers,
-    /// Lists of other nodes' zones, if there are several nodes.
-    remote_lists: Option<RemoteLists<'a>>,
     /// Bulk pages served so far.
     bulk: usize,
     /// Recorded traffic of each zone.
@@ -165,7 +162,6 @@ impl<'a> Replay<'a> {
             scenario,
             kernel,
             cpus,
-            remote_lists: rule.is_some().then(|| RemoteLists::new(before, cpu_nodes)),
             demand: Demand::new(kernel.pages(), cpus, before.end()).with_rule(rule),
             timers: VmstatTimers::new(cpus.len(), phase_ms, reader.header().start_mono_ns),
             bulk: 0,
@@ -198,15 +194,12 @@ impl<'a> Replay<'a> {
     /// Does what happens by itself up to the time of `event`.
     #[inline]
     fn before(&mut self, event: &Event) {
-        let (kernel, cpus, remote_lists) = (self.kernel, self.cpus, &mut self.remote_lists);
+        let (kernel, cpus) = (self.kernel, self.cpus);
         self.timers.run_due(event.time_ns, |id: CpuId| {
             if let Some(cpu) = cpus.get(id.index()) {
-                vmstat_update(kernel, cpu, remote_lists.as_mut());
+                kernel.vmstat_update(cpu);
             }
         });
-        if let (Some(remote_lists), Some(pfn)) = (&mut self.remote_lists, event.action.pfn()) {
-            remote_lists.note(event.cpu, pfn);
-        }
         if event.time_ns >= self.next_sample_ns {
             self.sample(event.time_ns);
             self.next_sample_ns = (event.time_ns / SAMPLE_INTERVAL_NS + 1) * SAMPLE_INTERVAL_NS;
@@ -300,15 +293,4 @@ impl<'a> Replay<'a> {
             pcp_pages: pages.pcp_pages(cpu, zone),
         })
     }
-}
-
-/// Does what the vmstat worker does on `cpu`.
-fn vmstat_update(kernel: &ReplayKernel, cpu: &CpuGuard<'_>, remote_lists: Option<&mut RemoteLists<'_>>) {
-    kernel.vmstat_update(cpu);
-    let Some(remote_lists) = remote_lists else { return };
-    remote_lists.tick(cpu.id(), |zone| {
-        if let Some(zone) = kernel.pages().zones().get(zone) {
-            kernel.pages().drain_zone_pages(cpu, zone);
-        }
-    });
 }

@@ -31,17 +31,6 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
         self.with_every_pcp(cpu, zone, |pcp| self.drain_pcp(cpu, zone, pcp));
     }
 
-    /// Gives back a batch of this CPU's lists for one zone, as the vmstat worker does with unused lists of other nodes' zones.
-    pub fn drain_zone_pages(&self, cpu: &Cpu, zone: &Zone) {
-        let Some(cell) = self.pcp(zone, cpu.id()) else { return };
-        self.with_pcp(cpu, cell, |pcp| {
-            let count = pcp.counters.count().min(pcp.counters.limits.batch);
-            if count > 0 {
-                pcp.drain(&mut self.lock(zone, cpu), count, 0);
-            }
-        });
-    }
-
     /// Empties the lists of a CPU that went offline, from another one.
     pub fn cpu_dead(&self, cpu: &Cpu, dead: CpuId) {
         for zone in self.zones() {
@@ -62,9 +51,10 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
     }
 
     /// Does what Linux's vmstat worker does to a CPU's lists once per vm.stat_interval: lowers their high marks and gives back
-    /// what is above. Returns how many sets had something to give back or have a mark that may fall further.
+    /// what is above, and a batch of those of another node's zone that were not used for three intervals: pages there are out of the reach of the CPUs
+    /// that would use them. Returns how many sets had something to give back or may have at a later interval.
     pub fn decay_pcp_high(&self, cpu: &Cpu) -> u64 {
-        let mut busy = 0;
+        let (mut busy, node) = (0, self.node_of_cpu(cpu.id()));
         for zone in self.zones() {
             let Some(cell) = self.pcp(zone, cpu.id()) else { continue };
             self.with_pcp(cpu, cell, |pcp| {
@@ -72,7 +62,13 @@ impl<P: Platform, H: Hooks> PageAllocator<P, H> {
                 if surplus > 0 {
                     pcp.drain(&mut self.lock(zone, cpu), surplus, 0);
                 }
-                busy += u64::from(surplus > 0 || pcp.counters.high() > pcp.counters.limits.high_min);
+                let is_remote = zone.node() != node && pcp.counters.count() > 0;
+                let unused = if is_remote { pcp.end_idle_interval(&self.map.geometry) } else { 0 };
+                if unused > 0 {
+                    pcp.drain(&mut self.lock(zone, cpu), unused, 0);
+                }
+                let may_decay = pcp.counters.high() > pcp.counters.limits.high_min;
+                busy += u64::from(surplus > 0 || is_remote || may_decay);
             });
         }
         busy

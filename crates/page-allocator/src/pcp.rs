@@ -29,7 +29,20 @@ pub(crate) struct PcpLists {
     filled: u64,
     /// Pages that went back to the zone.
     drained: u64,
+    idle: Idle,
 }
+
+/// How long a set of another node's zone has not been used.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    /// Pages allocated and freed up to the last interval.
+    used: u64,
+    /// Intervals until a batch goes back (Linux: expire).
+    left: u8,
+}
+
+/// Intervals without use after which a batch goes back.
+const IDLE_INTERVALS: u8 = 3;
 
 impl PcpLists {
     pub(crate) const fn new(counters: PcpCounters) -> Self {
@@ -46,6 +59,7 @@ impl PcpLists {
             },
             filled: 0,
             drained: 0,
+            idle: Idle { used: 0, left: 0 },
             lists: [PcpList::EMPTY; LISTS],
         }
     }
@@ -120,6 +134,26 @@ impl PcpLists {
         }
         events.freed = gone(&events) - self.filled;
         events
+    }
+
+    /// Lets a vmstat interval end for a set of another node's zone; returns the pages to give back, a batch at every third interval without use.
+    ///
+    /// Giving back is a use too: the rest goes later (Linux: the part of refresh_cpu_vm_stats behind `expire`).
+    pub(crate) fn end_idle_interval(&mut self, geometry: &Geometry) -> u32 {
+        let events = self.events(geometry, false);
+        let used = events.allocated + events.freed;
+        if used != self.idle.used {
+            self.idle = Idle { used, left: IDLE_INTERVALS };
+        }
+        if self.idle.left == 0 || self.counters.count() == 0 {
+            return 0;
+        }
+        self.idle.left -= 1;
+        if self.idle.left > 0 {
+            return 0;
+        }
+        self.idle.left = IDLE_INTERVALS;
+        self.counters.count().min(self.counters.limits.batch)
     }
 
     /// Takes the first block of a list.

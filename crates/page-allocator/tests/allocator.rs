@@ -10,7 +10,7 @@ use mmkit_page_allocator::{
     AllocError, AllocRequest, BadPage, Checks, DebugOptions, ExtFrag, NoPressure, PageFragCache, Pressure, TaskFlags,
     Tracepoints, Untraced, Zone,
 };
-use units::{CpuId, Gfp, MigrateType, NodeMask, Order, Pfn, ZoneType};
+use units::{Gfp, MigrateType, NodeId, NodeMask, Order, Pfn, ZoneType};
 
 fn order(raw: u8) -> Order {
     Order::new_truncate(raw)
@@ -86,20 +86,29 @@ fn every_order_comes_and_goes_and_all_pages_merge_again() {
 }
 
 #[test]
-fn the_vmstat_workers_drain_gives_back_a_batch_at_most() {
-    let m = small(4096);
-    let (cpu, zone) = (&m.cpus[0], zone(&m));
-    let listed = || m.allocator.pcp_pages(cpu, zone);
-    let batch = m.allocator.pcp_counters(cpu, zone, CpuId::ZERO).unwrap().limits.batch;
-    let pages: Vec<_> = (0..=batch).map(|_| m.allocator.alloc(cpu, Gfp::KERNEL, Order::ZERO).unwrap()).collect();
+fn unused_lists_of_another_nodes_zone_give_back_a_batch_every_third_interval() {
+    let plans = [ZonePlan::normal(1024), ZonePlan { node: 1, ..ZonePlan::normal(1024) }];
+    let m = machine(&plans, 1, Untraced, DebugOptions::default());
+    let (cpu, zones) = (&m.cpus[0], m.allocator.zones());
+    let take = |node: u64| m.allocator.alloc_on_node(cpu, Gfp::KERNEL, Order::ZERO, NodeId::try_new(node).unwrap());
+    let listed = |zone: usize| m.allocator.pcp_pages(cpu, &zones[zone]);
+    let busy = || m.allocator.decay_pcp_high(cpu) > 0;
+    // Fewer than the lists keep at least, and more than two batches.
+    let pages: Vec<_> = (0..24).flat_map(|_| [take(0).unwrap(), take(1).unwrap()]).collect();
     m.allocator.drain_local_pages(cpu);
     pages.into_iter().for_each(|page| m.allocator.free(cpu, page));
-    let freed = listed();
-    assert!(freed > 0, "no page stayed on the list");
-    m.allocator.drain_zone_pages(cpu, zone);
-    assert_eq!(listed(), freed.saturating_sub(u64::from(batch)));
-    m.allocator.drain_zone_pages(cpu, zone);
-    assert_eq!((listed(), m.allocator.check_invariants(cpu)), (0, Ok(4096)));
+    (0..5).for_each(|_| assert!(busy()));
+    let [kept, rest] = [listed(0), listed(1)];
+    assert_eq!(rest, 24 - u64::from(PCP.batch), "one batch in five intervals");
+    // A use begins the count again.
+    m.allocator.free(cpu, take(1).unwrap());
+    (0..2).for_each(|_| assert!(busy()));
+    assert_eq!(listed(1), rest);
+    for _ in 0..10 {
+        busy();
+    }
+    assert_eq!([listed(0), listed(1)], [kept, 0]);
+    assert_eq!(m.allocator.check_invariants(cpu), Ok(2048));
 }
 
 #[test]
