@@ -24,7 +24,7 @@ pub(crate) enum AppendError {
 /// Options whose last mention counts, wherever it is.
 const OVERRIDING: [&str; 4] = ["kernelcore", "movablecore", "movable_node", "transparent_hugepage"];
 /// Options that a recording cannot take, with the reason.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 11] = [
     ("numa", OTHER_REQUESTS),
     ("cma", OTHER_REQUESTS),
     ("page_poison", NO_ALLOCATOR),
@@ -35,6 +35,7 @@ const REFUSED: [(&str, &str); 10] = [
     ("slab_debug", NO_ALLOCATOR),
     ("slub_debug", NO_ALLOCATOR),
     ("slab_nomerge", NO_ALLOCATOR),
+    ("fail_page_alloc", NO_ALLOCATOR),
 ];
 const OTHER_REQUESTS: &str = "with it the recorded kernel would have made other boot-time requests than those of its log; \
     expected mem=, memmap=, kernelcore=, movablecore=, movable_node or transparent_hugepage=";
@@ -115,6 +116,7 @@ mod tests {
             let value = match name {
                 "numa" => "off",
                 "slab_debug" | "slub_debug" => "FZ",
+                "fail_page_alloc" => "1,100,0,1",
                 _ => "1",
             };
             let option = format!("quiet {name}={value}");

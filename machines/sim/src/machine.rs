@@ -120,7 +120,11 @@ impl<H: Hooks> SimMachine<H> {
         make_kernel_tables(description, &mut memblock, &platform, &mut log)?;
         let plan = Plan::new(description, &memblock, nodes);
         let config = plan.config(description, options, &boot_options);
-        Self::start(&platform, hooks, &config, BootMemory { memblock, log }, profile(description))
+        let booted = Self::start(&platform, hooks, &config, BootMemory { memblock, log }, profile(description))?;
+        if let Some(fail) = boot_options.debug.fail_page_alloc {
+            booted.pages().arm_faults(0, fail.times);
+        }
+        Ok(booted)
     }
 
     /// Boots the kernel on a machine that was just made: `memory` is where its tables go.

@@ -145,6 +145,9 @@ unsafe fn boot(image: &Image, mut firmware: Firmware, command_line: &str) -> Res
     if outcome != Outcome::Pass || !entry_held {
         return Ok(Outcome::Fail);
     }
+    if let Some(fail) = options.debug.fail_page_alloc {
+        kernel.pages().arm_faults(0, fail.times);
+    }
     match own.init {
         Some(init) => programs::run(kernel, init, &own, firmware.initrd()),
         None => Ok(if work(kernel, &own) { Outcome::Pass } else { Outcome::Fail }),

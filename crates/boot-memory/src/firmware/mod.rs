@@ -32,8 +32,8 @@ pub use numa_map::{
     REMOTE_DISTANCE,
 };
 pub use options::{
-    BootOptions, CmaOption, CoreSize, MapChange, MapOrigin, MemoryDebug, NumaOption, OptionError, OptionToken,
-    SlabDebug, TransparentHugepage, UnknownNote, option_tokens,
+    BootOptions, CmaOption, CoreSize, FailPageAlloc, MapChange, MapOrigin, MemoryDebug, NumaOption, OptionError,
+    OptionToken, SlabDebug, TransparentHugepage, UnknownNote, option_tokens,
 };
 pub use phys_read::{MemoryImage, PhysRead};
 pub use pvh::{PvhModule, PvhStartInfo, parse_pvh};

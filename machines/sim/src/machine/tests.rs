@@ -88,6 +88,19 @@ fn options_that_do_nothing_are_named_in_the_log() {
 }
 
 #[test]
+fn requests_fail_after_the_boot_as_often_as_the_option_says() {
+    let append = |option: &str| SimOptions { append: option.into(), ..SimOptions::default() };
+    let machine = boot("small", &append("fail_page_alloc=1,100,0,2")).unwrap();
+    let cpu = machine.cpu(CpuId::ZERO).unwrap();
+    let alloc = |gfp| machine.pages().alloc(&cpu, gfp, Order::ZERO).map(|block| machine.pages().free(&cpu, block));
+    let flags = [Gfp::KERNEL, Gfp::KERNEL | Gfp::NOFAIL, Gfp::ATOMIC, Gfp::KERNEL, Gfp::KERNEL];
+    assert_eq!(flags.map(|gfp| alloc(gfp).is_ok()), [false, true, false, true, true]);
+    assert!(!machine.boot_log().iter().any(|line| line.starts_with("Unknown")));
+    let refused = boot("small", &append("fail_page_alloc=10,100,0,2")).unwrap_err().to_string();
+    assert!(refused.contains("`fail_page_alloc=10,100,0,2`: expected interval 0 or 1"), "{refused}");
+}
+
+#[test]
 fn less_memory_is_refused_or_works_but_never_panics() {
     let mut booted = 0;
     for pages in (1..64).chain((64..2048).step_by(61)).chain([4096, 16384]) {

@@ -1,7 +1,7 @@
 //! Options that check or clear the page allocator's memory, and the one about huge pages.
 //!
 //! Linux 6.12: mm/mm_init.c (`init_mem_debugging_and_hardening`, early_init_on_alloc), mm/page_poison.c, mm/debug_page_alloc.c,
-//! mm/page_owner.c, mm/huge_memory.c (setup_transparent_hugepage), lib/kstrtox.c (`kstrtobool`).
+//! mm/page_owner.c, mm/fail_page_alloc.c, lib/fault-inject.c (setup_fault_attr), mm/huge_memory.c (setup_transparent_hugepage), lib/kstrtox.c (`kstrtobool`).
 
 use super::OptionToken;
 
@@ -30,6 +30,19 @@ pub struct MemoryDebug {
     pub debug_pagealloc: Option<bool>,
     /// `page_owner=`: record who owns each block.
     pub page_owner: Option<bool>,
+    /// `fail_page_alloc=`: let requests for pages fail from the end of the boot on.
+    pub fail_page_alloc: Option<FailPageAlloc>,
+}
+
+/// `fail_page_alloc=INTERVAL,PROBABILITY,SPACE,TIMES`, as far as it can be asked for: every request fails (interval 1, probability 100,
+/// space 0) until `times` did.
+///
+/// Requests of every order fail, and those that may reclaim or use high memory too, as with Linux's min-order of 0 and its ignore-gfp-wait
+/// and ignore-gfp-highmem off. Those with `__GFP_NOFAIL` do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FailPageAlloc {
+    /// Number of failures; `u64::MAX` for no end.
+    pub times: u64,
 }
 
 /// Checks of all slab caches, as `slab_debug=` names them.
@@ -45,7 +58,7 @@ pub struct SlabDebug {
     pub store_user: bool,
 }
 
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
     "page_poison",
     "init_on_alloc",
     "init_on_free",
@@ -55,6 +68,7 @@ pub(super) const NAMES: [&str; 9] = [
     "slab_debug",
     "slub_debug",
     "slab_nomerge",
+    "fail_page_alloc",
 ];
 
 impl SlabDebug {
@@ -82,6 +96,10 @@ impl SlabDebug {
 impl MemoryDebug {
     /// Takes an option in; returns false if it is none of these.
     pub(super) fn take(&mut self, token: OptionToken<'_>) -> Result<bool, &'static str> {
+        if token.is("fail_page_alloc") {
+            self.fail_page_alloc = FailPageAlloc::parse(token.value.unwrap_or_default())?;
+            return Ok(true);
+        }
         let slots = [
             &mut self.page_poison,
             &mut self.init_on_alloc,
@@ -92,6 +110,30 @@ impl MemoryDebug {
         let Some((_, slot)) = NAMES.into_iter().zip(slots).find(|(name, _)| token.is(name)) else { return Ok(false) };
         *slot = Some(token.value.and_then(parse_bool).ok_or("on, off, y, n, 1 or 0")?);
         Ok(true)
+    }
+}
+
+impl FailPageAlloc {
+    /// Reads the four numbers; a probability of 0 lets nothing fail.
+    fn parse(value: &str) -> Result<Option<Self>, &'static str> {
+        const FORM: &str = "INTERVAL,PROBABILITY,SPACE,TIMES, four decimal numbers, with TIMES -1 for no end";
+        const TAKEN: &str = "interval 0 or 1, probability 0 or 100 and space 0: every request fails until TIMES did; none is left to chance";
+        let mut numbers = value.split(',');
+        let mut next = || numbers.next().ok_or(FORM);
+        let [interval, probability, space] =
+            [next()?, next()?, next()?].map(|number| number.parse::<u64>().map_err(|_| FORM));
+        let times = match next()? {
+            "-1" => u64::MAX,
+            times => times.parse::<u32>().map_err(|_| FORM)?.into(),
+        };
+        if numbers.next().is_some() {
+            return Err(FORM);
+        }
+        match (interval?, probability?, space?) {
+            (_, 0, _) => Ok(None),
+            (0 | 1, 100, 0) => Ok(Some(Self { times })),
+            _ => Err(TAKEN),
+        }
     }
 }
 
@@ -118,6 +160,8 @@ impl TransparentHugepage {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::super::BootOptions;
     use super::*;
 
@@ -134,6 +178,7 @@ mod tests {
             init_on_free: Some(true),
             debug_pagealloc: Some(false),
             page_owner: Some(false),
+            fail_page_alloc: None,
         };
         assert_eq!(read, expected);
         assert_eq!(debug("quiet"), MemoryDebug::default());
@@ -146,6 +191,34 @@ mod tests {
             let error = BootOptions::parse(text).unwrap_err();
             assert_eq!((error.text, error.expected), (text, "on, off, y, n, 1 or 0"));
         }
+    }
+
+    #[test]
+    fn page_faults_are_injected_one_after_the_other_or_not_at_all() {
+        let read = |text| BootOptions::parse(text).map(|options| options.debug.fail_page_alloc.map(|fail| fail.times));
+        assert_eq!(read("fail_page_alloc=1,100,0,3"), Ok(Some(3)));
+        assert_eq!(read("fail_page_alloc=0,100,0,-1"), Ok(Some(u64::MAX)));
+        assert_eq!(read("fail_page_alloc=7,0,9,-1"), Ok(None));
+        for text in ["10,100,0,-1", "1,50,0,-1", "1,101,0,-1", "1,100,4096,-1"] {
+            let option = std::format!("fail_page_alloc={text}");
+            assert!(BootOptions::parse(&option).unwrap_err().expected.starts_with("interval 0 or 1"), "{text}");
+        }
+        for text in [
+            "",
+            "1",
+            "1,100,0",
+            "1,100,0,-2",
+            "1,100,0,",
+            "1,100,0,1,1",
+            "-1,100,0,1",
+            "x,100,0,1",
+            "1,100,0,4294967296",
+        ] {
+            let option = std::format!("fail_page_alloc={text}");
+            assert!(BootOptions::parse(&option).unwrap_err().expected.starts_with("INTERVAL,"), "{text}");
+        }
+        assert!(BootOptions::parse("fail_page_alloc").is_err());
+        assert_eq!(BootOptions::parse("fail_page_alloc=1,100,0,3").unwrap().unknown().count(), 0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use units::PhysRange;
 use super::memory_map::{MapFull, MemoryMap};
 use super::text::{take_number, take_size};
 pub use memmap::MapChange;
-pub use memory_debug::{MemoryDebug, SlabDebug, TransparentHugepage};
+pub use memory_debug::{FailPageAlloc, MemoryDebug, SlabDebug, TransparentHugepage};
 pub use token::{OptionToken, option_tokens};
 
 /// An option whose value cannot be used.
