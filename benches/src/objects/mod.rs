@@ -14,7 +14,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use crate::clock::median;
+use crate::clock::{self, median};
 
 /// Memory of each candidate that wants a region, and of mmkit's machine, which keeps its tables there.
 const REGION_BYTES: usize = 640 << 20;
@@ -212,10 +212,11 @@ fn print_table(
     for (index, (candidate, samples)) in candidates.iter().zip(samples).enumerate() {
         write!(out, "{:<24}", candidate.name)?;
         for mut rounds in samples {
-            let figure = if least { rounds.iter().copied().reduce(f64::min) } else { Some(median(&mut rounds)) };
-            match figure.filter(|_| !rounds.is_empty()) {
-                Some(figure) => write!(out, " {figure:>15.1}")?,
-                None => write!(out, " {:>15}", "-")?,
+            if rounds.is_empty() {
+                write!(out, " {:>15}", "-")?;
+            } else {
+                let figure = if least { clock::least(&mut rounds) } else { median(&mut rounds) };
+                write!(out, " {figure:>15.1}")?;
             }
         }
         match overheads.as_ref().and_then(|overheads| overheads.get(index)) {

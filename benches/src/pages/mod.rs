@@ -53,8 +53,8 @@ pub(crate) trait FrameAllocator {
 struct Candidate {
     name: &'static str,
     run: fn(Workload, u64) -> Option<f64>,
-    /// Nanoseconds per pair with two threads at once, at order 0 and 9.
-    pair_of_two: fn(u8, u64) -> f64,
+    /// Nanoseconds per pair with two threads at once, at order 0 and 9; `None` where another row has them.
+    pair_of_two: Option<fn(u8, u64) -> f64>,
     metadata_bytes_per_frame: fn() -> f64,
 }
 
@@ -63,25 +63,25 @@ fn candidates() -> [Candidate; 8] {
         Candidate {
             name: "mmkit",
             run: |workload, quick| mmkit::run(workload, quick, FreeHighRule::Batch),
-            pair_of_two: mmkit::pair_of_two,
+            pair_of_two: Some(mmkit::pair_of_two),
             metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
         },
         Candidate {
             name: "mmkit, 6.16's free_high",
             run: |workload, quick| mmkit::run_mixing(workload, quick, FreeHighRule::BatchAndHalfOfHighMin),
-            pair_of_two: mmkit::pair_of_two,
+            pair_of_two: None,
             metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
         },
         Candidate {
             name: "mmkit, no free_high",
             run: |workload, quick| mmkit::run_mixing(workload, quick, FreeHighRule::Never),
-            pair_of_two: mmkit::pair_of_two,
+            pair_of_two: None,
             metadata_bytes_per_frame: mmkit::metadata_bytes_per_frame,
         },
         Candidate {
             name: "buddy_system_allocator",
             run: |workload, quick| workloads::run(workload, quick, peers::Buddy::new),
-            pair_of_two: |order, quick| two_threads::pair(peers::Buddy::new(), order, quick),
+            pair_of_two: Some(|order, quick| two_threads::pair(peers::Buddy::new(), order, quick)),
             // Its sets allocate from the host's heap, as much as free memory is in pieces.
             metadata_bytes_per_frame: || f64::NAN,
         },
@@ -90,7 +90,7 @@ fn candidates() -> [Candidate; 8] {
             run: |workload, quick| {
                 peers::bitmap_can(workload).then(|| workloads::run(workload, quick, peers::Bitmap::new)).flatten()
             },
-            pair_of_two: |order, quick| two_threads::pair(peers::Bitmap::new(), order, quick),
+            pair_of_two: Some(|order, quick| two_threads::pair(peers::Bitmap::new(), order, quick)),
             metadata_bytes_per_frame: peers::Bitmap::metadata_bytes_per_frame,
         },
         Candidate {
@@ -98,19 +98,19 @@ fn candidates() -> [Candidate; 8] {
             run: |workload, quick| {
                 peers::list_can(workload).then(|| workloads::run(workload, quick, peers::List::new)).flatten()
             },
-            pair_of_two: |order, quick| two_threads::pair(peers::List::new(), order, quick),
+            pair_of_two: Some(|order, quick| two_threads::pair(peers::List::new(), order, quick)),
             metadata_bytes_per_frame: || f64::NAN,
         },
         Candidate {
             name: "plain list and buddy",
             run: plain::run,
-            pair_of_two: plain::pair_of_two,
+            pair_of_two: Some(plain::pair_of_two),
             metadata_bytes_per_frame: plain::metadata_bytes_per_frame,
         },
         Candidate {
             name: "the loop alone",
             run: |workload, quick| workloads::run(workload, quick, plain::Loop::default),
-            pair_of_two: plain::loop_of_two,
+            pair_of_two: Some(plain::loop_of_two),
             metadata_bytes_per_frame: || 0.0,
         },
     ]
@@ -146,7 +146,7 @@ fn measure(candidate: &Candidate, options: &Options, samples: &mut [Vec<f64>]) {
         samples[column].extend((candidate.run)(workload, options.quick));
     }
     for (column, order) in TWO_THREADS.into_iter().enumerate().filter(|(_, (heading, _))| wanted(heading)) {
-        samples[Workload::ALL.len() + column].push((candidate.pair_of_two)(order.1, options.quick));
+        samples[Workload::ALL.len() + column].extend(candidate.pair_of_two.map(|pair| pair(order.1, options.quick)));
     }
 }
 
