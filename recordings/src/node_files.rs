@@ -5,14 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use boot_memory::firmware::{LOCAL_DISTANCE, REMOTE_DISTANCE};
 use units::{CpuId, NodeId, NodeMask};
 
 use crate::input_error::{InputError, Place, quoted, read_text};
-
-/// Distance of a node to itself (Linux: LOCAL_DISTANCE).
-const LOCAL_DISTANCE: u8 = 10;
-/// Distance to another node of which nothing is known (Linux: REMOTE_DISTANCE).
-const REMOTE_DISTANCE: u8 = 20;
 
 /// Distances between nodes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

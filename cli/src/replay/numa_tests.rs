@@ -1,7 +1,6 @@
 //! Replay on small recorded machines of several nodes: which node a request goes to, and what the report counts.
 
 use page_allocator::FreeHighRule;
-use proc_files::zoneinfo::PageSet;
 use proc_files::{Config, Profile, Release};
 use recordings::NodeDistances;
 use recordings::pages::{
@@ -13,6 +12,7 @@ use units::{CpuId, Gfp, MigrateType, NodeId, Order, Pfn, PfnRange, ZoneType};
 use super::demand::{Demand, DemandCounts, NodeCounts};
 use super::machine::{self, Plan};
 use super::node_rule::NodeRule;
+use super::tests::used_zone;
 use super::zone_settings::SettingsSource;
 
 /// Frames of each node.
@@ -25,20 +25,9 @@ pub(super) fn node(raw: u64) -> NodeId {
 
 /// A machine of nodes with one zone each, whose low watermark is 100 pages.
 pub(super) fn snapshot(nodes: u64) -> Snapshot {
-    let pageset = PageSet { high: 64, batch: 8, high_min: 64, high_max: 512, ..PageSet::default() };
-    let zone = |raw: u64| ZoneSnapshot {
-        node: node(raw),
-        zone: ZoneType::Normal,
-        span: PfnRange::with_len(Pfn::new(raw * FRAMES), FRAMES),
-        present: FRAMES,
-        managed: FRAMES,
-        free: 0,
-        watermarks: [80, 100, 120, 140],
-        protection: [0; ZoneType::COUNT],
-        free_blocks: vec![0; 11],
-        free_by_type: Default::default(),
-        pageblocks: [0, 8, 0, 0, 0, 0],
-        pagesets: vec![pageset],
+    let zone = |raw: u64| {
+        let span = PfnRange::with_len(Pfn::new(raw * FRAMES), FRAMES);
+        used_zone(node(raw), span, [80, 100, 120, 140])
     };
     Snapshot {
         zones: (0..nodes).map(zone).collect(),

@@ -18,24 +18,29 @@ use super::zone_settings::SettingsSource;
 const FRAMES: u64 = 8192;
 const SETTINGS: SettingsSource = SettingsSource::Recorded { watermark_boost_factor: 0 };
 
-fn snapshot() -> Snapshot {
+/// A zone whose frames are all used, in movable pageblocks.
+pub(super) fn used_zone(node: NodeId, span: PfnRange, watermarks: [u64; 4]) -> ZoneSnapshot {
     let pageset = PageSet { high: 64, batch: 8, high_min: 64, high_max: 512, ..PageSet::default() };
-    let zone = ZoneSnapshot {
-        node: NodeId::ZERO,
+    ZoneSnapshot {
+        node,
         zone: ZoneType::Normal,
-        span: PfnRange::with_len(Pfn::ZERO, FRAMES),
-        present: FRAMES,
-        managed: FRAMES,
+        span,
+        present: span.nr_pages(),
+        managed: span.nr_pages(),
         free: 0,
-        watermarks: [16, 20, 24, 28],
+        watermarks,
         protection: [0; ZoneType::COUNT],
         free_blocks: vec![0; 11],
         free_by_type: Default::default(),
-        pageblocks: [0, 16, 0, 0, 0, 0],
+        pageblocks: [0, span.nr_pages() / 512, 0, 0, 0, 0],
         pagesets: vec![pageset],
-    };
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let span = PfnRange::with_len(Pfn::ZERO, FRAMES);
     Snapshot {
-        zones: vec![zone],
+        zones: vec![used_zone(NodeId::ZERO, span, [16, 20, 24, 28])],
         zone_kinds: vec![ZoneType::Dma, ZoneType::Dma32, ZoneType::Normal],
         pageblock_order: Order::new_truncate(9),
         profile: Profile::new(Release::V6_12, Config::X86_64),

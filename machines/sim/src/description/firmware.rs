@@ -11,12 +11,9 @@ use super::arch::{Arch, Granule};
 use super::error::{DescriptionError, Fault};
 use super::{LinuxVersion, Machine, MemoryModel, Node, PlacedReservation, check};
 
-/// First bytes of a flattened devicetree.
-const DEVICETREE_MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
-
 pub(super) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Machine, DescriptionError> {
     let fail = |fault| DescriptionError { file: name.to_owned(), line: None, fault };
-    if bytes.starts_with(&DEVICETREE_MAGIC) {
+    if Devicetree::is_blob(bytes) {
         return from_devicetree(name, bytes).map_err(fail);
     }
     let text = core::str::from_utf8(bytes).map_err(|error| fail(Fault::NoText(error.valid_up_to())))?;

@@ -62,6 +62,11 @@ pub(super) fn error(at: usize, problem: Problem) -> FirmwareError {
 }
 
 impl<'a> Devicetree<'a> {
+    /// Returns true if `bytes` start as a blob does, so that the whole is meant to be one.
+    pub fn is_blob(bytes: &[u8]) -> bool {
+        be_u32(bytes, 0) == Some(MAGIC)
+    }
+
     /// Opens a blob and checks its structure.
     ///
     /// # Errors
